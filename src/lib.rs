@@ -5,7 +5,11 @@
 
 /// Wall time, real and test.
 pub mod clock;
+/// What the house is about, and the pure rules over it.
+pub mod domain;
 /// Typed identifiers.
 pub mod id;
 /// Every bound, with unit and reason.
 pub mod limits;
+/// Where runs are kept.
+pub mod store;

@@ -1,0 +1,335 @@
+//! The fold of a run's log: what a worker needs to go on, and the head by which lists find it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::attempt::{AttemptEnded, AttemptResult};
+use super::event::{Accepted, Entry, Event, Finished, Prepared, WaitReason};
+use super::failure::{Class, Failure};
+use super::state::{IllegalTransition, State};
+use super::trigger::{Trigger, TriggerKind};
+use crate::clock::Timestamp;
+use crate::id::{AttemptNumber, Revision, RunId, Seq, TaskId, WorkflowName};
+
+/// Why a log cannot be folded. It means that the store is damaged or that a rule was broken; either wants a person.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The log has no events.
+    #[error("the log of {0} is empty")]
+    Empty(RunId),
+    /// A place in the log is missing or taken twice.
+    #[error("the log of {run} has event {found} where event {expected} belongs", found = found.0, expected = expected.0)]
+    Gap { run: RunId, expected: Seq, found: Seq },
+    /// An event that cannot follow the ones before it.
+    #[error("the log of {run} is broken at event {at}", at = at.0)]
+    Illegal {
+        run: RunId,
+        at: Seq,
+        #[source]
+        cause: IllegalTransition,
+    },
+}
+
+/// One execution of one workflow revision for one trigger: its log, folded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Run {
+    pub id: RunId,
+    pub state: State,
+    /// Where the next event goes.
+    pub next: Seq,
+    pub accepted: Accepted,
+    pub accepted_at: Timestamp,
+    /// Raw body of the delivery; empty for other triggers.
+    pub body: Bytes,
+    pub prepared: Option<Prepared>,
+    pub tasks: BTreeMap<TaskId, TaskRecord>,
+    /// The worker that drives it, and until when.
+    pub lease: Option<Lease>,
+    /// What it waits for, and until when.
+    pub wait: Option<Wait>,
+    /// First claimed.
+    pub started_at: Option<Timestamp>,
+    /// When its time limit began: first claimed, or last resumed.
+    pub timed_from: Option<Timestamp>,
+    pub ended_at: Option<Timestamp>,
+    pub suspected_replay_of: Option<RunId>,
+    pub cancel: Option<Cancel>,
+    pub failure: Option<Failure>,
+    pub outputs: Option<Map<String, Value>>,
+    /// Attempts that were started, over all tasks.
+    pub attempts: u32,
+    /// Some task needed more than one attempt.
+    pub retried: bool,
+}
+
+/// A worker's time-limited right to drive a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    pub worker: String,
+    pub until: Timestamp,
+}
+
+/// What a run waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wait {
+    pub until: Timestamp,
+    pub reason: WaitReason,
+}
+
+/// Who wanted it to stop, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cancel {
+    pub by: String,
+    pub reason: String,
+}
+
+/// One task of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskRecord {
+    pub state: TaskState,
+    /// The last attempt that was started.
+    pub attempt: Option<AttemptNumber>,
+    /// Attempts that failed by themselves: what `retry` counts.
+    pub failed: u32,
+    /// Attempts that were cut off with the process or the lease.
+    pub interrupted: u32,
+}
+
+/// Where a task of a run stands.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TaskState {
+    /// It is to run again after a resume.
+    Again,
+    /// An attempt is in flight, or was when its worker went away.
+    Started {
+        at: Timestamp,
+    },
+    /// An attempt failed and another follows at this moment.
+    Retrying {
+        at: Timestamp,
+    },
+    Succeeded {
+        output: Value,
+    },
+    Failed {
+        failure: Box<Failure>,
+    },
+    Skipped,
+}
+
+impl Run {
+    /// Folds a whole log.
+    pub fn fold(id: RunId, entries: impl IntoIterator<Item = Entry>) -> Result<Self, Error> {
+        let mut entries = entries.into_iter();
+        let first = entries.next().ok_or(Error::Empty(id))?;
+        let mut run = Self::first(id, first)?;
+        for entry in entries {
+            run.apply(entry)?;
+        }
+        Ok(run)
+    }
+
+    fn first(id: RunId, entry: Entry) -> Result<Self, Error> {
+        if entry.seq != Seq(0) {
+            return Err(Error::Gap { run: id, expected: Seq(0), found: entry.seq });
+        }
+        let state = State::first(&entry.event).map_err(|cause| Error::Illegal { run: id, at: Seq(0), cause })?;
+        let Event::Accepted(accepted) = entry.event else {
+            return Err(Error::Empty(id));
+        };
+        let wait = accepted.held.then(|| Wait {
+            until: Timestamp::from_millis(i64::MAX),
+            reason: WaitReason::Held { source: accepted.trigger.source() },
+        });
+        Ok(Self {
+            id,
+            state,
+            next: Seq(1),
+            accepted: *accepted,
+            accepted_at: entry.at,
+            body: entry.body,
+            prepared: None,
+            tasks: BTreeMap::new(),
+            lease: None,
+            wait,
+            started_at: None,
+            timed_from: None,
+            ended_at: None,
+            suspected_replay_of: None,
+            cancel: None,
+            failure: None,
+            outputs: None,
+            attempts: 0,
+            retried: false,
+        })
+    }
+
+    /// Adds the next event of the log.
+    pub fn apply(&mut self, entry: Entry) -> Result<(), Error> {
+        if entry.seq != self.next {
+            return Err(Error::Gap { run: self.id, expected: self.next, found: entry.seq });
+        }
+        let state =
+            self.state.on(&entry.event).map_err(|cause| Error::Illegal { run: self.id, at: entry.seq, cause })?;
+        self.note(entry.at, entry.event);
+        self.state = state;
+        self.next = self.next.plus(1);
+        if state != State::Waiting {
+            self.wait = None;
+        }
+        if !matches!(state, State::Running | State::Cancelling) {
+            self.lease = None;
+        }
+        if state.is_ended() {
+            self.ended_at = Some(entry.at);
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, at: Timestamp, event: Event) {
+        match event {
+            Event::Accepted(_) | Event::LeaseExpired | Event::Woken | Event::Stopped => {}
+            Event::SuspectedReplay { of } => self.suspected_replay_of = Some(of),
+            Event::Claimed { worker, lease_until } => {
+                self.lease = Some(Lease { worker, until: lease_until });
+                self.started_at.get_or_insert(at);
+                self.timed_from.get_or_insert(at);
+            }
+            Event::Prepared(prepared) => self.prepared = Some(*prepared),
+            Event::LeaseRenewed { lease_until } => {
+                if let Some(lease) = &mut self.lease {
+                    lease.until = lease_until;
+                }
+            }
+            Event::TaskSkipped { task } => self.task(task).state = TaskState::Skipped,
+            Event::AttemptStarted { task, attempt, .. } => {
+                self.attempts += 1;
+                self.retried |= attempt > AttemptNumber::FIRST;
+                let record = self.task(task);
+                record.attempt = Some(attempt);
+                record.state = TaskState::Started { at };
+            }
+            Event::AttemptEnded(ended) => self.attempt_ended(at, *ended),
+            Event::Suspended { until, reason } => self.wait = Some(Wait { until, reason }),
+            Event::CancelRequested { by, reason } => self.cancel = Some(Cancel { by, reason }),
+            Event::Finished(finished) => match *finished {
+                Finished::Succeeded { outputs, .. } => self.outputs = Some(outputs),
+                Finished::Failed { failure } => self.failure = Some(failure),
+            },
+            Event::Resumed { again, repin, .. } => self.resumed(again, repin.map(|repin| *repin)),
+        }
+    }
+
+    fn attempt_ended(&mut self, at: Timestamp, ended: AttemptEnded) {
+        let record = self.task(ended.task);
+        match ended.result {
+            AttemptResult::Succeeded { output } => record.state = TaskState::Succeeded { output },
+            AttemptResult::Failed { failure, retry_at } => {
+                if failure.class == Class::Interrupted {
+                    record.interrupted += 1;
+                } else {
+                    record.failed += 1;
+                }
+                record.state = match retry_at {
+                    Some(retry_at) => TaskState::Retrying { at: retry_at.max(at) },
+                    None => TaskState::Failed { failure },
+                };
+            }
+        }
+    }
+
+    fn resumed(&mut self, again: Vec<TaskId>, repin: Option<super::event::Repin>) {
+        for task in again {
+            let record = self.task(task);
+            record.state = TaskState::Again;
+            record.failed = 0;
+            record.interrupted = 0;
+        }
+        if let Some(repin) = repin {
+            self.accepted.revision = repin.workflow;
+            if let (Some(revision), Some(source)) = (repin.source, source_revision(&mut self.accepted.trigger)) {
+                *source = revision;
+            }
+        }
+        self.timed_from = None;
+        self.ended_at = None;
+        self.cancel = None;
+        self.failure = None;
+    }
+
+    fn task(&mut self, task: TaskId) -> &mut TaskRecord {
+        self.tasks.entry(task).or_insert(TaskRecord {
+            state: TaskState::Again,
+            attempt: None,
+            failed: 0,
+            interrupted: 0,
+        })
+    }
+
+    /// What lists and searches know of the run.
+    pub fn head(&self) -> RunHead {
+        RunHead {
+            id: self.id,
+            workflow: self.accepted.workflow.clone(),
+            revision: self.accepted.revision.clone(),
+            state: self.state,
+            trigger: self.accepted.trigger.kind(),
+            source: self.accepted.trigger.source(),
+            accepted_at: self.accepted_at,
+            started_at: self.started_at,
+            ended_at: self.ended_at,
+            due: self.wait.as_ref().map(|wait| wait.until).or(self.lease.as_ref().map(|lease| lease.until)),
+            wait: self.wait.as_ref().map(|wait| wait.reason.clone()),
+            labels: self.prepared.as_ref().map(|prepared| prepared.labels.clone()).unwrap_or_default(),
+            cause: self.failure.as_ref().map(Failure::cause),
+            failure: self.failure.clone(),
+            attempts: self.attempts,
+            retried: self.retried,
+            suspected_replay_of: self.suspected_replay_of,
+        }
+    }
+}
+
+fn source_revision(trigger: &mut Trigger) -> Option<&mut Revision> {
+    match trigger {
+        Trigger::Delivery { route, .. } => Some(&mut route.revision),
+        Trigger::Slot { revision, .. } => Some(revision),
+        Trigger::Manual { .. } | Trigger::Replay { .. } => None,
+    }
+}
+
+/// What the index knows of a run: made from its log, rebuilt from it when lost. It helps to find, and decides nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunHead {
+    pub id: RunId,
+    pub workflow: WorkflowName,
+    pub revision: Revision,
+    pub state: State,
+    pub trigger: TriggerKind,
+    /// The route, schedule, person or run behind the trigger.
+    pub source: String,
+    pub accepted_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// When a waiting run is to wake, or a driven run's lease ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<WaitReason>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Groups failed runs of one cause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    pub attempts: u32,
+    pub retried: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspected_replay_of: Option<RunId>,
+}

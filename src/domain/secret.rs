@@ -1,0 +1,81 @@
+//! A secret is a reference until it is used. References are printed freely; values never are.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::id::SecretName;
+
+/// Names a secret and how to take it: what people write as `{ secret_ref: NAME, prefix: "Bearer " }`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SecretRef {
+    /// The name in the secret source.
+    pub name: SecretName,
+    /// Text put before the value, such as `Bearer `.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// A version to pin; the current one when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The member to take when the secret is a JSON object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+}
+
+impl SecretRef {
+    /// The plain reference to `name`.
+    pub fn to(name: SecretName) -> Self {
+        Self { name, prefix: None, version: None, field: None }
+    }
+}
+
+impl fmt::Display for SecretRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.name, f)
+    }
+}
+
+/// The content of a secret. It has no `Display`, and `Debug` shows nothing of it, not even its length.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretValue(Arc<[u8]>);
+
+impl SecretValue {
+    /// Takes the bytes of a secret.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(bytes.into().into())
+    }
+
+    /// The bytes, for the one place that needs them.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretValue(…)")
+    }
+}
+
+/// Why a secret could not be had.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The source has no secret of this name.
+    #[error("secret `{name}` is not in the {source_name}: {help}")]
+    Missing { name: SecretName, source_name: &'static str, help: String },
+    /// The source answered, but not with something usable.
+    #[error("secret `{name}` cannot be used: {why}")]
+    Unusable { name: SecretName, why: String },
+    /// The source did not answer.
+    #[error("cannot read secret `{name}` from the {source_name}: {why}")]
+    Source { name: SecretName, source_name: &'static str, why: String },
+}
+
+/// Resolves references at the moment of use.
+#[async_trait]
+pub trait Secrets: Send + Sync + fmt::Debug {
+    /// The value behind `reference`, its `field` taken and its `prefix` put before it.
+    async fn resolve(&self, reference: &SecretRef) -> Result<SecretValue, Error>;
+}

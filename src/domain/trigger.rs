@@ -1,0 +1,73 @@
+//! Why a run exists.
+
+use serde::{Deserialize, Serialize};
+
+use super::delivery::{Delivery, RouteRef};
+use crate::clock::Timestamp;
+use crate::id::{Revision, RunId, ScheduleName};
+
+/// Why a run exists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// A webhook.
+    Delivery { route: RouteRef, delivery: Box<Delivery> },
+    /// A schedule's slot; `backfill` when a person entered a missed one.
+    Slot { schedule: ScheduleName, revision: Revision, due: Timestamp, backfill: bool },
+    /// A person or a program, by REST or command line.
+    Manual { by: String },
+    /// A new run with an old run's input.
+    Replay { of: RunId, by: String },
+}
+
+/// The kinds of trigger, as lists filter by them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TriggerKind {
+    Delivery,
+    Slot,
+    Manual,
+    Replay,
+}
+
+impl TriggerKind {
+    /// All kinds, in the order of their codes.
+    pub const ALL: [Self; 4] = [Self::Delivery, Self::Slot, Self::Manual, Self::Replay];
+
+    /// The word that people type.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivery => "delivery",
+            Self::Slot => "slot",
+            Self::Manual => "manual",
+            Self::Replay => "replay",
+        }
+    }
+
+    /// Reads the word that people type.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
+impl Trigger {
+    /// Which kind it is.
+    pub fn kind(&self) -> TriggerKind {
+        match self {
+            Self::Delivery { .. } => TriggerKind::Delivery,
+            Self::Slot { .. } => TriggerKind::Slot,
+            Self::Manual { .. } => TriggerKind::Manual,
+            Self::Replay { .. } => TriggerKind::Replay,
+        }
+    }
+
+    /// Where it came from: the route's or schedule's name, the person, or the replayed run.
+    pub fn source(&self) -> String {
+        match self {
+            Self::Delivery { route, .. } => route.name.to_string(),
+            Self::Slot { schedule, .. } => schedule.to_string(),
+            Self::Manual { by } => by.clone(),
+            Self::Replay { of, .. } => of.to_string(),
+        }
+    }
+}

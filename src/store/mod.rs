@@ -1,0 +1,258 @@
+//! Where runs are kept. Two conditional writes carry every guarantee: `accept` inserts if absent, `append` adds at the
+//! sequence number just read. The rest only helps to find work and to show it; it may lag behind the logs and can be
+//! rebuilt from them. No backend knows the rules of a run: it is given heads that were folded elsewhere.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use crate::clock::Timestamp;
+use crate::domain::delivery::DeliveryKey;
+use crate::domain::event::{Accepted, Entry, Event};
+use crate::domain::journal::{JournalEntry, JournalKind, JournalRow};
+use crate::domain::run::RunHead;
+use crate::domain::state::State;
+use crate::domain::trigger::TriggerKind;
+use crate::id::{Revision, RunId, Seq, WorkflowName};
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// Somebody else wrote first. Normal: read again and decide again.
+    #[error("the log of {run} went on past event {after}", after = after.0)]
+    Conflict { run: RunId, after: Seq },
+    /// There is no such run.
+    #[error("there is no run {0}")]
+    NoRun(RunId),
+    /// The store cannot take more for now: its queue or its disk is full.
+    #[error("the store is full: {0}")]
+    Full(String),
+    /// The store did not do it, or did not say in time whether it did.
+    #[error("the store failed while {doing}: {why}")]
+    Failed { doing: &'static str, why: String },
+    /// The files are not ours to open.
+    #[error("cannot open the store at `{place}`: {why}")]
+    Open { place: String, why: String },
+}
+
+/// A delivery, slot or call to accept: all of its runs, or none.
+#[derive(Debug, Clone)]
+pub struct Acceptance {
+    /// Absent before, present after: the dedupe.
+    pub key: DeliveryKey,
+    /// How long the key is remembered.
+    pub window: Duration,
+    /// A second key, of the body: when it was seen before under another id, the runs are flagged, not refused.
+    pub replay_guard: Option<DeliveryKey>,
+    pub at: Timestamp,
+    /// What each run's first event says, with the raw body; at least one.
+    pub runs: Vec<NewRun>,
+}
+
+/// The first event of a run that has no id yet.
+#[derive(Debug, Clone)]
+pub struct NewRun {
+    pub accepted: Accepted,
+    pub body: Bytes,
+}
+
+/// What became of an acceptance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Receipt {
+    /// These runs are on disk now.
+    New(Vec<RunId>),
+    /// The key was known; these are the runs that it made then.
+    Duplicate(Vec<RunId>),
+}
+
+/// Events to add to a run's log.
+#[derive(Debug, Clone)]
+pub struct Append {
+    pub run: RunId,
+    /// Where the first of `events` goes: the place after the last event that was read.
+    pub after: Seq,
+    pub at: Timestamp,
+    pub events: Vec<Event>,
+    /// The run's head with these events in it.
+    pub head: RunHead,
+    /// State of the workflow to commit with these events: members to set; null removes one.
+    pub state: Option<Map<String, Value>>,
+}
+
+/// Which runs a list wants, newest first.
+#[derive(Debug, Clone, Default)]
+pub struct RunQuery {
+    pub workflow: Option<WorkflowName>,
+    /// Any of these; all when empty.
+    pub states: Vec<State>,
+    pub trigger: Option<TriggerKind>,
+    /// The route, schedule or person behind the trigger.
+    pub source: Option<String>,
+    /// Accepted at or after.
+    pub since: Option<Timestamp>,
+    /// Accepted before.
+    pub until: Option<Timestamp>,
+    /// Each of these labels with this value.
+    pub labels: Vec<(String, String)>,
+    pub cause: Option<String>,
+    /// Only runs older than this one: the last of the page before.
+    pub before: Option<RunId>,
+    pub limit: usize,
+}
+
+/// Which journal entries a list wants, newest first.
+#[derive(Debug, Clone)]
+pub struct JournalQuery {
+    pub kind: JournalKind,
+    pub subject: Option<String>,
+    pub cause: Option<String>,
+    pub what: Option<String>,
+    pub before: Option<i64>,
+    pub limit: usize,
+}
+
+/// What retention lets go.
+#[derive(Debug, Clone, Copy)]
+pub struct Prune {
+    pub now: Timestamp,
+    /// Runs that ended well (or were cancelled) before this are deleted.
+    pub runs_before: Timestamp,
+    /// Failed runs that ended before this are deleted.
+    pub failed_before: Timestamp,
+    /// Payloads of runs that ended before this are stripped (`Entry::without_payloads`).
+    pub payloads_before: Timestamp,
+    /// Runs touched by one call, so that other writes get their turn.
+    pub batch_max: usize,
+}
+
+/// What retention did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pruned {
+    pub runs_deleted: usize,
+    pub runs_stripped: usize,
+    pub keys_forgotten: usize,
+    /// There is more to do.
+    pub more: bool,
+}
+
+/// How the store is doing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Bytes on disk, where that means something.
+    pub disk_bytes: u64,
+    /// Writes waiting for the writer.
+    pub writes_queued: usize,
+    /// Time of the last commit, milliseconds.
+    pub commit_ms: u64,
+}
+
+/// A run that wants a worker, with its log.
+#[derive(Debug, Clone)]
+pub struct Queued {
+    pub id: RunId,
+    pub log: Vec<Entry>,
+}
+
+/// Where runs are kept.
+#[async_trait]
+pub trait Store: Send + Sync + fmt::Debug {
+    // The two conditional writes.
+
+    /// Inserts the runs of a delivery unless its key is known. When this returns `Ok`, the runs are durable.
+    async fn accept(&self, acceptance: Acceptance) -> Result<Receipt, Error>;
+
+    /// Adds events at the place just read, or `Conflict`. When this returns `Ok`, they are durable.
+    async fn append(&self, append: Append) -> Result<(), Error>;
+
+    // Reading logs.
+
+    /// The whole log of a run.
+    async fn log(&self, run: RunId) -> Result<Vec<Entry>, Error>;
+
+    // Finding work. These lag and decide nothing.
+
+    /// Queued runs that are not parked, oldest first, with ids above `after`.
+    async fn queued(&self, after: Option<RunId>, limit: usize) -> Result<Vec<Queued>, Error>;
+
+    /// Waiting runs whose moment has come and driven runs whose lease has ended, soonest first; and when the next
+    /// one comes after `now`.
+    async fn due(&self, now: Timestamp, limit: usize) -> Result<(Vec<RunHead>, Option<Timestamp>), Error>;
+
+    /// Hides a queued run from `queued` until its lane is free.
+    async fn park(&self, run: RunId, lane: &str) -> Result<(), Error>;
+
+    /// The oldest run parked in this lane, with its log.
+    async fn parked(&self, lane: &str) -> Result<Option<Queued>, Error>;
+
+    /// Shows all parked runs to `queued` again: at start, when lanes are not known yet.
+    async fn unpark_all(&self) -> Result<(), Error>;
+
+    // Showing.
+
+    /// A page of runs, newest first.
+    async fn runs(&self, query: &RunQuery) -> Result<Vec<RunHead>, Error>;
+
+    /// How many runs are in each state that has not ended.
+    async fn open_counts(&self) -> Result<Vec<(State, u64)>, Error>;
+
+    // Beside the runs.
+
+    /// Adds entries to a journal; the oldest beyond its bound go.
+    async fn journal_append(&self, entries: Vec<JournalEntry>) -> Result<(), Error>;
+
+    /// A page of a journal, newest first.
+    async fn journal(&self, query: &JournalQuery) -> Result<Vec<JournalRow>, Error>;
+
+    /// Keeps a file's text under its content hash; doing it again changes nothing.
+    async fn put_document(&self, revision: &Revision, text: &str) -> Result<(), Error>;
+
+    /// The text behind a content hash.
+    async fn document(&self, revision: &Revision) -> Result<Option<String>, Error>;
+
+    /// Small named values of the gateway itself: what is paused, how far a schedule has come.
+    async fn marks(&self, prefix: &str) -> Result<Vec<(String, String)>, Error>;
+
+    /// Sets a mark, or removes it.
+    async fn set_mark(&self, name: &str, value: Option<&str>) -> Result<(), Error>;
+
+    /// The state of a workflow.
+    async fn state(&self, workflow: &WorkflowName) -> Result<Map<String, Value>, Error>;
+
+    // Upkeep.
+
+    /// Lets old runs, payloads and keys go, one bounded batch, and gives disk space back.
+    async fn prune(&self, prune: &Prune) -> Result<Pruned, Error>;
+
+    /// How the store is doing; an error when it does not work.
+    async fn health(&self) -> Result<Health, Error>;
+
+    /// Only this process can write to the store, so a lease of another incarnation is dead.
+    fn exclusive(&self) -> bool;
+
+    /// Commits what is queued and closes; later calls fail.
+    async fn close(&self);
+}
+
+/// What opens a backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `storage.backend`: a name in `BACKENDS`.
+    pub backend: String,
+    /// `storage.path`: the folder of an embedded store.
+    pub path: std::path::PathBuf,
+}
+
+/// A backend, and how to open it.
+#[derive(Clone, Copy)]
+pub struct Backend {
+    /// What `storage.backend` says.
+    pub name: &'static str,
+    /// One sentence for the documentation.
+    pub summary: &'static str,
+    /// Opens it, creating what is not there.
+    pub open: fn(&Settings) -> Result<Arc<dyn Store>, Error>,
+}
