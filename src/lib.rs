@@ -5,6 +5,8 @@
 
 /// Wall time, real and test.
 pub mod clock;
+/// The words of the house as types: schedules, durations, sizes, rates.
+pub mod domain;
 /// Typed identifiers.
 pub mod id;
 /// Every bound, with unit and reason.
