@@ -201,7 +201,8 @@ impl Schedule {
     ///
     /// The newest slot, when at most [`limits::SLOT_LATE_MAX`] late, is on time and always entered, whatever
     /// `catchup` says: this is also the ordinary case of a scheduler that wakes for one slot. All others
-    /// are missed, and `catchup` decides. After this, the watermark is `now`. A clock that went back misses nothing.
+    /// are missed, and `catchup` decides. After this, the watermark is the later of the two. A clock that went back
+    /// misses nothing.
     pub fn missed(&self, watermark: Timestamp, now: Timestamp) -> Missed {
         let most = match self.catchup {
             Catchup::None | Catchup::Latest => 1,
@@ -339,14 +340,12 @@ mod tests {
         check(Latest, down, up, &["2026-05-01T06:00Z"], UP_TO_05);
         // The ordinary wake: one slot, nothing missed.
         check(Never, "2026-05-01T05:00:00Z", "2026-05-01T06:00:00.003Z", &["2026-05-01T06:00Z"], None);
-        // The edge of the window belongs to it.
-        check(
-            All,
-            down,
-            "2026-05-01T03:00:00Z",
-            &["2026-05-01T01:00Z", "2026-05-01T02:00Z", "2026-05-01T03:00Z"],
-            None,
-        );
+        // The edges belong to the minute and to the window.
+        check(Never, down, "2026-05-01T06:01:00Z", &["2026-05-01T06:00Z"], UP_TO_05);
+        check(Never, down, "2026-05-01T06:01:00.001Z", &[], UP_TO_06);
+        check(Latest, down, "2026-05-01T01:01:00.001Z", &["2026-05-01T01:00Z"], None);
+        let window = ["2026-05-01T04:00Z", "2026-05-01T05:00Z", "2026-05-01T06:00Z", "2026-05-01T07:00Z"];
+        check(All, down, "2026-05-01T07:00:00Z", &window, UP_TO_03);
         // Nothing due, and a clock that went back.
         check(All, down, "2026-05-01T00:59:59.999Z", &[], None);
         check(All, "2026-05-01T09:00:00Z", down, &[], None);

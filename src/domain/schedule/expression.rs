@@ -14,8 +14,8 @@
 //!
 //! Everywhere `*`, `*/15`, `1-5`, `1-30/2` and lists of these. `15W` stays in its month. When day of month and weekday
 //! are both set, a date that matches **either** is due; when one of them begins with `*`, as in `*/2`, it must match
-//! **both**. That is crontab(5)'s rule, not croner's. `+` before the weekday asks for both in any case: `0 0 13 *
-//! +FRI`.
+//! **both**. That is crontab(5)'s rule, not croner's. `+` before the weekday asks for both in any case, as in
+//! `0 0 13 * +FRI`.
 //!
 //! Nicknames: `@hourly`, `@daily`, `@midnight`, `@weekly`, `@monthly`, `@yearly`, `@annually`. There is no year field:
 //! one day in one year is a run by hand or a `wait`, not a schedule.

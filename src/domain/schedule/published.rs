@@ -288,6 +288,8 @@ fn lists_and_ranges_are_clock_bound() {
         "2026-10-25T00:00:00+02:00",
         &["2026-10-25T02:00:00+02:00", "2026-10-25T02:30:00+02:00", "2026-10-26T02:00:00+01:00"],
     );
+    // From the second pass on, the first moment that comes once is not forgotten.
+    check("0,30 2,3 * * *", BERLIN, "2026-10-25T02:15:00+01:00", &["2026-10-25T03:00:00+01:00"]);
     // What was moved and what stands at the end of the gap anyway are one slot.
     check(
         "0 2,3 * * *",
