@@ -81,3 +81,16 @@ pub const CATCHUP_SLOTS_MAX: usize = 1_000;
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes of one workflow's `state`.
 pub const STATE_BYTES_MAX: usize = 256 * 1024;
+/// Longest duration that a file may ask for: a century, far inside what timestamps hold.
+pub const DURATION_MAX: Duration = Duration::from_hours(24 * 36_500);
+/// Shortest `every` of a schedule; a faster clock is a queue, not a schedule.
+pub const EVERY_MIN: Duration = Duration::from_secs(1);
+/// Bytes of one cron expression.
+pub const CRON_BYTES_MAX: usize = 256;
+/// How late the newest slot may enter and still count as on time: a restart, a slow store. Older slots are missed, and
+/// `catchup` rules.
+pub const SLOT_LATE_MAX: Duration = Duration::from_mins(1);
+/// How far back `catchup` reaches when a schedule sets no `catchup_window`.
+pub const CATCHUP_WINDOW: Duration = Duration::from_hours(24);
+/// Given-up slots that are counted one by one; past this the count is a lower bound.
+pub const MISSED_COUNTED_MAX: usize = 10_000;

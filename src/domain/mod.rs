@@ -2,18 +2,26 @@
 
 /// What was sent in one attempt, and what came back.
 pub mod attempt;
+/// Sizes as people write them: `2MiB`, `64KiB`, `512`.
+pub mod byte_size;
 /// One inbound request, and what makes two the same.
 pub mod delivery;
+/// Durations as people write them: `90s`, `1h30m`, `3d`.
+pub mod duration;
 /// What is written to a run's log.
 pub mod event;
 /// Why something did not succeed, whose side it is on, whether a retry can help.
 pub mod failure;
 /// Entries beside the runs: audit, refusals, gateway events.
 pub mod journal;
+/// Rates as people write them: `50/s`, `1000/h`.
+pub mod rate;
 /// When to try again.
 pub mod retry;
 /// The fold of a run's log.
 pub mod run;
+/// Schedules and their slots: cron and interval rules, DST, catch-up, jitter, backfill.
+pub mod schedule;
 /// References to secrets, and values that are never shown.
 pub mod secret;
 /// Where a run stands, and what may happen next.
