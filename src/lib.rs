@@ -9,3 +9,5 @@ pub mod clock;
 pub mod id;
 /// Every bound, with unit and reason.
 pub mod limits;
+/// Webhook verification: the schemes, the platforms, allowed addresses.
+pub mod signature;

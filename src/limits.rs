@@ -81,3 +81,11 @@ pub const CATCHUP_SLOTS_MAX: usize = 1_000;
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes of one workflow's `state`.
 pub const STATE_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of a delivery id that a platform sends: it becomes part of an indexed key.
+pub const DELIVERY_ID_BYTES_MAX: usize = 512;
+/// Signatures that one request may carry, as senders do while they rotate keys; each costs a comparison.
+pub const SIGNATURES_MAX: usize = 16;
+/// Bytes of a JSON web token; more does not fit the usual header limits anyway.
+pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
+/// Longest that `tolerance` and `leeway` of a verifier may be: past a day, replay protection is only a word.
+pub const SIGNATURE_TOLERANCE_MAX: Duration = Duration::from_hours(24);
