@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::inbound::{Inbound, Proof, Reject, Verdict};
 use super::keys::{KeyError, Keys, Passwords};
 use super::params::{self, ConfigError, header_name};
-use super::{Check, Making, Scheme, SchemeKind, SecretSlot};
+use super::{Built, Check, Making, Scheme, SchemeKind, SecretSlot};
 
 const SECRET: &str = "key";
 
@@ -21,10 +21,11 @@ pub(super) const SCHEME: SchemeKind = SchemeKind {
 };
 
 /// The parameters of `api_key`.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct Params {
     /// Where the key is.
+    #[serde(default)]
     r#in: Place,
     /// The name of the header or of the query parameter.
     #[schemars(required)]
@@ -40,7 +41,7 @@ enum Place {
     Query,
 }
 
-fn build(with: &Map<String, Value>) -> Result<Box<dyn Scheme>, Vec<ConfigError>> {
+fn build(with: &Map<String, Value>) -> Built {
     let Params { r#in: place, name } = params::read(with)?;
     let Some(name) = name.filter(|name| !name.is_empty()) else {
         return Err(vec![ConfigError::new("name", "the place of the key has no name", "add `name: X-API-Key`")]);

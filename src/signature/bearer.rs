@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 use super::inbound::{Inbound, Proof, Reject, Verdict};
 use super::keys::{KeyError, Keys, Passwords};
-use super::params::{self, ConfigError, header_name};
-use super::{Check, Making, Scheme, SchemeKind, SecretSlot};
+use super::params::{self, header_name};
+use super::{Built, Check, Making, Scheme, SchemeKind, SecretSlot};
 
 const SECRET: &str = "token";
 
@@ -29,7 +29,7 @@ struct Params {
     header: Option<String>,
 }
 
-fn build(with: &Map<String, Value>) -> Result<Box<dyn Scheme>, Vec<ConfigError>> {
+fn build(with: &Map<String, Value>) -> Built {
     let params: Params = params::read(with)?;
     let header = params.header.unwrap_or_else(|| AUTHORIZATION.into());
     header_name("header", &header).map_err(|problem| vec![problem])?;

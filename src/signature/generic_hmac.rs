@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::keys::{Encoding, KeyEncoding};
 use super::params::{self, ConfigError, Span, TOLERANCE, header_name};
 use super::sender::{Algorithm, Form, HeaderSet, Sender, SenderScheme, TimestampUnit};
-use super::{Making, Scheme, SchemeKind, SecretSlot};
+use super::{Built, Making, SchemeKind, SecretSlot};
 
 pub(super) const SCHEME: SchemeKind = SchemeKind {
     name: "generic_hmac",
@@ -19,23 +19,27 @@ pub(super) const SCHEME: SchemeKind = SchemeKind {
 };
 
 /// The parameters of `generic_hmac`.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct Params {
     /// The header that carries the signature.
     #[schemars(required)]
     header: Option<String>,
     /// The hash.
+    #[serde(default)]
     algorithm: Algorithm,
     /// How the signature is written: `hex` takes both cases, `base64` wants its padding.
+    #[serde(default)]
     encoding: Encoding,
     /// What stands before the signature in its header, such as `sha256=`.
+    #[serde(default)]
     prefix: String,
     /// The signed text with `{body}`, `{timestamp}`, `{id}`, `{url}`, `{method}`, `{path}`, `{query}`; `{body}` when left out.
     template: Option<String>,
     /// The header that carries the signed time, in ASCII digits.
     timestamp_header: Option<String>,
     /// What the time counts.
+    #[serde(default)]
     timestamp_unit: TimestampUnit,
     /// How far the signed time may be from ours, both ways; 300s when left out.
     tolerance: Option<Span>,
@@ -44,12 +48,13 @@ struct Params {
     /// The top-level member of a JSON body that holds the delivery's id, when no header does.
     id_member: Option<String>,
     /// How the text of the secret becomes a key.
+    #[serde(default)]
     key_encoding: KeyEncoding,
     /// The URL as registered with the sender, for `{url}`; needed behind a proxy.
     url: Option<String>,
 }
 
-fn build(with: &Map<String, Value>) -> Result<Box<dyn Scheme>, Vec<ConfigError>> {
+fn build(with: &Map<String, Value>) -> Built {
     let params: Params = params::read(with)?;
     let mut problems = Vec::new();
     let names =

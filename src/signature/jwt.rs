@@ -8,7 +8,7 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use data_encoding::BASE64URL_NOPAD;
 use schemars::{JsonSchema, schema_for};
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Number, Value};
 
@@ -16,7 +16,7 @@ use super::inbound::{Inbound, Proof, Reject, Verdict, delivery_id};
 use super::jwks::KeySet;
 use super::keys::{KeyError, Keys};
 use super::params::{self, ConfigError, OneOrMany, Span, header_name};
-use super::{Check, Making, Scheme, SchemeKind, SecretSlot, bearer};
+use super::{Built, Check, Making, Scheme, SchemeKind, SecretSlot, bearer};
 use crate::clock::Timestamp;
 use crate::limits;
 
@@ -33,12 +33,12 @@ pub(super) const SCHEME: SchemeKind = SchemeKind {
 };
 
 /// The parameters of `jwt`.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 struct Params {
     /// The algorithms that are accepted: all of them HS*, or none.
     #[schemars(required)]
-    algorithms: Vec<Algorithm>,
+    algorithms: Option<Vec<Algorithm>>,
     /// Who must have issued the token: the `iss` claim must equal one of these.
     issuer: Option<OneOrMany>,
     /// Who we are: the `aud` claim must name one of these. When left out, a token that names anybody is refused.
@@ -103,23 +103,24 @@ impl Algorithm {
     }
 }
 
-fn build(with: &Map<String, Value>) -> Result<Box<dyn Scheme>, Vec<ConfigError>> {
+fn build(with: &Map<String, Value>) -> Built {
     let params: Params = params::read(with)?;
     let mut problems = Vec::new();
     let header = params.header.unwrap_or_else(|| bearer::AUTHORIZATION.into());
     problems.extend(header_name("header", &header).err());
-    let shared = params.algorithms.iter().filter(|algorithm| algorithm.shared().is_some()).count();
-    if params.algorithms.is_empty() {
+    let algorithms = params.algorithms.unwrap_or_default();
+    let shared = algorithms.iter().filter(|algorithm| algorithm.shared().is_some()).count();
+    if algorithms.is_empty() {
         let help = "name what the issuer uses, such as `algorithms: [RS256]`";
         problems.push(ConfigError::new("algorithms", "no algorithm is accepted, so no token would be", help));
-    } else if shared > 0 && shared < params.algorithms.len() {
+    } else if shared > 0 && shared < algorithms.len() {
         let message = "shared and public keys must not be mixed: a public key could be passed off as a shared one";
         problems.push(ConfigError::new("algorithms", message, "keep either the HS algorithms or the others"));
     }
     let keys = match &params.jwks {
         // A set beside HS algorithms is the issuer's other business.
-        _ if shared > 0 || params.algorithms.is_empty() => None,
-        Some(set) => KeySet::read(set, &params.algorithms).map_err(|mut more| problems.append(&mut more)).ok(),
+        _ if shared > 0 || algorithms.is_empty() => None,
+        Some(set) => KeySet::read(set, &algorithms).map_err(|mut more| problems.append(&mut more)).ok(),
         None => {
             let help = "paste the document behind the issuer's `jwks_uri` as `jwks`";
             problems.push(ConfigError::new("jwks", "there is no public key to verify with", help));
@@ -131,7 +132,7 @@ fn build(with: &Map<String, Value>) -> Result<Box<dyn Scheme>, Vec<ConfigError>>
     }
     let rule = Rule {
         header,
-        algorithms: params.algorithms,
+        algorithms,
         issuer: params.issuer,
         audience: params.audience,
         leeway: params.leeway.map_or(LEEWAY, |Span(leeway)| leeway),
@@ -205,6 +206,11 @@ struct Claims {
     jti: Option<String>,
 }
 
+/// Reads a JSON object; an array would also do for serde.
+fn object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
+    json.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(json).ok()).flatten()
+}
+
 impl Check for Keyed {
     fn verify(&self, request: &Inbound<'_>) -> Result<Verdict, Reject> {
         let malformed = || Reject::malformed(&self.rule.header, "a signed JSON web token");
@@ -216,10 +222,10 @@ impl Check for Keyed {
         let [head, claims, signature] = parts[..] else { return Err(malformed()) };
         let signed = &token[..head.len() + 1 + claims.len()];
         let decoded = |part| BASE64URL_NOPAD.decode(part).map_err(|_| malformed());
-        let head: Head = serde_json::from_slice(&decoded(head)?).map_err(|_| malformed())?;
+        let head: Head = object(&decoded(head)?).ok_or_else(malformed)?;
         let key_index = self.fitting_key(&head, signed, &decoded(signature)?)?;
 
-        let claims: Claims = serde_json::from_slice(&decoded(claims)?).map_err(|_| malformed())?;
+        let claims: Claims = object(&decoded(claims)?).ok_or_else(malformed)?;
         self.rule.accept(&claims, request.received_at)?;
         let delivery_id = claims.jti.map(|jti| delivery_id("jti", jti.as_bytes())).transpose()?;
         let id_is_signed = delivery_id.is_some();

@@ -67,7 +67,7 @@ pub(super) enum KeyEncoding {
     Hex,
     /// Base64, with or without padding.
     Base64,
-    /// Text in which WordPress escaped quotes, ampersands and angle brackets.
+    /// Text in which `WordPress` escaped quotes, ampersands and angle brackets.
     #[serde(skip)]
     HtmlEntities,
     /// Base64 after an optional `whsec_` (Standard Webhooks).
@@ -101,7 +101,7 @@ pub(super) fn base64(value: &[u8]) -> Option<Vec<u8>> {
     encoding.decode(value).ok()
 }
 
-/// What WordPress's `wp_specialchars_decode` with `ENT_QUOTES` leaves: one pass over the entities of
+/// What `WordPress`'s `wp_specialchars_decode` with `ENT_QUOTES` leaves: one pass over the entities of
 /// quotes, `&`, `<` and `>`; what a replacement produced is not looked at again.
 fn without_entities(value: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(value.len());

@@ -71,11 +71,14 @@ pub struct SecretSlot {
     pub summary: &'static str,
 }
 
+/// A scheme, or everything that is wrong with its parameters.
+type Built = Result<Box<dyn Scheme>, Vec<ConfigError>>;
+
 /// How a kind becomes a scheme.
 #[derive(Debug)]
 enum Making {
     /// By code of its own.
-    Code { schema: fn() -> Schema, build: fn(&Map<String, Value>) -> Result<Box<dyn Scheme>, Vec<ConfigError>> },
+    Code { schema: fn() -> Schema, build: fn(&Map<String, Value>) -> Built },
     /// From a sender's data, with a few knobs.
     Row { knobs: Knobs, sender: fn() -> Sender },
 }

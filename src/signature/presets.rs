@@ -1,12 +1,13 @@
 //! The platforms, one row each: most senders are data, not code.
 
-use super::keys::{Encoding, KeyEncoding};
-use super::params::{ConfigError, Span, header_name};
-use super::sender::{Form, Handshake, HeaderSet, Sender, SenderScheme};
-use super::{Making, Scheme, SchemeKind, SecretSlot, params};
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::Deserialize;
 use serde_json::{Map, Value};
+
+use super::keys::{Encoding, KeyEncoding};
+use super::params::{Span, header_name};
+use super::sender::{Form, Handshake, HeaderSet, Sender, SenderScheme};
+use super::{Built, Making, SchemeKind, SecretSlot, params};
 
 /// Every platform that is described by a row.
 pub(super) static PRESETS: &[SchemeKind] = &[
@@ -161,11 +162,7 @@ impl Knobs {
     }
 
     /// Turns the knobs of a row and makes it a scheme.
-    pub(super) fn build(
-        self,
-        mut sender: Sender,
-        with: &Map<String, Value>,
-    ) -> Result<Box<dyn Scheme>, Vec<ConfigError>> {
+    pub(super) fn build(self, mut sender: Sender, with: &Map<String, Value>) -> Built {
         let (tolerance, prefix) = match self {
             Self::None => params::read(with).map(|NoParams {}| (None, None))?,
             Self::Tolerance => params::read(with).map(|ToleranceParams { tolerance }| (tolerance, None))?,

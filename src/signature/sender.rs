@@ -17,7 +17,7 @@ use super::inbound::{Answer, Inbound, Proof, Reject, Verdict, delivery_id};
 use super::keys::{Encoding, KeyEncoding, KeyError, Keys, base64};
 use super::params::{ConfigError, TOLERANCE};
 use super::template::{Filling, Slot, Template};
-use super::{Check, Scheme, members};
+use super::{Built, Check, Scheme, members};
 use crate::clock::Timestamp;
 use crate::limits;
 
@@ -238,7 +238,7 @@ impl Sender {
 pub(super) struct SenderScheme(Arc<Compiled>);
 
 impl SenderScheme {
-    pub(super) fn boxed(sender: Sender) -> Result<Box<dyn Scheme>, Vec<ConfigError>> {
+    pub(super) fn boxed(sender: Sender) -> Built {
         Ok(Box::new(Self(Arc::new(sender.compile()?))))
     }
 }

@@ -1,5 +1,6 @@
 //! Published vectors of every scheme and our own, accepted and refused, through the public API; and the same
 //! requests damaged at random, which must never be believed and never panic.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::net::IpAddr;
 
@@ -150,8 +151,10 @@ fn every_vector_is_judged_right() {
     let mut failures = Vec::new();
     for vector in vectors() {
         let Some(reason) = wrong(&vector) else { continue };
-        let line = format!("{} ({}): {reason}", vector["id"], vector["description"]);
-        if vector["soft"] == true { eprintln!("soft: {line}") } else { failures.push(line) }
+        // Implementations may differ on a soft vector.
+        if vector["soft"] != true {
+            failures.push(format!("{} ({}): {reason}", vector["id"], vector["description"]));
+        }
     }
     assert!(failures.is_empty(), "{} vectors fail:\n{}", failures.len(), failures.join("\n"));
 }
