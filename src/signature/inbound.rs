@@ -71,7 +71,8 @@ pub enum Verdict {
 /// What is known about a delivery because its signature holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Proof {
-    /// The id that the platform gives this delivery, at most [`limits::DELIVERY_ID_BYTES_MAX`] bytes.
+    /// The id that the platform gives this delivery, at most [`limits::DELIVERY_ID_BYTES_MAX`] bytes. When there
+    /// is none, only the body's digest can tell two deliveries apart.
     pub delivery_id: Option<String>,
     /// The signature covers the id, so nobody else can put a new id on an old body.
     pub id_is_signed: bool,
