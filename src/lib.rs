@@ -1,15 +1,31 @@
 //! Clawhook: platforms call it, clocks call it; it runs YAML workflows and keeps a record of every run.
 //!
-//! The modules in reading order. A module imports only from those above it in this list that stand on a
-//! lower floor (see `docs/ARCHITECTURE.md`); `tests/it/tidy.rs` keeps the rule.
+//! The modules in reading order. A module imports only from those on lower floors (the number in brackets);
+//! `tests/it/tidy.rs` keeps the rule and `docs/ARCHITECTURE.md` draws the house.
 
-/// Wall time, real and test.
-pub mod clock;
-/// What the house is about, and the pure rules over it.
-pub mod domain;
-/// Typed identifiers.
-pub mod id;
-/// Every bound, with unit and reason.
+/// [0] Every bound, with unit and reason.
 pub mod limits;
-/// Where runs are kept.
+
+/// [0] Wall time, real and test.
+pub mod clock;
+
+/// [0] Typed identifiers.
+pub mod id;
+
+/// [1] What the house is about, and the pure rules over it.
+pub mod domain;
+
+/// [1] The expression language: parse and evaluate, no I/O.
+pub mod expr;
+
+/// [2] The one HTTP client: bounded, measured, and kept away from private addresses.
+pub mod outbound;
+
+/// [3] Where runs are kept.
 pub mod store;
+
+/// [3] Where secret values come from.
+pub mod secrets;
+
+/// [3] Whether a request comes from who it says.
+pub mod signature;

@@ -94,3 +94,11 @@ pub const SLOT_LATE_MAX: Duration = Duration::from_mins(1);
 pub const CATCHUP_WINDOW: Duration = Duration::from_hours(24);
 /// Given-up slots that are counted one by one; past this the count is a lower bound.
 pub const MISSED_COUNTED_MAX: usize = 10_000;
+/// Bytes of a delivery id that a platform sends: it becomes part of an indexed key.
+pub const DELIVERY_ID_BYTES_MAX: usize = 512;
+/// Signatures that one request may carry, as senders do while they rotate keys; each costs a comparison.
+pub const SIGNATURES_MAX: usize = 16;
+/// Bytes of a JSON web token; more does not fit the usual header limits anyway.
+pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
+/// Longest that `tolerance` and `leeway` of a verifier may be: past a day, replay protection is only a word.
+pub const SIGNATURE_TOLERANCE_MAX: Duration = Duration::from_hours(24);

@@ -1,1 +1,1 @@
-
+mod signature_vectors;

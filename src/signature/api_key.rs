@@ -1,0 +1,120 @@
+//! `api_key`: one fixed key in a header or in the query. It proves who may call, not what was sent, and a key in
+//! the query ends up in the logs of every proxy on the way: take a header where the sender can.
+
+use percent_encoding::percent_decode;
+use schemars::{JsonSchema, schema_for};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::inbound::{Inbound, Proof, Reject, Verdict};
+use super::keys::{KeyError, Keys, Passwords};
+use super::params::{self, ConfigError, header_name};
+use super::{Built, Check, Making, Scheme, SchemeKind, SecretSlot};
+
+const SECRET: &str = "key";
+
+pub(super) const SCHEME: SchemeKind = SchemeKind {
+    name: "api_key",
+    summary: "A fixed key in a header or in the query.",
+    secrets: &[SecretSlot { name: SECRET, summary: "The key" }],
+    making: Making::Code { schema: || schema_for!(Params), build },
+};
+
+/// The parameters of `api_key`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Params {
+    /// Where the key is.
+    #[serde(default)]
+    r#in: Place,
+    /// The name of the header or of the query parameter.
+    #[schemars(required)]
+    name: Option<String>,
+}
+
+/// Where a key is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Place {
+    #[default]
+    Header,
+    Query,
+}
+
+fn build(with: &Map<String, Value>) -> Built {
+    let Params { r#in: place, name } = params::read(with)?;
+    let Some(name) = name.filter(|name| !name.is_empty()) else {
+        return Err(vec![ConfigError::new("name", "the place of the key has no name", "add `name: X-API-Key`")]);
+    };
+    if place == Place::Header {
+        header_name("name", &name).map_err(|problem| vec![problem])?;
+    }
+    Ok(Box::new(ApiKey { place, name }))
+}
+
+struct ApiKey {
+    place: Place,
+    name: String,
+}
+
+impl Scheme for ApiKey {
+    fn needs(&self) -> Vec<&'static str> {
+        vec![SECRET]
+    }
+
+    fn prepare(&self, keys: &Keys<'_>) -> Result<Box<dyn Check>, KeyError> {
+        let keys = Passwords::new(keys.required(SECRET)?);
+        Ok(Box::new(Keyed { place: self.place, name: self.name.clone(), keys }))
+    }
+}
+
+struct Keyed {
+    place: Place,
+    name: String,
+    keys: Passwords,
+}
+
+impl Check for Keyed {
+    fn verify(&self, request: &Inbound<'_>) -> Result<Verdict, Reject> {
+        let found = match self.place {
+            Place::Header => self.keys.find(request.headers.required(&self.name)?),
+            Place::Query => {
+                let sent = parameter(request.query, &self.name)?;
+                // A plus is a space to a form and a plus to a URL; senders of base64 keys mean either.
+                let spaced = || sent.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect::<Vec<_>>();
+                let decoded = |text: &[u8]| self.keys.find(&percent_decode(text).collect::<Vec<_>>());
+                decoded(sent).or_else(|| decoded(&spaced()))
+            }
+        };
+        let key_index = found.ok_or(Reject::WrongSignature)?;
+        Ok(Verdict::Deliver(Proof { key_index, ..Proof::default() }))
+    }
+}
+
+/// The one value of a query parameter, still encoded; refuses a parameter that occurs twice, however its name
+/// is encoded.
+fn parameter<'a>(query: &'a str, name: &str) -> Result<&'a [u8], Reject> {
+    let mut values = query.split('&').filter_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        percent_decode(key.as_bytes()).eq(name.bytes()).then_some(value.as_bytes())
+    });
+    let first = values.next().ok_or_else(|| Reject::MissingParameter { name: name.into() })?;
+    if values.next().is_some() { Err(Reject::RepeatedParameter { name: name.into() }) } else { Ok(first) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_occurs_once() {
+        let one = |query| parameter(query, "key").map_err(|reject| reject.code());
+        assert_eq!(one("a=b&key=c%2B"), Ok(&b"c%2B"[..]));
+        assert_eq!(one("k%65y=c=d"), Ok(&b"c=d"[..]));
+        assert_eq!(one("key"), Ok(&b""[..]));
+        assert_eq!(one(""), Err("missing_parameter"));
+        assert_eq!(one("KEY=c&keys=d"), Err("missing_parameter"));
+        assert_eq!(one("key=c&key=c"), Err("repeated_parameter"));
+        assert_eq!(one("key=c&%6bey"), Err("repeated_parameter"));
+    }
+}

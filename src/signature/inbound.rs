@@ -1,0 +1,208 @@
+//! What a verifier is given and what it answers. Everything is borrowed from the request: a header list costs one
+//! allocation, a body none.
+
+use crate::clock::Timestamp;
+use crate::limits;
+
+/// One request as it came off the wire, before anything has parsed it.
+#[derive(Debug, Clone)]
+pub struct Inbound<'a> {
+    /// The method in capitals, such as `POST`.
+    pub method: &'a str,
+    /// The path as received: no query, still percent-encoded.
+    pub path: &'a str,
+    /// The query as received, without `?`; empty when there is none.
+    pub query: &'a str,
+    /// The whole URL as the sender knows it, when the door can tell; the `url` parameter wins over it.
+    pub url: Option<&'a str>,
+    /// The headers in their order, repeats kept.
+    pub headers: &'a Headers<'a>,
+    /// The raw bytes: never decoded, trimmed or re-serialised.
+    pub body: &'a [u8],
+    /// The moment that signed times are held against.
+    pub received_at: Timestamp,
+}
+
+/// The headers of a request, in order, repeats kept. Names are compared without regard to case.
+#[derive(Debug, Clone, Default)]
+pub struct Headers<'a>(Vec<(&'a str, &'a [u8])>);
+
+impl<'a> FromIterator<(&'a str, &'a [u8])> for Headers<'a> {
+    fn from_iter<I: IntoIterator<Item = (&'a str, &'a [u8])>>(headers: I) -> Self {
+        Self(headers.into_iter().collect())
+    }
+}
+
+impl<'a> Headers<'a> {
+    /// Every value of the header, in order, without the spaces and tabs around it (RFC 9110, section 5.5).
+    pub fn get_all(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
+        self.0.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| trimmed(value))
+    }
+
+    /// The one value of the header; refuses a header that occurs twice, even when both copies are equal.
+    pub fn unique(&self, name: &str) -> Result<Option<&'a [u8]>, Reject> {
+        let mut values = self.get_all(name);
+        let first = values.next();
+        if values.next().is_some() { Err(Reject::RepeatedHeader { name: name.into() }) } else { Ok(first) }
+    }
+
+    /// The one value of a header that must be there.
+    pub fn required(&self, name: &str) -> Result<&'a [u8], Reject> {
+        self.unique(name)?.ok_or_else(|| Reject::MissingHeader { name: name.into() })
+    }
+}
+
+fn trimmed(value: &[u8]) -> &[u8] {
+    let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let start = value.iter().position(|byte| !blank(byte)).unwrap_or(value.len());
+    let end = value.iter().rposition(|byte| !blank(byte)).map_or(start, |last| last + 1);
+    &value[start..end]
+}
+
+/// What a request that passed is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// A delivery: accept it.
+    Deliver(Proof),
+    /// The platform tries the address: answer this and run nothing.
+    Handshake(Answer),
+}
+
+/// What is known about a delivery because its signature holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Proof {
+    /// The id that the platform gives this delivery, at most [`limits::DELIVERY_ID_BYTES_MAX`] bytes. When there
+    /// is none, only the body's digest can tell two deliveries apart.
+    pub delivery_id: Option<String>,
+    /// The signature covers the id, so nobody else can put a new id on an old body.
+    pub id_is_signed: bool,
+    /// The platform may give one id to two deliveries: the delivery key needs the body's digest as well.
+    pub id_may_collide: bool,
+    /// The signature covers the body; a password or token does not.
+    pub body_is_signed: bool,
+    /// The signed time, when the scheme has one; it lies inside the window.
+    pub signed_at: Option<Timestamp>,
+    /// The place, from 0, of the configured key that fits: above 0 means that a rotation is not over yet.
+    pub key_index: usize,
+}
+
+/// The answer to a handshake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The `Content-Type`, when there is a body.
+    pub content_type: Option<&'static str>,
+    /// The body, often empty.
+    pub body: String,
+}
+
+impl Answer {
+    /// 200 and nothing else.
+    pub(super) fn empty() -> Self {
+        Self { status: 200, content_type: None, body: String::new() }
+    }
+
+    /// 200 and a JSON text.
+    pub(super) fn json(body: &serde_json::Value) -> Self {
+        Self { status: 200, content_type: Some("application/json"), body: body.to_string() }
+    }
+}
+
+/// Why a request is refused. This is for our log and counters: the sender hears 401 and nothing else, and no text
+/// here repeats what was sent as a credential.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Reject {
+    /// A header that the scheme needs is not there.
+    #[error("the request has no `{name}` header")]
+    MissingHeader { name: String },
+    /// A header that decides occurs more than once.
+    #[error("the `{name}` header occurs more than once")]
+    RepeatedHeader { name: String },
+    /// A query parameter that the scheme needs is not there.
+    #[error("the request has no `{name}` query parameter")]
+    MissingParameter { name: String },
+    /// A query parameter that decides occurs more than once.
+    #[error("the `{name}` query parameter occurs more than once")]
+    RepeatedParameter { name: String },
+    /// A value does not have the form that the scheme gives it.
+    #[error("`{what}` is not {wanted}")]
+    Malformed { what: String, wanted: &'static str },
+    /// The platform never sends an empty body.
+    #[error("the body is empty")]
+    EmptyBody,
+    /// The door does not know the URL that the text to sign holds.
+    #[error("the signed text holds the URL, and neither the route nor the request tells it")]
+    UnknownUrl,
+    /// There are signatures, but none of a version that we hold a key for.
+    #[error("`{what}` holds no signature of a version that a key is configured for")]
+    UnknownVersion { what: String },
+    /// No configured key fits.
+    #[error("no configured key fits")]
+    WrongSignature,
+    /// The signed time lies outside the window.
+    #[error("the signed time is {skew_ms} ms from ours, more than the tolerance of {tolerance_ms} ms")]
+    Stale { skew_ms: i128, tolerance_ms: u128 },
+    /// A member of a token's head is not acceptable.
+    #[error("the token's `{member}` is not one that the route accepts")]
+    TokenHead { member: &'static str },
+    /// A claim of a verified token is not acceptable.
+    #[error("the token's `{claim}` claim is not one that the route accepts")]
+    TokenClaim { claim: &'static str },
+}
+
+impl Reject {
+    /// The stable word for counters and for the cause of a refusal.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::MissingHeader { .. } => "missing_header",
+            Self::RepeatedHeader { .. } => "repeated_header",
+            Self::MissingParameter { .. } => "missing_parameter",
+            Self::RepeatedParameter { .. } => "repeated_parameter",
+            Self::Malformed { .. } => "malformed",
+            Self::EmptyBody => "empty_body",
+            Self::UnknownUrl => "unknown_url",
+            Self::UnknownVersion { .. } => "unknown_version",
+            Self::WrongSignature => "wrong_signature",
+            Self::Stale { .. } => "stale",
+            Self::TokenHead { .. } => "token_head",
+            Self::TokenClaim { .. } => "token_claim",
+        }
+    }
+
+    pub(super) fn malformed(what: &str, wanted: &'static str) -> Self {
+        Self::Malformed { what: what.into(), wanted }
+    }
+}
+
+/// Reads a delivery id: text, not empty, short enough to be a key.
+pub(super) fn delivery_id(what: &str, value: &[u8]) -> Result<String, Reject> {
+    let text = std::str::from_utf8(value).ok().filter(|text| !text.is_empty());
+    text.filter(|text| text.len() <= limits::DELIVERY_ID_BYTES_MAX)
+        .map(Into::into)
+        .ok_or_else(|| Reject::malformed(what, "an id: text that is not empty and not longer than 512 bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_found_in_any_case_and_trimmed() {
+        let headers: Headers<'_> =
+            [("X-Sig", &b" \ta b \t"[..]), ("x-blank", b"  "), ("X-TWO", b"1"), ("x-two", b"1")].into_iter().collect();
+        assert_eq!(headers.unique("x-sig"), Ok(Some(&b"a b"[..])));
+        assert_eq!(headers.unique("X-BLANK"), Ok(Some(&b""[..])));
+        assert_eq!(headers.unique("x-none"), Ok(None));
+        assert_eq!(headers.required("x-none").map_err(|r| r.code()), Err("missing_header"));
+        assert_eq!(headers.unique("x-two").map_err(|r| r.code()), Err("repeated_header"));
+    }
+
+    #[test]
+    fn ids_are_short_text() {
+        assert_eq!(delivery_id("x", "订单-1".as_bytes()).as_deref(), Ok("订单-1"));
+        for bad in [&b""[..], b"\xff", &[b'a'; limits::DELIVERY_ID_BYTES_MAX + 1]] {
+            assert!(delivery_id("x", bad).is_err(), "{bad:?}");
+        }
+    }
+}

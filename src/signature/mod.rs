@@ -1,0 +1,193 @@
+//! Says whether a request was sent by who holds the key, over the raw bytes, before anything parses them.
+//!
+//! A [`Verifier`] is built from YAML when routes are loaded, and is [`Verifier::prepare`]d whenever its secrets were
+//! read; the [`Prepared`] check costs one MAC and no copy of the body. This module resolves no secrets, opens
+//! no connection, reads no clock and never says "accept all": a scheme without a key is an error.
+//! A new platform is a row of `presets.rs`, a new scheme a file and its entry in [`SCHEMES`].
+
+mod api_key;
+mod basic;
+mod bearer;
+mod generic_hmac;
+mod inbound;
+/// Which addresses may call a route.
+pub mod ip_allow;
+mod jwks;
+mod jwt;
+mod keys;
+mod members;
+mod params;
+mod presets;
+mod sender;
+mod template;
+
+use std::fmt;
+
+use schemars::Schema;
+use serde_json::{Map, Value};
+
+pub use inbound::{Answer, Headers, Inbound, Proof, Reject, Verdict};
+pub use keys::{KeyError, Keys};
+pub use params::ConfigError;
+use presets::{Knobs, PRESETS};
+use sender::Sender;
+
+/// The schemes that have code of their own.
+static SCHEMES: &[SchemeKind] = &[generic_hmac::SCHEME, basic::SCHEME, bearer::SCHEME, api_key::SCHEME, jwt::SCHEME];
+
+/// Everything that `preset:` may name, in the order of the docs: platforms, then general schemes.
+pub fn kinds() -> impl Iterator<Item = &'static SchemeKind> {
+    PRESETS.iter().chain(SCHEMES)
+}
+
+/// One thing that `preset:` may name.
+#[derive(Debug)]
+pub struct SchemeKind {
+    /// The word after `preset:`.
+    pub name: &'static str,
+    /// What it is, in a sentence for the docs.
+    pub summary: &'static str,
+    /// Its secrets; `secret_ref:` alone fills the first.
+    pub secrets: &'static [SecretSlot],
+    making: Making,
+}
+
+impl SchemeKind {
+    /// The JSON Schema of the parameters that stand flat beside `preset:`.
+    pub fn schema(&self) -> Schema {
+        match &self.making {
+            Making::Code { schema, .. } => schema(),
+            Making::Row { knobs, .. } => knobs.schema(),
+        }
+    }
+}
+
+/// A secret that a scheme takes.
+#[derive(Debug)]
+pub struct SecretSlot {
+    /// Its name under `secrets:`.
+    pub name: &'static str,
+    /// What to put there, in a sentence for the docs.
+    pub summary: &'static str,
+}
+
+/// A scheme, or everything that is wrong with its parameters.
+type Built = Result<Box<dyn Scheme>, Vec<ConfigError>>;
+
+/// How a kind becomes a scheme.
+#[derive(Debug)]
+enum Making {
+    /// By code of its own.
+    Code { schema: fn() -> Schema, build: fn(&Map<String, Value>) -> Built },
+    /// From a sender's data, with a few knobs.
+    Row { knobs: Knobs, sender: fn() -> Sender },
+}
+
+/// A scheme with its parameters, waiting for keys.
+trait Scheme: Send + Sync {
+    /// The secrets of which at least one must have a value; none when the parameters hold all keys.
+    fn needs(&self) -> Vec<&'static str>;
+
+    /// Decodes the keys once, so that no request has to.
+    fn prepare(&self, keys: &Keys<'_>) -> Result<Box<dyn Check>, KeyError>;
+}
+
+/// A scheme with its parameters and keys.
+trait Check: Send + Sync {
+    fn verify(&self, request: &Inbound<'_>) -> Result<Verdict, Reject>;
+}
+
+/// How a route verifies, as written; built when routes are loaded.
+pub struct Verifier {
+    kind: &'static SchemeKind,
+    scheme: Box<dyn Scheme>,
+}
+
+impl Verifier {
+    /// Reads the parameters of a preset. `secrets` names the secrets that the route configures.
+    ///
+    /// Reports every bad parameter, an unknown preset, a secret that the preset does not know, and the lack of
+    /// any key.
+    pub fn new(preset: &str, with: &Map<String, Value>, secrets: &[&str]) -> Result<Self, Vec<ConfigError>> {
+        let kind = kinds().find(|kind| kind.name == preset).ok_or_else(|| {
+            let known: Vec<_> = kinds().map(|kind| kind.name).collect();
+            let message = format!("`{preset}` is not a preset");
+            vec![ConfigError::new("preset", message, format!("known are {}", quoted(&known)))]
+        })?;
+        let mut problems = Vec::new();
+        let known: Vec<_> = kind.secrets.iter().map(|slot| slot.name).collect();
+        for name in secrets.iter().filter(|name| !known.contains(name)) {
+            let message = format!("`{preset}` has no secret `{name}`");
+            problems.push(ConfigError::new("secrets", message, format!("it takes {}", quoted(&known))));
+        }
+        let built = match &kind.making {
+            Making::Code { build, .. } => build(with),
+            Making::Row { knobs, sender } => knobs.build(sender(), with),
+        };
+        match built {
+            Ok(scheme) => {
+                let needs = scheme.needs();
+                if !needs.is_empty() && !needs.iter().any(|name| secrets.contains(name)) {
+                    let message = format!("`{preset}` has no key, so nothing could be verified");
+                    let help = format!("add `secret_ref: NAME`, or under `secrets:` one of {}", quoted(&needs));
+                    problems.push(ConfigError::new("", message, help));
+                }
+                if problems.is_empty() { Ok(Self { kind, scheme }) } else { Err(problems) }
+            }
+            Err(mut more) => {
+                problems.append(&mut more);
+                Err(problems)
+            }
+        }
+    }
+
+    /// What the route's `preset:` names.
+    pub fn kind(&self) -> &'static SchemeKind {
+        self.kind
+    }
+
+    /// Decodes the secret values as they are now. Call it again whenever they were read anew.
+    pub fn prepare(&self, keys: &Keys<'_>) -> Result<Prepared, KeyError> {
+        let needs = self.scheme.needs();
+        let mut any = needs.is_empty();
+        for name in &needs {
+            any |= !keys.get(name)?.is_empty();
+        }
+        if !any {
+            return Err(KeyError::Missing { names: quoted(&needs) });
+        }
+        Ok(Prepared { name: self.kind.name, check: self.scheme.prepare(keys)? })
+    }
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier").field("preset", &self.kind.name).finish_non_exhaustive()
+    }
+}
+
+/// A verifier with its keys ready; shared by every request until the secrets change.
+pub struct Prepared {
+    name: &'static str,
+    check: Box<dyn Check>,
+}
+
+impl Prepared {
+    /// Checks one request. Takes microseconds, never blocks and never panics, whatever the bytes.
+    pub fn verify(&self, request: &Inbound<'_>) -> Result<Verdict, Reject> {
+        self.check.verify(request)
+    }
+}
+
+impl fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prepared").field("preset", &self.name).finish_non_exhaustive()
+    }
+}
+
+fn quoted(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests;

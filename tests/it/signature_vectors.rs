@@ -1,0 +1,301 @@
+//! Published vectors of every scheme and our own, accepted and refused, through the public API; and the same
+//! requests damaged at random, which must never be believed and never panic.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::net::IpAddr;
+
+use clawhook::clock::Timestamp;
+use clawhook::signature::ip_allow::{FORWARDED_FOR, allowed, client_ip};
+use clawhook::signature::{Headers, Inbound, Keys, Prepared, Verdict, Verifier};
+use data_encoding::BASE64;
+use ipnet::IpNet;
+use serde_json::{Map, Value};
+
+const FILES: [(&str, &str); 12] = [
+    ("shopify", include_str!("../vectors/shopify.json")),
+    ("github", include_str!("../vectors/github.json")),
+    ("stripe", include_str!("../vectors/stripe.json")),
+    ("slack", include_str!("../vectors/slack.json")),
+    ("standard_webhooks", include_str!("../vectors/standard_webhooks.json")),
+    ("woocommerce", include_str!("../vectors/woocommerce.json")),
+    ("generic_hmac", include_str!("../vectors/generic_hmac.json")),
+    ("basic", include_str!("../vectors/basic.json")),
+    ("bearer", include_str!("../vectors/bearer.json")),
+    ("api_key", include_str!("../vectors/api_key.json")),
+    ("jwt", include_str!("../vectors/jwt.json")),
+    ("ip_allow", include_str!("../vectors/ip_allow.json")),
+];
+
+/// A request that owns its bytes, so that it can be damaged.
+#[derive(Clone)]
+struct Request {
+    method: String,
+    path: String,
+    query: String,
+    headers: Vec<(String, Vec<u8>)>,
+    body: Vec<u8>,
+    peer: Option<IpAddr>,
+    now: Timestamp,
+}
+
+impl Request {
+    fn of(vector: &Value) -> Self {
+        let request = &vector["request"];
+        let text = |name: &str| request[name].as_str().unwrap_or_default().to_owned();
+        let pair =
+            |pair: &Value| (pair[0].as_str().unwrap().to_owned(), pair[1].as_str().unwrap().as_bytes().to_owned());
+        Self {
+            method: text("method"),
+            path: text("path"),
+            query: text("query"),
+            headers: request["headers"].as_array().unwrap().iter().map(pair).collect(),
+            body: BASE64.decode(text("body_base64").as_bytes()).unwrap(),
+            peer: request["remote_addr"].as_str().map(|ip| ip.parse().unwrap()),
+            now: Timestamp::from_secs(vector["now_unix"].as_i64().unwrap()),
+        }
+    }
+
+    fn headers(&self) -> Headers<'_> {
+        self.headers.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect()
+    }
+
+    /// The verdict's name, its proof or answer; or the code of the refusal.
+    fn verify(&self, prepared: &Prepared) -> Result<Verdict, &'static str> {
+        let headers = self.headers();
+        let inbound = Inbound {
+            method: &self.method,
+            path: &self.path,
+            query: &self.query,
+            url: None,
+            headers: &headers,
+            body: &self.body,
+            received_at: self.now,
+        };
+        prepared.verify(&inbound).map_err(|reject| {
+            assert!(!reject.to_string().is_empty());
+            reject.code()
+        })
+    }
+}
+
+/// The vectors' parameters as a route writes them: `tolerance_s: 300` is `tolerance: 300s`.
+fn parameters(vector: &Value) -> Map<String, Value> {
+    let written = |(name, value): (&String, &Value)| match name.strip_suffix("_s") {
+        Some(short) => (short.to_owned(), Value::String(format!("{value}s"))),
+        None => (name.clone(), value.clone()),
+    };
+    vector["config"].as_object().unwrap().iter().map(written).collect()
+}
+
+fn prepared(vector: &Value) -> Result<Prepared, String> {
+    let secrets = vector["secrets"].as_object().unwrap();
+    let names: Vec<_> = secrets.keys().map(String::as_str).collect();
+    let scheme = vector["scheme"].as_str().unwrap();
+    let verifier = Verifier::new(scheme, &parameters(vector), &names).map_err(|problems| format!("{problems:?}"))?;
+    let mut keys = Keys::default();
+    for (name, values) in secrets {
+        for value in values.as_array().unwrap() {
+            keys.add(name, value.as_str().unwrap().as_bytes());
+        }
+    }
+    verifier.prepare(&keys).map_err(|problem| problem.to_string())
+}
+
+/// What is wrong with the verdict on one vector, if anything.
+fn wrong(vector: &Value) -> Option<String> {
+    let expected = vector["expect"].as_str().unwrap();
+    if vector["scheme"] == "ip_allow" {
+        let accepted = by_address(vector);
+        return (accepted != (expected == "accept")).then(|| format!("expected {expected}"));
+    }
+    let verdict = match prepared(vector) {
+        Ok(prepared) => Request::of(vector).verify(&prepared),
+        Err(problem) => return Some(problem),
+    };
+    match (expected, vector["effect"].as_str(), &verdict) {
+        ("reject", _, Err(_)) => None,
+        ("accept", Some("deliver"), Ok(Verdict::Deliver(proof))) => {
+            let dedupe = vector["dedupe"].as_str();
+            (dedupe.is_some() && dedupe != proof.delivery_id.as_deref())
+                .then(|| format!("wanted {dedupe:?}: {proof:?}"))
+        }
+        ("accept", Some("handshake"), Ok(Verdict::Handshake(answer))) => {
+            let response = &vector["expected_response"];
+            let status = response["status"].as_u64().is_none_or(|status| status == u64::from(answer.status));
+            let json =
+                response.get("json").is_none_or(|json| serde_json::from_str(&answer.body).ok().as_ref() == Some(json));
+            let body = response.get("body").is_none_or(|body| body.as_str() == Some(&answer.body));
+            (!status || !json || !body).then(|| format!("wanted {response}: {answer:?}"))
+        }
+        (expected, effect, verdict) => Some(format!("expected {expected} {effect:?}, got {verdict:?}")),
+    }
+}
+
+fn by_address(vector: &Value) -> bool {
+    let nets = |name: &str| -> Vec<IpNet> {
+        vector["config"][name].as_array().unwrap().iter().map(|net| net.as_str().unwrap().parse().unwrap()).collect()
+    };
+    let request = Request::of(vector);
+    let forwarded: Vec<_> = request.headers().get_all(FORWARDED_FOR).collect();
+    client_ip(request.peer.unwrap(), forwarded.into_iter(), &nets("trusted_proxies"))
+        .is_ok_and(|client| allowed(client, &nets("allow")))
+}
+
+fn vectors() -> Vec<Value> {
+    let read = |(_, text): &(&str, &str)| serde_json::from_str::<Vec<Value>>(text).unwrap();
+    FILES.iter().flat_map(read).collect()
+}
+
+#[test]
+fn every_vector_is_judged_right() {
+    let mut failures = Vec::new();
+    for vector in vectors() {
+        let Some(reason) = wrong(&vector) else { continue };
+        // Implementations may differ on a soft vector.
+        if vector["soft"] != true {
+            failures.push(format!("{} ({}): {reason}", vector["id"], vector["description"]));
+        }
+    }
+    assert!(failures.is_empty(), "{} vectors fail:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn every_vector_holds_when_the_key_is_the_second_of_two() {
+    for mut vector in vectors() {
+        // A list that rotates: an unrelated key of the same form first.
+        let fresh = |name: &str, value: &str| match name {
+            "secret" if value.starts_with("whsec_") => "whsec_AAECAwQFBgcICQoLDA0ODw==".to_owned(),
+            "public_key" => "whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=".to_owned(),
+            "secret" if value.len() == 64 => "00".repeat(32),
+            _ => "ops:another-key-that-fits-nothing".to_owned(),
+        };
+        for (name, values) in vector["secrets"].as_object_mut().unwrap() {
+            let first = fresh(name, values[0].as_str().unwrap());
+            values.as_array_mut().unwrap().insert(0, Value::String(first));
+        }
+        assert_eq!(wrong(&vector), None, "{}", vector["id"]);
+    }
+}
+
+#[test]
+fn a_repeated_credential_is_refused() {
+    let credentials = [
+        "x-shopify-hmac-sha256",
+        "x-shopify-webhook-id",
+        "x-hub-signature-256",
+        "x-github-delivery",
+        "stripe-signature",
+        "x-slack-signature",
+        "x-slack-request-timestamp",
+        "webhook-id",
+        "webhook-timestamp",
+        "webhook-signature",
+        "svix-id",
+        "svix-timestamp",
+        "svix-signature",
+        "x-wc-webhook-signature",
+        "x-wc-webhook-delivery-id",
+        "x-signature",
+        "x-ts",
+        "x-request-id",
+        "authorization",
+        "x-wm-auth",
+        "x-api-key",
+    ];
+    let mut tried = 0;
+    for vector in vectors().iter().filter(|vector| vector["expect"] == "accept" && vector["scheme"] != "ip_allow") {
+        let prepared = prepared(vector).unwrap();
+        let request = Request::of(vector);
+        for (name, value) in &request.headers {
+            if credentials.contains(&name.to_ascii_lowercase().as_str()) {
+                let mut repeated = request.clone();
+                repeated.headers.push((name.to_ascii_uppercase(), value.clone()));
+                assert_eq!(repeated.verify(&prepared), Err("repeated_header"), "{} {name}", vector["id"]);
+                tried += 1;
+            }
+        }
+        if !request.query.is_empty() {
+            let mut repeated = request.clone();
+            repeated.query = format!("{0}&{0}", request.query);
+            assert_eq!(repeated.verify(&prepared), Err("repeated_parameter"), "{}", vector["id"]);
+        }
+    }
+    assert!(tried > 40, "{tried}");
+}
+
+/// Deterministic random numbers (splitmix64).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((mixed ^ (mixed >> 31)) % u64::try_from(sides.max(1)).unwrap()).unwrap()
+    }
+
+    /// Damages bytes in one of the ways that proxies, attackers and bugs do.
+    fn damage(&mut self, bytes: &mut Vec<u8>) {
+        const PIECES: [&[u8]; 12] = [
+            b"\xff",
+            b"\0",
+            b",",
+            b" ",
+            b"=",
+            b".",
+            b"v1,",
+            b"t=1,",
+            b"\xef\xbb\xbf",
+            b"\r\n",
+            b"-1",
+            b"99999999999999999999",
+        ];
+        let place = self.roll(bytes.len());
+        match self.roll(5) {
+            0 if !bytes.is_empty() => bytes[place] ^= 1 << self.roll(8),
+            1 if !bytes.is_empty() => drop(bytes.remove(place)),
+            2 => bytes.truncate(place),
+            3 => drop(bytes.splice(place..place, PIECES[self.roll(PIECES.len())].iter().copied())),
+            _ => bytes.extend_from_within(place..),
+        }
+    }
+}
+
+#[test]
+fn damaged_requests_are_never_believed_and_never_panic() {
+    let mut dice = Dice(20_261_123);
+    let accepted: Vec<_> = vectors()
+        .into_iter()
+        .filter(|vector| vector["expect"] == "accept" && vector["scheme"] != "ip_allow")
+        .map(|vector| (prepared(&vector).unwrap(), Request::of(&vector)))
+        .collect();
+    for round in 0..10_000 {
+        let (prepared, whole) = &accepted[round % accepted.len()];
+        let mut request = whole.clone();
+        if dice.roll(2) == 0 {
+            dice.damage(&mut request.body);
+            let before = whole.verify(prepared).unwrap();
+            let signed = matches!(&before, Verdict::Deliver(proof) if proof.body_is_signed);
+            let verdict = request.verify(prepared);
+            if signed && request.body != whole.body {
+                assert!(verdict.is_err(), "{:?} {:?}", String::from_utf8_lossy(&request.body), verdict);
+            }
+        } else {
+            for _ in 0..=dice.roll(3) {
+                let place = dice.roll(request.headers.len());
+                match request.headers.get_mut(place) {
+                    Some((_, value)) => dice.damage(value),
+                    None => request.query.push_str("&%"),
+                }
+            }
+            // A damaged header may still say the same; what it proves must not change.
+            if let (Ok(Verdict::Deliver(proof)), Ok(Verdict::Deliver(known))) =
+                (request.verify(prepared), whole.verify(prepared))
+            {
+                assert_eq!(proof.signed_at, known.signed_at);
+                assert!(!known.id_is_signed || proof.delivery_id == known.delivery_id, "{proof:?}");
+            }
+        }
+    }
+}
