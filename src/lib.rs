@@ -5,6 +5,8 @@
 
 /// Wall time, real and test.
 pub mod clock;
+/// The expression language: parse, evaluate, no I/O.
+pub mod expr;
 /// Typed identifiers.
 pub mod id;
 /// Every bound, with unit and reason.
