@@ -47,10 +47,14 @@ pub const LABELS_MAX: usize = 8;
 pub const LABEL_BYTES_MAX: usize = 64;
 /// Redirects that one request follows, each checked by the egress guard.
 pub const REDIRECTS_MAX: usize = 5;
-/// Fuel of one expression: about as many MiniJinja instructions.
+/// Steps of one expression: nodes evaluated and items visited.
 pub const EXPRESSION_FUEL: u64 = 100_000;
 /// Bytes that one expression may produce.
 pub const EXPRESSION_OUTPUT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes that one evaluation may make or copy on its way, temporary ones included.
+pub const EXPRESSION_MEMORY_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Nesting of one expression: everything that walks it calls itself this deep.
+pub const EXPRESSION_DEPTH_MAX: usize = 100;
 /// Longest an expression's or jq filter's source may be, bytes.
 pub const EXPRESSION_SOURCE_BYTES_MAX: usize = 16 * 1024;
 /// Time that one jq filter may take before its task fails.

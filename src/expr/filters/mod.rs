@@ -1,0 +1,200 @@
+//! The filters that stand after `|`: one table, one file per family. `default` is part of the grammar.
+
+mod bytes;
+mod json;
+mod list;
+mod numeric;
+mod text;
+mod time;
+
+use std::borrow::Cow;
+
+use serde_json::Value as Json;
+
+use super::eval::{self, Budget, Value};
+use super::{Fault, checks};
+
+/// One filter.
+#[derive(Debug)]
+pub(super) struct Filter {
+    pub(super) name: &'static str,
+    /// Names of the arguments, in order; each can be given by place or by name.
+    pub(super) params: &'static [&'static str],
+    /// How many of them must be given.
+    pub(super) required: usize,
+    pub(super) apply: Apply,
+}
+
+type Apply = for<'a> fn(Value<'a>, &Args<'_, 'a>) -> Result<Value<'a>, Fault>;
+
+/// Every filter, in the order of the guide.
+pub(super) const FILTERS: &[Filter] = &[
+    row("decimal", &["places"], 0, numeric::decimal),
+    row("int", &[], 0, numeric::int),
+    row("round", &["places"], 0, numeric::round),
+    row("abs", &[], 0, numeric::abs),
+    row("sum", &["attribute", "start"], 0, numeric::sum),
+    row("upper", &[], 0, text::upper),
+    row("lower", &[], 0, text::lower),
+    row("capitalize", &[], 0, text::capitalize),
+    row("title", &[], 0, text::title),
+    row("trim", &["chars"], 0, text::trim),
+    row("replace", &["old", "new"], 2, text::replace),
+    row("split", &["separator", "parts"], 0, text::split),
+    row("lines", &[], 0, text::lines),
+    row("string", &[], 0, text::string),
+    row("join", &["separator", "attribute"], 0, text::join),
+    row("length", &[], 0, list::length),
+    row("count", &[], 0, list::length),
+    row("first", &[], 0, list::first),
+    row("last", &[], 0, list::last),
+    row("list", &[], 0, list::list),
+    row("items", &[], 0, list::items),
+    row("dictsort", &["by", "reverse"], 0, list::dictsort),
+    row("reverse", &[], 0, list::reverse),
+    row("sort", &["reverse", "attribute"], 0, list::sort),
+    row("unique", &["attribute"], 0, list::unique),
+    row("min", &["attribute"], 0, list::min),
+    row("max", &["attribute"], 0, list::max),
+    row("map", &["filter", "argument", "second", "attribute", "default"], 0, list::map),
+    row("select", &["test", "value"], 0, list::select),
+    row("reject", &["test", "value"], 0, list::reject),
+    row("selectattr", &["attribute", "test", "value"], 1, list::selectattr),
+    row("rejectattr", &["attribute", "test", "value"], 1, list::rejectattr),
+    row("groupby", &["attribute"], 1, list::groupby),
+    row("batch", &["size"], 1, list::batch),
+    row("zip", &["other"], 1, list::zip),
+    row("bool", &[], 0, json::bool),
+    row("tojson", &["indent"], 0, json::tojson),
+    row("fromjson", &[], 0, json::fromjson),
+    row("jsonpath", &["path"], 1, json::jsonpath),
+    row("base64", &[], 0, bytes::base64),
+    row("base64_decode", &[], 0, bytes::base64_decode),
+    row("urlencode", &[], 0, bytes::urlencode),
+    row("sha256", &[], 0, bytes::sha256),
+    row("parse_date", &["format", "zone"], 0, time::parse_date),
+    row("format_date", &["format", "zone"], 1, time::format_date),
+    row("plus", time::SPAN_PARAMS, 0, time::plus),
+    row("minus", time::SPAN_PARAMS, 0, time::minus),
+    row("start_of_day", &["zone"], 0, time::start_of_day),
+    row("end_of_day", &["zone"], 0, time::end_of_day),
+];
+
+const fn row(name: &'static str, params: &'static [&'static str], required: usize, apply: Apply) -> Filter {
+    Filter { name, params, required, apply }
+}
+
+/// The filter of that name.
+pub(super) fn find(name: &str) -> Option<&'static Filter> {
+    FILTERS.iter().find(|filter| filter.name == name)
+}
+
+/// The arguments of one use of a filter, in the places that its row names.
+pub(super) struct Args<'f, 'a> {
+    filter: &'f Filter,
+    given: Vec<Option<Value<'a>>>,
+    budget: &'f Budget,
+}
+
+impl<'f, 'a> Args<'f, 'a> {
+    pub(super) fn new(filter: &'f Filter, given: Vec<Option<Value<'a>>>, budget: &'f Budget) -> Self {
+        Self { filter, given, budget }
+    }
+
+    /// The argument in that place, unless it is left out or `none`.
+    fn get(&self, place: usize) -> Option<&Json> {
+        self.given.get(place)?.as_deref().filter(|value| !value.is_null())
+    }
+
+    fn text(&self, place: usize) -> Result<Option<&str>, Fault> {
+        self.get(place).map(|value| value.as_str().ok_or_else(|| self.wrong(place, "text", value))).transpose()
+    }
+
+    fn whole(&self, place: usize) -> Result<Option<i64>, Fault> {
+        let read = |value| eval::whole(value).map_err(|_| self.wrong(place, "a whole number", value));
+        self.get(place).map(read).transpose()
+    }
+
+    fn flag(&self, place: usize) -> bool {
+        self.get(place).is_some_and(eval::is_true)
+    }
+
+    fn wrong(&self, place: usize, wanted: &str, found: &Json) -> Fault {
+        let (filter, param) = (self.filter.name, self.filter.params.get(place).unwrap_or(&""));
+        Fault::value(format!("`{param}` of `{filter}` must be {wanted}, not {}", eval::described(found)))
+    }
+
+    /// What the filter says about a value that it does not take.
+    fn refuse(&self, wanted: &str, found: &Json) -> Fault {
+        Fault::value(format!("`{}` takes {wanted}, not {}", self.filter.name, eval::described(found)))
+    }
+
+    /// Text to work on. Numbers are taken by their text, as ids come both ways.
+    fn input<'v>(&self, value: &'v Json) -> Result<Cow<'v, str>, Fault> {
+        match value {
+            Json::String(_) | Json::Number(_) => {
+                let text = eval::printed(value);
+                self.budget.bytes(text.len())?;
+                Ok(text)
+            }
+            other => Err(self.refuse("text", other)),
+        }
+    }
+
+    /// The items to work on: of a list, or the keys of an object.
+    fn items<'v>(&self, value: Value<'v>) -> Result<Vec<Value<'v>>, Fault> {
+        let items: Vec<Value<'v>> = match value {
+            Cow::Borrowed(Json::Array(items)) => items.iter().map(Cow::Borrowed).collect(),
+            Cow::Owned(Json::Array(items)) => items.into_iter().map(Cow::Owned).collect(),
+            Cow::Borrowed(Json::Object(members)) => members.keys().map(|key| made(key.as_str())).collect(),
+            Cow::Owned(Json::Object(members)) => members.into_iter().map(|(key, _)| made(key)).collect(),
+            other => return Err(self.refuse("a list", &other)),
+        };
+        self.budget.steps(items.len())?;
+        self.budget.bytes(items.len() * size_of::<Value<'v>>())?;
+        Ok(items)
+    }
+
+    /// A list of `items`, paid for.
+    fn collect<'v>(&self, items: impl IntoIterator<Item = Value<'v>>) -> Result<Value<'a>, Fault> {
+        items.into_iter().map(|item| self.budget.own(item)).collect::<Result<_, _>>().map(Json::Array).map(Cow::Owned)
+    }
+}
+
+/// A value that a filter made.
+fn made<'a>(value: impl Into<Json>) -> Value<'a> {
+    Cow::Owned(value.into())
+}
+
+/// The value at a dotted path such as `customer.address.0`; `None` when there is none.
+fn attribute<'v>(value: &'v Json, path: &str) -> Option<&'v Json> {
+    path.split('.').try_fold(value, |value, key| match value {
+        Json::Object(members) => members.get(key),
+        Json::Array(items) => items.get(key.parse::<usize>().ok()?),
+        _ => None,
+    })
+}
+
+/// Applies a filter that was named by a value, as `map("upper")` does.
+fn apply_named<'a>(
+    name: &str,
+    value: Value<'a>,
+    args: Vec<Option<Value<'a>>>,
+    budget: &Budget,
+) -> Result<Value<'a>, Fault> {
+    let filter = find(name).ok_or_else(|| unknown("filter", name, FILTERS.iter().map(|filter| filter.name)))?;
+    let given = args.iter().flatten().count();
+    if given > filter.params.len() || given < filter.required {
+        return Err(Fault::value(format!("`{name}` takes {} to {} arguments", filter.required, filter.params.len())));
+    }
+    (filter.apply)(value, &Args::new(filter, args, budget))
+}
+
+/// The test that was named by a value, as `select("gt", 3)` does.
+fn check_named(name: &str) -> Result<&'static checks::Check, Fault> {
+    checks::find(name).ok_or_else(|| unknown("test", name, checks::CHECKS.iter().map(|check| check.name)))
+}
+
+fn unknown<'n>(what: &str, name: &str, known: impl Iterator<Item = &'n str>) -> Fault {
+    Fault { help: super::did_you_mean(name, known), ..Fault::value(format!("there is no {what} `{name}`")) }
+}
