@@ -9,3 +9,5 @@ pub mod clock;
 pub mod id;
 /// Every bound, with unit and reason.
 pub mod limits;
+/// YAML in, checked structs and problems out.
+pub mod spec;

@@ -1,0 +1,81 @@
+//! Every file of `tests/bad/` against the report beside it, exactly as `clawhook check` prints it.
+//!
+//! The part of the name before the first `-` says what kind of file it is. Run with `UPDATE_GOLDEN=1` to write the
+//! reports anew, then read every one that changed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clawhook::spec::diagnostic::{Look, Report};
+use clawhook::spec::schema::Extensions;
+use clawhook::spec::structure::Reader;
+use clawhook::spec::yaml;
+use serde_json::json;
+
+fn bad_files() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bad");
+    let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    files.sort();
+    files
+}
+
+fn extensions() -> Extensions {
+    let http_request = json!({
+        "type": "object",
+        "properties": {
+            "method": { "enum": ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"] },
+            "path": { "type": "string" },
+            "json": true,
+            "accept_status": { "type": "array", "items": { "type": "integer" } },
+        },
+        "required": ["method"],
+        "additionalProperties": false,
+    });
+    let wait = json!({ "type": "object", "properties": { "for": { "type": "string" } }, "additionalProperties": false });
+    let shopify = json!({
+        "type": "object",
+        "properties": { "secret_ref": true, "tolerance": { "type": "string" } },
+        "required": ["secret_ref"],
+        "additionalProperties": false,
+    });
+    Extensions {
+        tasks: vec![("http_request".into(), http_request), ("wait".into(), wait)],
+        presets: vec![("shopify".into(), shopify)],
+    }
+}
+
+fn report(reader: &Reader, path: &Path) -> Report {
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let mut problems = Vec::new();
+    match yaml::decode(name, &fs::read(path).unwrap()) {
+        Err(problem) => problems.push(*problem),
+        Ok(source) => match name.split('-').next() {
+            Some("settings") => drop(reader.settings(&source, &mut problems)),
+            Some("routes") => drop(reader.routes(&source, &mut problems)),
+            Some("workflow") => drop(reader.workflow(&source, &mut problems)),
+            _ => panic!("{name} does not say its kind"),
+        },
+    }
+    Report::new(problems)
+}
+
+#[test]
+fn bad_files_are_explained() {
+    let reader = Reader::new(&extensions());
+    let mut differences = Vec::new();
+    for path in bad_files() {
+        let report = report(&reader, &path);
+        assert!(report.errors() > 0, "{} has nothing wrong", path.display());
+        let text = report.render(Look::Plain);
+        let golden = path.with_extension("txt");
+        if std::env::var_os("UPDATE_GOLDEN").is_some() {
+            fs::write(&golden, &text).unwrap();
+        }
+        let expected = fs::read_to_string(&golden).unwrap_or_default();
+        if text != expected {
+            differences.push(format!("{}\n--- expected\n{expected}\n--- found\n{text}", path.display()));
+        }
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
