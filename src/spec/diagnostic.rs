@@ -28,7 +28,7 @@ impl Spot {
     /// The underlined part, cut to its first line: a report shows where, not everything.
     fn shown(&self) -> Span {
         let text = self.source.slice(self.span);
-        let first = text.split('\n').next().unwrap_or_default().trim_end();
+        let first = text.split('\n').next().unwrap_or_default().trim_end_matches('\r');
         Span::new(self.span.start, self.span.start + first.len())
     }
 }
@@ -129,11 +129,7 @@ impl Diagnostic for Problem {
             let span = spot.shown();
             let text = (!spot.label.is_empty()).then(|| spot.label.clone());
             let at = SourceSpan::from((span.start, span.end - span.start));
-            if primary {
-                LabeledSpan::new_primary_with_span(text, at)
-            } else {
-                LabeledSpan::new_with_span(text, at)
-            }
+            if primary { LabeledSpan::new_primary_with_span(text, at) } else { LabeledSpan::new_with_span(text, at) }
         };
         let related = self.related.iter().map(move |spot| label(spot, false));
         Some(Box::new(std::iter::once(label(&self.spot, true)).chain(related)))
@@ -180,16 +176,14 @@ pub struct Report {
 }
 
 impl Report {
-    /// Sorts the problems into reading order and drops exact repeats.
+    /// Sorts the problems into reading order. What an alias repeats is told once, where it is written.
     pub fn new(mut problems: Vec<Problem>) -> Self {
-        problems.sort_by(|a, b| {
-            let key = |p: &Problem| (p.spot.span.start, p.spot.span.end, p.code);
-            a.spot.source.name().cmp(b.spot.source.name()).then_with(|| key(a).cmp(&key(b)))
-        });
-        problems.dedup_by(|a, b| {
-            (a.code, a.spot.span, &a.message) == (b.code, b.spot.span, &b.message)
-                && a.spot.source.name() == b.spot.source.name()
-        });
+        fn order(problem: &Problem) -> (&str, Span, &str, &str, Option<&str>) {
+            let spot = &problem.spot;
+            (spot.source.name(), spot.span, problem.code, &spot.label, problem.help.as_deref())
+        }
+        problems.sort_by(|a, b| order(a).cmp(&order(b)));
+        problems.dedup_by(|a, b| order(a) == order(b));
         Self { problems }
     }
 

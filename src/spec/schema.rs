@@ -90,6 +90,9 @@ fn tidy(schema: &mut Value) {
                     }
                 }
             }
+            if map.get("default").is_some_and(Value::is_null) {
+                map.remove("default");
+            }
             if map.get("format").is_some_and(Value::is_string) {
                 map.remove("format");
             }

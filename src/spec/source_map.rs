@@ -210,10 +210,14 @@ impl Branch {
         match &self.children {
             Children::None => {}
             Children::List(items) => {
-                items.iter().enumerate().for_each(|(index, item)| item.refused(&path.with(index), found));
+                for (index, item) in items.iter().enumerate() {
+                    item.refused(&path.with(index), found);
+                }
             }
             Children::Map(entries) => {
-                entries.iter().for_each(|(key, entry)| entry.refused(&path.with(key.as_ref()), found));
+                for (key, entry) in entries {
+                    entry.refused(&path.with(key.as_ref()), found);
+                }
             }
         }
     }

@@ -41,13 +41,13 @@ pub(super) fn short(text: &str) -> String {
     shown
 }
 
-/// "`a`, `b` or `c`".
-pub(super) fn one_of(names: &[String]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+/// "`a`, `b` or `c`", with the last joined by `word`.
+pub(super) fn listed<S: AsRef<str>>(names: &[S], word: &str) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{}`", name.as_ref())).collect();
     match quoted.split_last() {
         None => String::new(),
         Some((only, [])) => only.clone(),
-        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+        Some((last, rest)) => format!("{} {word} {last}", rest.join(", ")),
     }
 }
 
@@ -56,11 +56,12 @@ pub(super) fn similar<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
     let plain = |text: &str| text.to_lowercase().replace(['-', ' '], "_");
     let wrong = plain(name);
     let distance = |candidate: &str| strsim::damerau_levenshtein(&wrong, &plain(candidate));
-    let allowed = |candidate: &str| wrong.chars().count().max(candidate.chars().count()).div_ceil(3).min(3);
+    let allowed = |candidate: &str| (wrong.chars().count().max(candidate.chars().count()) / 3).clamp(1, 3);
+    let is_start = |candidate: &str| wrong.chars().count() >= 3 && plain(candidate).starts_with(&wrong);
     known
         .into_iter()
         .map(|candidate| (distance(candidate), candidate))
-        .filter(|(distance, candidate)| *distance <= allowed(candidate))
+        .filter(|(distance, candidate)| *distance <= allowed(candidate) || is_start(candidate))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
@@ -77,6 +78,8 @@ mod tests {
         check("retry-delay", Some("retry_delay"));
         check("Timeout", Some("timeout"));
         check("wiht", Some("with"));
+        check("time", Some("timeout"));
+        check("path", None);
         check("banana", None);
         check("x", None);
     }

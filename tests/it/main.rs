@@ -1,2 +1,2 @@
-
+mod schemas;
 mod spec_errors;

@@ -3,6 +3,8 @@
 //! The part of the name before the first `-` says what kind of file it is. Run with `UPDATE_GOLDEN=1` to write the
 //! reports anew, then read every one that changed.
 
+#![expect(clippy::unwrap_used, reason = "tests")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -32,7 +34,8 @@ fn extensions() -> Extensions {
         "required": ["method"],
         "additionalProperties": false,
     });
-    let wait = json!({ "type": "object", "properties": { "for": { "type": "string" } }, "additionalProperties": false });
+    let wait =
+        json!({ "type": "object", "properties": { "for": { "type": "string" } }, "additionalProperties": false });
     let shopify = json!({
         "type": "object",
         "properties": { "secret_ref": true, "tolerance": { "type": "string" } },
@@ -78,4 +81,19 @@ fn bad_files_are_explained() {
         }
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+#[test]
+fn places_for_programs_count_lines_and_characters_from_one() {
+    let reader = Reader::new(&extensions());
+    let check = |name: &str, places: &[(usize, usize, usize)]| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/bad").join(name);
+        let entries = report(&reader, &path).entries();
+        let found: Vec<_> = entries.iter().map(|entry| (entry.line, entry.column, entry.end_column)).collect();
+        assert_eq!(found, places, "{name}");
+    };
+    check("workflow-chinese.yaml", &[(3, 23, 29), (5, 40, 41), (5, 45, 47)]);
+    check("workflow-bom-and-crlf.yaml", &[(2, 7, 8), (6, 5, 10)]);
+    check("workflow-emoji-columns.yaml", &[(4, 29, 34)]);
+    check("workflow-tab.yaml", &[(5, 1, 2)]);
 }

@@ -12,17 +12,13 @@ mod route;
 mod settings;
 mod workflow;
 
-pub use self::parts::{
-    Condition, Duration, ListenAddress, Rate, SecretName, SecretRef, Size, TextOrSecret, Version,
-};
+pub use self::parts::{Condition, Duration, ListenAddress, Rate, SecretName, SecretRef, Size, TextOrSecret, Version};
 pub use self::route::{
     Catchup, Dedupe, Overlap, ReplayGuard, Respond, Route, RouteLimits, Routes, Schedule, Verify, VerifyPreset,
 };
 pub use self::settings::{
-    Auth, AuthMethods, BasicAuth, Connection, ConnectionAuth, ConnectionAuthType, ConnectionTls, ControlListener, Egress,
-    HooksListener, JwtAuth, ListenTls, Listeners, Paths, Retention, SecretSource, Secrets, Settings, SettingsLimits,
-    Storage, StorageBackend,
+    Auth, AuthMethods, BasicAuth, Connection, ConnectionAuth, ConnectionAuthType, ConnectionTls, ControlListener,
+    Egress, HooksListener, JwtAuth, ListenTls, Listeners, Paths, Retention, SecretSource, Secrets, Settings,
+    SettingsLimits, Storage, StorageBackend,
 };
-pub use self::workflow::{
-    Backoff, Concurrency, ConcurrencyBehavior, Input, InputType, Label, RetryOn, Task, Workflow,
-};
+pub use self::workflow::{Backoff, Concurrency, ConcurrencyBehavior, Input, InputType, Label, RetryOn, Task, Workflow};

@@ -20,15 +20,41 @@ const VALUES: &[(&str, &[&str])] = &[
     (
         "type",
         &[
-            "http_download", "table_query", "sql_query", "sql_exec", "sql_load", "blob_put", "blob_get", "notify", "approval",
-            "workflow", "group", "parallel", "switch", "amazon_report", "shopify_bulk", "walmart_report", "command",
+            "http_download",
+            "table_query",
+            "sql_query",
+            "sql_exec",
+            "sql_load",
+            "blob_put",
+            "blob_get",
+            "notify",
+            "approval",
+            "workflow",
+            "group",
+            "parallel",
+            "switch",
+            "amazon_report",
+            "shopify_bulk",
+            "walmart_report",
+            "command",
         ],
     ),
     (
         "preset",
         &[
-            "aws_sns", "azure_event_grid", "azure_monitor", "dingtalk_card", "dingtalk_event", "dingtalk_robot", "feishu",
-            "lazada", "shopee", "tiktok_shop", "walmart_hmac", "walmart_performance", "wecom",
+            "aws_sns",
+            "azure_event_grid",
+            "azure_monitor",
+            "dingtalk_card",
+            "dingtalk_event",
+            "dingtalk_robot",
+            "feishu",
+            "lazada",
+            "shopee",
+            "tiktok_shop",
+            "walmart_hmac",
+            "walmart_performance",
+            "wecom",
         ],
     ),
 ];
@@ -47,9 +73,29 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("retries", "retry"),
     ("max_retries", "retry"),
     ("secret", "secret_ref"),
+    ("secret", "secret_env"),
+    ("user", "username"),
     ("allow_failure", "continue_on_error"),
     ("disabled", "enabled"),
     ("url", "base_url"),
+];
+
+/// What other programs call a value of ours.
+const VALUE_SYNONYMS: &[(&str, &str)] = &[
+    ("text", "string"),
+    ("str", "string"),
+    ("int", "integer"),
+    ("float", "number"),
+    ("decimal", "number"),
+    ("bool", "boolean"),
+    ("map", "object"),
+    ("dict", "object"),
+    ("list", "array"),
+    ("linear", "fixed"),
+    ("constant", "fixed"),
+    ("cancel", "cancel_running"),
+    ("newest", "latest"),
+    ("last", "latest"),
 ];
 
 /// True for a key of the language that this version does not have.
@@ -62,8 +108,17 @@ pub(super) fn is_later_value(key: &str, value: &str) -> bool {
     VALUES.iter().any(|(holder, values)| *holder == key && values.contains(&value))
 }
 
-/// Our word for another program's, if `known` has it.
+/// Our word for another program's key, if `known` has it.
 pub(super) fn synonym<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
-    let (_, ours) = SYNONYMS.iter().find(|(theirs, ours)| *theirs == key && known.contains(ours))?;
-    known.iter().copied().find(|name| name == ours)
+    ours(SYNONYMS, key, known)
+}
+
+/// Our word for another program's value, if `known` has it.
+pub(super) fn value_synonym<'a>(value: &str, known: &[&'a str]) -> Option<&'a str> {
+    ours(VALUE_SYNONYMS, value, known)
+}
+
+fn ours<'a>(table: &[(&str, &str)], word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let is_ours = |name: &str| table.iter().any(|(theirs, ours)| *theirs == word && *ours == name);
+    known.iter().copied().find(|name| is_ours(name))
 }

@@ -5,6 +5,7 @@
 
 mod judge;
 mod later;
+mod rewrite;
 
 use std::sync::Arc;
 
@@ -171,7 +172,9 @@ impl Parts {
 
     /// Reads what is left once the lists and maps are taken; `lists` are the required ones, left empty.
     fn head<T: DeserializeOwned>(&mut self, lists: &[&str], problems: &mut Vec<Problem>) -> Option<T> {
-        let is_taken = |path: &Path| self.taken.iter().any(|key| path.segments().len() > 1 && path.starts_with(&Path::root().with(*key)));
+        let is_taken = |path: &Path| {
+            self.taken.iter().any(|key| path.segments().len() > 1 && path.starts_with(&Path::root().with(*key)))
+        };
         if !self.wrong.iter().all(is_taken) {
             return None;
         }
@@ -198,5 +201,65 @@ impl Parts {
                 None
             }
         }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn reader() -> Reader {
+        Reader::new(&Extensions::default())
+    }
+
+    #[test]
+    fn a_bad_entry_hides_nothing_about_the_others() {
+        let text = "version: 1\nname: w\ninputs:\n  a: { type: string }\n  b: { type: text }\ntasks:\n\
+                    - { id: one, type: wait, retry: x }\n- { id: two, type: wait, with: { n: 1.10 } }\n- { id: {{ x }}, type: wait }\n";
+        let mut problems = Vec::new();
+        let file = reader().workflow(&Source::new("w.yaml", text), &mut problems).unwrap();
+        let codes: Vec<&str> = problems.iter().map(|problem| problem.code).collect();
+        assert_eq!(codes, ["spec.bare_braces", "spec.value", "spec.type"]);
+        assert_eq!(file.name.as_deref(), Some("w"));
+        assert!(file.head.is_some());
+        let read: Vec<bool> = file.tasks.iter().map(|task| task.raw.is_some()).collect();
+        assert_eq!(read, [false, true, false]);
+        assert_eq!(file.tasks[0].text("id"), Some("one"));
+        assert_eq!(file.tasks[1].path.to_string(), "tasks[1]");
+        assert_eq!(file.tasks[1].raw.as_ref().unwrap().with["n"].to_string(), "1.10");
+        let inputs: Vec<(Option<&str>, bool)> =
+            file.inputs.iter().map(|input| (input.path.key(), input.raw.is_some())).collect();
+        assert_eq!(inputs, [(Some("a"), true), (Some("b"), false)]);
+    }
+
+    #[test]
+    fn a_bad_head_leaves_the_entries() {
+        let text = "version: 1\nname: w\ntimeout: 5\ntasks:\n- { id: one, type: wait }\n";
+        let file = reader().workflow(&Source::new("w.yaml", text), &mut Vec::new()).unwrap();
+        assert!(file.head.is_none());
+        assert!(file.tasks[0].raw.is_some());
+    }
+
+    #[test]
+    fn routes_and_settings_are_read() {
+        let text = "version: 1\nroutes:\n- path: /hooks/a\n  verify: { preset: p, tolerance: 300s }\n  workflow: w\n\
+                    \x20 inputs: { order: '${{ body }}', big: 9007199254740993123 }\n\
+                    - { path: /b, verify: none, workflow: w, filter: true }\n";
+        let mut problems = Vec::new();
+        let file = reader().routes(&Source::new("r.yaml", text), &mut problems).unwrap();
+        assert!(problems.is_empty(), "{problems:?}");
+        let route = file.routes[0].raw.as_ref().unwrap();
+        assert_eq!(route.inputs["big"].to_string(), "9007199254740993123");
+        let raw::Verify::Preset(verify) = &route.verify else { panic!("the preset is lost") };
+        assert_eq!((verify.preset.as_str(), verify.parameters["tolerance"].as_str()), ("p", Some("300s")));
+        assert_eq!(file.routes[1].raw.as_ref().unwrap().verify, raw::Verify::None);
+
+        let text = "version: 1\nauth: none\nlisten: { control: { address: '127.0.0.1:8080' } }\nconnections:\n\
+                    \x20 erp: { base_url: 'http://127.0.0.1:9', auth: { type: bearer, secret_ref: erp-key } }\n";
+        let file = reader().settings(&Source::new("c.yaml", text), &mut problems).unwrap();
+        assert!(problems.is_empty(), "{problems:?}");
+        assert!(matches!(file.head.unwrap().auth, Some(raw::Auth::None)));
+        assert_eq!(file.connections[0].raw.as_ref().unwrap().base_url, "http://127.0.0.1:9");
     }
 }

@@ -3,24 +3,37 @@
 //! The parser says what it was doing when it gave up. What a person needs is the character to change, so this looks
 //! at the text around the place for the mistakes that people make. The parser's own words are the last resort.
 
+use std::sync::Arc;
+
 use crate::spec::diagnostic::Problem;
 use crate::spec::source_map::{Source, Span};
 use crate::spec::words;
 
-use std::sync::Arc;
+/// What is open around the place where reading stopped.
+pub(super) struct Surroundings {
+    /// The innermost `{` or `[` that is not closed yet.
+    pub(super) bracket: Option<usize>,
+    /// The outermost of these.
+    pub(super) first_bracket: Option<usize>,
+}
 
-/// Makes a problem of a syntax error at byte `at`; `open_flow` is the innermost bracket still open there.
-pub(super) fn explain(source: &Arc<Source>, at: usize, open_flow: Option<usize>, parser_says: &str) -> Problem {
+/// Makes a problem of a syntax error at byte `at`.
+pub(super) fn explain(source: &Arc<Source>, at: usize, around: &Surroundings, parser_says: &str) -> Problem {
     let here = source.line(at);
     let before = source.line(previous_text(source, here.start));
+    let after = source.line(next_text(source, here.end));
+    let brackets_from = around.first_bracket.unwrap_or(here.start).min(at);
     tab(source, here)
+        .or_else(|| tab(source, after))
         .or_else(|| unclosed_quote(source, at))
-        .or_else(|| expression_in_brackets(source, open_flow.unwrap_or(here.start), here.end))
+        .or_else(|| expression_in_brackets(source, brackets_from, here.end))
         .or_else(|| needs_quotes(source, here))
         .or_else(|| needs_quotes(source, before))
+        .or_else(|| quote_unclosed_above(source, here))
         .or_else(|| no_space_after_colon(source, here))
         .or_else(|| no_space_after_colon(source, before))
-        .or_else(|| open_flow.map(|bracket| unclosed_bracket(source, bracket)))
+        .or_else(|| around.bracket.map(|bracket| unclosed_bracket(source, bracket)))
+        .or_else(|| bad_indent(source, at))
         .unwrap_or_else(|| plainly(source, at, parser_says))
 }
 
@@ -30,9 +43,10 @@ pub(super) fn bare_braces(source: &Arc<Source>, start: usize) -> Problem {
     let rest = source.slice(Span::new(start, line.end));
     let length = rest.find("}}").map_or(rest.len(), |end| end + 2);
     let inner = rest[..length].trim_start_matches('{').trim_end_matches('}').trim();
+    let tail = rest[length..].split([' ', ',', '}', ']', '\t']).next().unwrap_or_default();
     Problem::new("spec.bare_braces", "an expression begins with a dollar", source, Span::new(start, start + length))
         .label("YAML reads this as a map")
-        .help(format!("write `${{{{ {inner} }}}}`"))
+        .help(format!("write `${{{{ {inner} }}}}{tail}`"))
 }
 
 /// ` #` inside an unquoted expression: YAML ends the value there.
@@ -54,6 +68,14 @@ pub(super) fn comment_in_expression(source: &Arc<Source>, span: Span, text: &str
 /// The first byte of the nearest line above that holds something.
 fn previous_text(source: &Source, line_start: usize) -> usize {
     source.text()[..line_start].trim_end().len().saturating_sub(1)
+}
+
+/// The first byte of the nearest line below that holds something.
+fn next_text(source: &Source, line_end: usize) -> usize {
+    let rest = &source.text()[line_end..];
+    let blank = rest.len() - rest.trim_start().len();
+    // Back to the start of that line: its indentation is what is looked at.
+    line_end + rest[..blank].rfind('\n').map_or(blank, |newline| newline + 1)
 }
 
 fn tab(source: &Arc<Source>, line: Span) -> Option<Problem> {
@@ -82,35 +104,87 @@ fn unclosed_quote(source: &Arc<Source>, at: usize) -> Option<Problem> {
     )
 }
 
+/// A quote that a line above opens, and that took everything up to a quote on this line for its text.
+fn quote_unclosed_above(source: &Arc<Source>, line: Span) -> Option<Problem> {
+    let text = source.slice(line);
+    let mut start = line.start;
+    while start > 0 {
+        let above = source.line(start - 1);
+        start = above.start;
+        let Some(value) = value_of(source, above) else { continue };
+        let quote = source.text()[value.start..].chars().next().filter(|c| matches!(c, '"' | '\''));
+        if let Some(quote) = quote.filter(|quote| text.contains(*quote)) {
+            return unclosed_quote(source, value.start).filter(|_| !source.slice(value)[1..].contains(quote));
+        }
+    }
+    None
+}
+
+/// A line that begins in a column where nothing above it begins.
+fn bad_indent(source: &Arc<Source>, at: usize) -> Option<Problem> {
+    let line = source.line(at);
+    let text = source.slice(line);
+    let column = text.len() - text.trim_start().len() + 1;
+    let above = source.text()[..line.start].lines().rev().flat_map(columns);
+    let nearest = above.min_by_key(|level| level.abs_diff(column))?;
+    if at != line.start + column - 1 || nearest == column {
+        return None;
+    }
+    Some(
+        Problem::new(
+            "spec.syntax",
+            "the indentation of this line fits nothing above it",
+            source,
+            Span::new(at, line.end),
+        )
+        .label(format!("begins in column {column}"))
+        .help(format!("begin it in column {nearest}, as the entries above do")),
+    )
+}
+
+/// The columns, from 1, in which something begins on a line: innermost first.
+fn columns(line: &str) -> Vec<usize> {
+    let entry = line.trim_start_matches([' ', '-']);
+    let item = line.trim_start_matches(' ');
+    if item.is_empty() || item.starts_with('#') {
+        return Vec::new();
+    }
+    vec![line.len() - entry.len() + 1, line.len() - item.len() + 1]
+}
+
 /// An unquoted `${{` where a brace begins a map: inside `{ }` and `[ ]`.
 fn expression_in_brackets(source: &Arc<Source>, from: usize, to: usize) -> Option<Problem> {
     let text = source.slice(Span::new(from, to));
     let mut depth = 0_usize;
     let mut quote = None;
+    let mut value = 0;
     let mut skip_to = 0;
-    for (at, c) in text.char_indices().filter(|(at, _)| *at >= from.saturating_sub(from)) {
+    for (at, c) in text.char_indices() {
         if at < skip_to {
             continue;
         }
         match (quote, c) {
             (Some(open), c) if c == open => quote = None,
-            (Some(_), _) => {}
-            (None, '"' | '\'') => quote = Some(c),
             (None, '$') if text[at..].starts_with("${{") => {
-                let end = text[at..].find("}}").map_or(text.len(), |end| at + end + 2);
+                skip_to = text[at..].find("}}").map_or(text.len(), |end| at + end + 2);
                 if depth > 0 {
-                    let span = Span::new(from + at, from + end);
+                    let tail = text[skip_to..].find([',', '}', ']', '\n']).unwrap_or(text.len() - skip_to);
+                    let whole = text[value..skip_to + tail].trim();
+                    let start = from + value + (text[value..].len() - text[value..].trim_start().len());
+                    let span = Span::new(start, start + whole.len());
+                    let message = "an expression inside `{ }` or `[ ]` needs quotes";
                     return Some(
-                        Problem::new("spec.quotes", "an expression inside `{ }` or `[ ]` needs quotes", source, span)
+                        Problem::new("spec.quotes", message, source, span)
                             .label("YAML reads the brace as the start of a map")
-                            .help(format!("put the whole value in quotes: {}", quoted(&text[at..end]))),
+                            .help(format!("put the whole value in quotes: {}", quoted(whole))),
                     );
                 }
-                skip_to = end;
             }
-            (None, '{' | '[') => depth += 1,
+            (None, '"' | '\'') => quote = Some(c),
+            (None, '{' | '[') => (depth, value) = (depth + 1, at + 1),
             (None, '}' | ']') => depth = depth.saturating_sub(1),
-            (None, _) => {}
+            (None, ':' | ',') => value = at + 1,
+            _ => {}
         }
     }
     None
@@ -124,10 +198,22 @@ fn needs_quotes(source: &Arc<Source>, line: Span) -> Option<Problem> {
         return Some(bare_braces(source, span.start));
     }
     let first = value.chars().next()?;
+    if let Some(name) = value.strip_prefix('*').filter(|name| is_key(name)) {
+        return Some(
+            Problem::new("spec.alias", format!("the alias `{value}` repeats nothing"), source, span)
+                .label(format!("no `&{name}` stands above"))
+                .help(format!(
+                    "put `&{name}` before the value to repeat, or write {} if you mean the text",
+                    quoted(value)
+                )),
+        );
+    }
     let (message, label) = match first {
         '*' => ("a value that begins with `*` needs quotes", "YAML reads `*` as an alias"),
         '&' => ("a value that begins with `&` needs quotes", "YAML reads `&` as an anchor"),
-        '@' | '`' | '%' => ("a value that begins with this character needs quotes", "YAML keeps this character for itself"),
+        '@' | '`' | '%' => {
+            ("a value that begins with this character needs quotes", "YAML keeps this character for itself")
+        }
         '"' | '\'' => {
             let close = value[1..].find(first)? + 2;
             let after = value[close..].trim_start();
@@ -175,7 +261,9 @@ fn plainly(source: &Arc<Source>, at: usize, parser_says: &str) -> Problem {
     let end = source.text()[at..].chars().next().map_or(at, |c| at + c.len_utf8());
     Problem::new("spec.syntax", format!("this is not YAML: {parser_says}"), source, Span::new(at, end))
         .label("reading stopped here")
-        .help("the keys of one map begin in the same column; a value goes behind its key or, two spaces deeper, below it")
+        .help(
+            "the keys of one map begin in the same column; a value goes behind its key or, two spaces deeper, below it",
+        )
 }
 
 /// The value on a line of the form `key: value` or `- value`; `None` for every other line.
@@ -201,9 +289,5 @@ fn is_key(text: &str) -> bool {
 /// The text as a quoted YAML scalar, in backticks.
 fn quoted(text: &str) -> String {
     let text = text.trim();
-    if !text.contains(['"', '\\']) {
-        format!("`\"{text}\"`")
-    } else {
-        format!("`'{}'`", text.replace('\'', "''"))
-    }
+    if text.contains(['"', '\\']) { format!("`'{}'`", text.replace('\'', "''")) } else { format!("`\"{text}\"`") }
 }

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 use serde_json::{Map, Value};
 
+use self::explain::Surroundings;
 use self::scalar::Scalar;
 use super::diagnostic::Problem;
 use super::source_map::{Branch, Children, Place, Source, SourceMap, Span};
@@ -43,7 +44,7 @@ pub fn decode(name: &str, bytes: &[u8]) -> Result<Arc<Source>, Box<Problem>> {
     let problem =
         Problem::new("spec.encoding", "the file is not UTF-8", &source, Span::new(at, at + '\u{fffd}'.len_utf8()))
             .label("not a character")
-            .help("save the file as UTF-8; editors also call GBK, GB18030 and UTF-16 an encoding");
+            .help("save it again as UTF-8; it may be in GBK or UTF-16 now");
     Err(Box::new(problem))
 }
 
@@ -60,7 +61,7 @@ pub fn parse(source: &Arc<Source>, problems: &mut Vec<Problem>) -> Option<Docume
             }
             Err(error) => {
                 let at = builder.byte(error.marker().index());
-                let problem = explain::explain(source, at, builder.open_flow(), error.info());
+                let problem = explain::explain(source, at, &builder.surroundings(), error.info());
                 builder.problems.push(problem);
                 true
             }
@@ -71,7 +72,7 @@ pub fn parse(source: &Arc<Source>, problems: &mut Vec<Problem>) -> Option<Docume
     }
     let Some(root) = builder.root.take() else {
         builder.problems.push(
-            Problem::new("spec.empty", "the file is empty", source, Span::new(0, text.len().min(1)))
+            Problem::new("spec.empty", "there is nothing in the file", source, Span::new(0, 0))
                 .help("start with `version: 1`, or delete the file"),
         );
         return None;
@@ -156,10 +157,13 @@ impl<'a> Builder<'a> {
         self.starts.get(character).copied().unwrap_or(self.source.text().len())
     }
 
-    /// The start of the innermost `{` or `[` that is still open.
-    fn open_flow(&self) -> Option<usize> {
-        let starts_flow = |open: &&Open| self.source.text()[open.start.start..].starts_with(['{', '[']);
-        self.stack.last().filter(starts_flow).map(|open| open.start.start)
+    /// What is open around the place that reading has come to.
+    fn surroundings(&self) -> Surroundings {
+        let text = self.source.text();
+        let mut brackets =
+            self.stack.iter().map(|open| open.start.start).filter(|start| text[*start..].starts_with(['{', '[']));
+        let first_bracket = brackets.next();
+        Surroundings { first_bracket, bracket: brackets.next_back().or(first_bracket) }
     }
 
     fn problem(&mut self, code: &'static str, message: impl Into<String>, span: Span) -> &mut Problem {
@@ -201,14 +205,7 @@ impl<'a> Builder<'a> {
         Err(Stop)
     }
 
-    fn open(
-        &mut self,
-        kind: Kind,
-        anchor: usize,
-        tag: Option<&Tag>,
-        own_tag: &str,
-        start: Span,
-    ) -> Result<(), Stop> {
+    fn open(&mut self, kind: Kind, anchor: usize, tag: Option<&Tag>, own_tag: &str, start: Span) -> Result<(), Stop> {
         if self.stack.len() >= limits::YAML_DEPTH_MAX {
             return self.too_deep(start);
         }
@@ -225,7 +222,8 @@ impl<'a> Builder<'a> {
     fn close(&mut self, span: Span) -> Result<(), Stop> {
         let Some(open) = self.stack.pop() else { return Ok(()) };
         let flow = self.source.text()[open.start.start..].starts_with(['{', '[']);
-        let end = if flow { span.end } else { open.end };
+        // The parser's end of a `}` or `]` runs on over the blanks behind it.
+        let end = if flow { span.start + 1 } else { open.end };
         let (value, children) = match open.kind {
             Kind::List { values, branches } => (Value::Array(values), Children::List(branches)),
             Kind::Map { values, branches, .. } => (Value::Object(values), Children::Map(branches)),
@@ -266,7 +264,8 @@ impl<'a> Builder<'a> {
                 Scalar::Value(value) => value,
                 Scalar::NotFinite => {
                     refused = true;
-                    let problem = self.problem("spec.number", format!("`{text}` is not a number that JSON knows"), span);
+                    let problem =
+                        self.problem("spec.number", format!("`{text}` is not a number that JSON knows"), span);
                     problem.help = Some(format!("write a number, or `\"{text}\"` if you mean the text"));
                     Value::Null
                 }
@@ -461,11 +460,9 @@ mod tests {
 
     #[test]
     fn bombs_are_refused_before_they_go_off() {
-        let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
-        for level in 1..12 {
-            let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
-            text.push_str(&format!("a{level}: &a{level} [{aliases}]\n"));
-        }
+        let level =
+            |level: usize| format!("a{level}: &a{level} [{}]\n", vec![format!("*a{}", level - 1); 10].join(", "));
+        let text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned() + &(1..12).map(level).collect::<String>();
         assert_eq!(read(&text), (None, vec!["spec.limit"]));
         let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(100_000), vec!["*a"; 20].join(", "));
         assert_eq!(read(&long), (None, vec!["spec.limit"]));
@@ -484,6 +481,7 @@ mod tests {
         let b = Path::root().with("a").with(1).with("b");
         check("a:\n  - x\n  - b: 你好 # c\n", &b, Some("b"), "你好");
         check("\u{feff}a:\r\n  - x\r\n  - b: 'é'\r\n", &b, Some("b"), "'é'");
+        check("a: [x, { b: [1, 2] , c: 3 } ]\n", &b, Some("b"), "[1, 2]");
         check("标: 1\na: [名, {b: \"1\"}]", &b, Some("b"), "\"1\"");
         check("a:\n- x\n- b: [1,\n    2]\n- c", &b, Some("b"), "[1,\n    2]");
         check("a:\n- x\n- b:\n    c: 1\n    d: 2\n", &b, Some("b"), "c: 1\n    d: 2");

@@ -80,8 +80,32 @@ mod tests {
     #[test]
     fn text_stays_text() {
         for text in [
-            "NO", "no", "on", "yes", "y", "off", "012", "-07", "12:30", "1_000", "0x", "0o9", "1.2.3", "1e", "e5", ".", "-",
-            "+", "0xZZ", "١٢", "2026-11-01", "00.5", "=", "nan", "inf", "tRUE",
+            "NO",
+            "no",
+            "on",
+            "yes",
+            "y",
+            "off",
+            "012",
+            "-07",
+            "12:30",
+            "1_000",
+            "0x",
+            "0o9",
+            "1.2.3",
+            "1e",
+            "e5",
+            ".",
+            "-",
+            "+",
+            "0xZZ",
+            "١٢",
+            "2026-11-01",
+            "00.5",
+            "=",
+            "nan",
+            "inf",
+            "tRUE",
         ] {
             assert_eq!(resolve(text), Scalar::Value(Value::String(text.to_owned())));
         }
