@@ -12,6 +12,9 @@ use clawhook::spec::diagnostic::{Look, Report};
 use clawhook::spec::schema::Extensions;
 use clawhook::spec::structure::Reader;
 use clawhook::spec::yaml;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+use rand::{Rng as _, SeedableRng as _};
 use serde_json::json;
 
 fn bad_files() -> Vec<PathBuf> {
@@ -49,9 +52,12 @@ fn extensions() -> Extensions {
 }
 
 fn report(reader: &Reader, path: &Path) -> Report {
-    let name = path.file_name().unwrap().to_str().unwrap();
+    report_on(reader, path.file_name().unwrap().to_str().unwrap(), &fs::read(path).unwrap())
+}
+
+fn report_on(reader: &Reader, name: &str, bytes: &[u8]) -> Report {
     let mut problems = Vec::new();
-    match yaml::decode(name, &fs::read(path).unwrap()) {
+    match yaml::decode(name, bytes) {
         Err(problem) => problems.push(*problem),
         Ok(source) => match name.split('-').next() {
             Some("settings") => drop(reader.settings(&source, &mut problems)),
@@ -96,4 +102,31 @@ fn places_for_programs_count_lines_and_characters_from_one() {
     check("workflow-bom-and-crlf.yaml", &[(2, 7, 8), (6, 5, 10)]);
     check("workflow-emoji-columns.yaml", &[(4, 29, 34)]);
     check("workflow-tab.yaml", &[(5, 1, 2)]);
+}
+
+/// Damages every file in many ways. What is asked for is only an answer: no panic, and a report that renders.
+#[test]
+fn no_damage_breaks_the_reader() {
+    const PIECES: &[&str] = &[
+        "{", "}", "[", "]", "{{", "${{ ", " }}", ": ", "\"", "'", "\n", "\t", "\r\n", "- ", "*", "&a ", "#", "!", "|",
+        "名", "\u{feff}", "---\n", "\0",
+    ];
+    let reader = Reader::new(&extensions());
+    let mut random = StdRng::seed_from_u64(20_261_122);
+    for path in bad_files() {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let text: Vec<char> = String::from_utf8_lossy(&fs::read(&path).unwrap()).chars().collect();
+        for _ in 0..40 {
+            let mut text = text.clone();
+            for _ in 0..random.random_range(1..4) {
+                let from = random.random_range(0..=text.len());
+                let to = (from + random.random_range(0..4)).min(text.len());
+                text.splice(from..to, PIECES.choose(&mut random).unwrap().chars());
+            }
+            let damaged: String = text.into_iter().collect();
+            let report = report_on(&reader, name, damaged.as_bytes());
+            let snippets = report.render(Look::Plain).matches("╭─[").count();
+            assert!(snippets >= report.problems().len(), "{damaged}");
+        }
+    }
 }
