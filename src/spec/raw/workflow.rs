@@ -32,7 +32,7 @@ pub struct Workflow {
     /// How long a run may take, waiting included.
     pub timeout: Option<Duration>,
     /// The steps, in order.
-    #[schemars(length(min = 1, max = 200))]
+    #[schemars(length(min = 1, max = crate::limits::TASKS_MAX))]
     pub tasks: Vec<Task>,
     /// Steps after a failure; they see `failure`.
     #[serde(default)]
@@ -151,7 +151,7 @@ pub struct Task {
     #[serde(rename = "if")]
     pub condition: Option<Condition>,
     /// How many more attempts are made after a failure: 3 means at most four attempts.
-    #[schemars(range(max = 100))]
+    #[schemars(range(max = crate::limits::RETRY_MAX))]
     pub retry: Option<u32>,
     /// The delay before the first retry.
     pub retry_delay: Option<Duration>,

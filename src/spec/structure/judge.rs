@@ -9,13 +9,11 @@ use serde_json::Value;
 
 use super::later;
 use super::rewrite::advice;
+use crate::limits;
 use crate::spec::diagnostic::Problem;
 use crate::spec::schema::{Extensions, FileKind, schema};
 use crate::spec::source_map::{Path, Segment, SourceMap, Span};
 use crate::spec::words;
-
-/// Most problems of form that are told about one file.
-const PROBLEMS_MAX: usize = 200;
 
 /// A compiled schema.
 #[derive(Debug)]
@@ -42,7 +40,7 @@ impl Judge {
         if findings.is_another_version() {
             return None;
         }
-        let errors: Vec<ValidationError<'_>> = self.validator.iter_errors(value).take(PROBLEMS_MAX).collect();
+        let errors: Vec<ValidationError<'_>> = self.validator.iter_errors(value).take(limits::PROBLEMS_MAX).collect();
         findings.errors(&errors);
         let wrong = findings.wrong;
         value.is_object().then_some(wrong)
