@@ -67,6 +67,8 @@ pub const YAML_BYTES_MAX: usize = 1024 * 1024;
 pub const YAML_NODES_MAX: usize = 50_000;
 /// Nesting of one YAML file.
 pub const YAML_DEPTH_MAX: usize = 64;
+/// Problems of form told about one file: a person fixes the first ones and looks again.
+pub const PROBLEMS_MAX: usize = 200;
 /// Refused requests kept for inspection; the oldest go first.
 pub const REFUSALS_KEPT_MAX: usize = 1_000;
 /// Bytes of a refused body that are kept.

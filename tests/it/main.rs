@@ -1,1 +1,3 @@
+mod schemas;
 mod signature_vectors;
+mod spec_errors;

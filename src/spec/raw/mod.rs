@@ -1,0 +1,24 @@
+//! The files as people write them, one struct per map; the doc comments are what editors show.
+//!
+//! Only `spec` sees these. A value here has the right shape and nothing more: whether a duration fits, a workflow
+//! exists or an expression parses is decided where the structs are resolved. Every `Option` means "the line was left
+//! out": a key without a value is refused by the schema.
+//!
+//! No untagged, flattened or internally tagged enums: serde buffers those and breaks numbers that keep their text.
+//! Where the language takes two shapes, the type reads a JSON value by hand and says so in its schema.
+
+mod parts;
+mod route;
+mod settings;
+mod workflow;
+
+pub use self::parts::{Condition, Duration, ListenAddress, Rate, SecretName, SecretRef, Size, TextOrSecret, Version};
+pub use self::route::{
+    Catchup, Dedupe, Overlap, ReplayGuard, Respond, Route, RouteLimits, Routes, Schedule, Verify, VerifyPreset,
+};
+pub use self::settings::{
+    Auth, AuthMethods, BasicAuth, Connection, ConnectionAuth, ConnectionAuthType, ConnectionTls, ControlListener,
+    Egress, HooksListener, JwtAuth, ListenTls, Listeners, Paths, Retention, SecretSource, Secrets, Settings,
+    SettingsLimits, Storage, StorageBackend,
+};
+pub use self::workflow::{Backoff, Concurrency, ConcurrencyBehavior, Input, InputType, Label, RetryOn, Task, Workflow};

@@ -1,0 +1,297 @@
+//! `clawhook.yaml`: the settings of one machine.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use super::{Duration, ListenAddress, Rate, SecretName, SecretRef, Size, TextOrSecret, Version};
+
+/// The settings of one machine.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The version of the language.
+    pub version: Version,
+    /// The doors.
+    #[serde(default)]
+    pub listen: Listeners,
+    /// Who may use the control door.
+    pub auth: Option<Auth>,
+    /// Where runs are kept.
+    #[serde(default)]
+    pub storage: Storage,
+    /// Where secrets come from.
+    #[serde(default)]
+    pub secrets: Secrets,
+    /// How much this machine takes on.
+    #[serde(default)]
+    pub limits: SettingsLimits,
+    /// How long things are kept.
+    #[serde(default)]
+    pub retention: Retention,
+    /// Far ends by name, with their address and how to prove who we are.
+    #[serde(default)]
+    pub connections: BTreeMap<String, Connection>,
+    /// Where the other files are, relative to this one.
+    #[serde(default)]
+    pub paths: Paths,
+    /// Where workflows may call.
+    #[serde(default)]
+    pub egress: Egress,
+}
+
+/// The doors.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listeners {
+    /// The public door: webhooks only.
+    pub hooks: Option<HooksListener>,
+    /// The door for people and programs of yours: REST, health and metrics.
+    pub control: Option<ControlListener>,
+}
+
+/// The public door.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HooksListener {
+    /// The address and port to listen on.
+    pub address: Option<ListenAddress>,
+    /// The certificate. May be left out on a loopback address.
+    pub tls: Option<ListenTls>,
+    /// Allows plain HTTP on an address that is not loopback.
+    #[serde(default)]
+    pub insecure: bool,
+    /// Proxies whose `X-Forwarded-For` is believed, as CIDR.
+    #[serde(default)]
+    pub trusted_proxies: Vec<String>,
+    /// How many deliveries all routes together take in a time; more are answered 429 with `Retry-After`.
+    pub rate: Option<Rate>,
+    /// How many deliveries may come at once before `rate` counts.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub burst: Option<u32>,
+}
+
+/// The control door.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ControlListener {
+    /// The address and port to listen on.
+    pub address: Option<ListenAddress>,
+    /// The certificate. May be left out on a loopback address.
+    pub tls: Option<ListenTls>,
+    /// Allows plain HTTP on an address that is not loopback.
+    #[serde(default)]
+    pub insecure: bool,
+}
+
+/// A certificate and its key, in PEM files. Both are read again when they change.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListenTls {
+    /// The file with the certificate chain.
+    pub cert: String,
+    /// The file with the private key.
+    pub key: String,
+}
+
+/// Who may use the control door: `none`, or one or more methods.
+#[derive(Debug, Clone)]
+pub enum Auth {
+    /// Written out as `none`: everyone who reaches the door. Loopback only.
+    None,
+    /// By these.
+    Methods(AuthMethods),
+}
+
+impl<'de> Deserialize<'de> for Auth {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::String(text) if text == "none" => Ok(Self::None),
+            value => serde_json::from_value(value).map(Self::Methods).map_err(D::Error::custom),
+        }
+    }
+}
+
+impl JsonSchema for Auth {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Auth".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let methods = generator.subschema_for::<AuthMethods>();
+        json_schema!({
+            "anyOf": [{ "const": "none" }, methods],
+            "x-expected": "a map such as `{ jwt: { secret_env: JWT_SECRET } }`, or `none`",
+        })
+    }
+}
+
+/// The ways to prove who one is at the control door.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AuthMethods {
+    /// Bearer tokens, signed with a shared secret.
+    pub jwt: Option<JwtAuth>,
+    /// Passwords, for people.
+    pub basic: Option<BasicAuth>,
+}
+
+/// Bearer tokens, signed with a shared secret (HS256).
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JwtAuth {
+    /// The environment variable that holds the secret, at least 32 bytes.
+    pub secret_env: String,
+}
+
+/// Passwords, for people.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BasicAuth {
+    /// The users, each with the secret that holds the password.
+    pub users: BTreeMap<String, SecretRef>,
+}
+
+/// Where runs are kept.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Storage {
+    /// The kind of store.
+    pub backend: Option<StorageBackend>,
+    /// The folder of the store, relative to this file.
+    pub path: Option<String>,
+}
+
+/// A kind of store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StorageBackend {
+    /// A database file in the folder `path`.
+    Sqlite,
+}
+
+/// Where secrets come from.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Secrets {
+    /// The kind of source.
+    pub source: Option<SecretSource>,
+    /// The folder with one file per secret, for `source: file`.
+    pub path: Option<String>,
+}
+
+/// A kind of secret source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SecretSource {
+    /// The environment: `erp-api-key` is read from `CLAWHOOK_SECRET_ERP_API_KEY`.
+    Env,
+    /// A folder with one file per secret.
+    File,
+}
+
+/// How much this machine takes on.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SettingsLimits {
+    /// How many runs make progress at one time.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub concurrency: Option<u32>,
+    /// The largest body of a delivery, for routes that set none.
+    pub max_body: Option<Size>,
+}
+
+/// How long things are kept.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// Finished runs.
+    pub runs: Option<Duration>,
+    /// Bodies of requests and responses.
+    pub payloads: Option<Duration>,
+    /// Failed runs.
+    pub failed_runs: Option<Duration>,
+}
+
+/// A far end that workflows call.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Connection {
+    /// The address that task paths are added to, such as `https://erp.example.com/api`.
+    pub base_url: String,
+    /// How we prove who we are.
+    pub auth: Option<ConnectionAuth>,
+    /// Headers of every request.
+    #[serde(default)]
+    pub headers: BTreeMap<String, TextOrSecret>,
+    /// How long one request may take.
+    pub timeout: Option<Duration>,
+    /// Whom we trust.
+    pub tls: Option<ConnectionTls>,
+}
+
+/// How we prove to a far end who we are.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConnectionAuth {
+    /// The way.
+    #[serde(rename = "type")]
+    pub kind: ConnectionAuthType,
+    /// The header that carries the secret, for `type: header`.
+    pub header: Option<String>,
+    /// The user, for `type: basic`.
+    pub username: Option<TextOrSecret>,
+    /// The secret: a key, a token or a password.
+    pub secret_ref: SecretName,
+    /// Text to put before the secret, for `type: header`.
+    pub prefix: Option<String>,
+    /// A version of the secret, where the source keeps several.
+    pub version: Option<String>,
+    /// The member to take when the secret's value is a JSON object.
+    pub field: Option<String>,
+}
+
+/// A way to prove who we are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ConnectionAuthType {
+    /// A key in a header.
+    Header,
+    /// `Authorization: Bearer …`.
+    Bearer,
+    /// `Authorization: Basic …`, RFC 7617.
+    Basic,
+}
+
+/// Whom we trust at a far end.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConnectionTls {
+    /// A PEM file with the authorities to trust in place of the machine's own.
+    pub ca: String,
+}
+
+/// Where the other files are, relative to this one.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Paths {
+    /// The folder of the route files.
+    pub routes: Option<String>,
+    /// The folder of the workflow files.
+    pub workflows: Option<String>,
+}
+
+/// Where workflows may call.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Egress {
+    /// Private ranges that workflows may call, as CIDR; none when left out.
+    #[serde(default)]
+    pub allow: Vec<String>,
+}

@@ -1,0 +1,231 @@
+//! `workflows/*.yaml`: what the work is.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+
+use super::{Condition, Duration, Version};
+
+/// A workflow: what the work is. It never knows what started it.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Workflow {
+    /// The version of the language.
+    pub version: Version,
+    /// The name that routes and schedules call it by.
+    pub name: String,
+    /// What the workflow does, for people.
+    pub description: Option<String>,
+    /// Labels that its runs are found by: text, or expressions over `inputs`.
+    #[serde(default)]
+    #[schemars(extend("maxProperties" = crate::limits::LABELS_MAX))]
+    pub labels: BTreeMap<String, Label>,
+    /// What a run must be given.
+    #[serde(default)]
+    pub inputs: BTreeMap<String, Input>,
+    /// How many runs may go on at one time.
+    pub concurrency: Option<Concurrency>,
+    /// How long a run may take, waiting included.
+    pub timeout: Option<Duration>,
+    /// The steps, in order.
+    #[schemars(length(min = 1, max = crate::limits::TASKS_MAX))]
+    pub tasks: Vec<Task>,
+    /// Steps after a failure; they see `failure`.
+    #[serde(default)]
+    pub on_failure: Vec<Task>,
+    /// Steps after a success.
+    #[serde(default)]
+    pub on_success: Vec<Task>,
+    /// Steps at the end, whatever happened.
+    #[serde(default)]
+    pub finally: Vec<Task>,
+    /// What the run hands back: values and expressions.
+    #[serde(default)]
+    pub outputs: Map<String, Value>,
+}
+
+/// The value of a label.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Label(pub String);
+
+impl<'de> Deserialize<'de> for Label {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::String(text) => Ok(Self(text)),
+            value @ (Value::Number(_) | Value::Bool(_)) => Ok(Self(value.to_string())),
+            other => Err(D::Error::custom(format!("not a label: {other}"))),
+        }
+    }
+}
+
+impl JsonSchema for Label {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Label".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "number", "boolean"], "x-expected": "text or an expression" })
+    }
+}
+
+/// One input of a workflow.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// What kind of value it takes.
+    #[serde(rename = "type")]
+    pub kind: InputType,
+    /// Refuses a run that does not give it.
+    #[serde(default)]
+    pub required: bool,
+    /// The value when none is given.
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Value")]
+    pub default: Option<Value>,
+    /// What it is for, for people.
+    pub description: Option<String>,
+    /// The values it may have.
+    #[serde(rename = "enum")]
+    #[schemars(length(min = 1))]
+    pub allowed: Option<Vec<Value>>,
+}
+
+/// What kind of value an input takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "the names say it, and plain names make a plain schema")]
+pub enum InputType {
+    String,
+    Integer,
+    Number,
+    Boolean,
+    Object,
+    Array,
+    Any,
+}
+
+/// How many runs of a workflow may go on at one time.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Concurrency {
+    /// Runs with the same key count together; an expression over `inputs`. All runs count when left out.
+    pub key: Option<String>,
+    /// How many at one time.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub limit: u32,
+    /// What happens to the others.
+    pub behavior: Option<ConcurrencyBehavior>,
+}
+
+/// What happens to a run that finds its place taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ConcurrencyBehavior {
+    /// It waits, in order of arrival.
+    Queue,
+}
+
+/// One step of a workflow.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Task {
+    /// The name of the step, unique in the workflow; later steps read `tasks.<id>`.
+    pub id: String,
+    /// The kind of task, such as `http_request`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What the step does, for people.
+    pub description: Option<String>,
+    /// The connection of the settings that it uses.
+    pub connection: Option<String>,
+    /// What the kind of task asks for.
+    #[serde(default)]
+    pub with: Map<String, Value>,
+    /// Does the step only when this expression is true.
+    #[serde(rename = "if")]
+    pub condition: Option<Condition>,
+    /// How many more attempts are made after a failure: 3 means at most four attempts.
+    #[schemars(range(max = crate::limits::RETRY_MAX))]
+    pub retry: Option<u32>,
+    /// The delay before the first retry.
+    pub retry_delay: Option<Duration>,
+    /// How the delay grows.
+    pub retry_backoff: Option<Backoff>,
+    /// The longest delay.
+    pub max_retry_delay: Option<Duration>,
+    /// The failures that are tried again; connect, timeout, 408, 425, 429 and 5xx when left out.
+    pub retry_on: Option<Vec<RetryOn>>,
+    /// Repeats a request that was already sent even though it may then take effect twice.
+    #[serde(default)]
+    pub retry_unsafe: bool,
+    /// How long one attempt may take.
+    pub timeout: Option<Duration>,
+    /// Goes on with the next step when this one fails.
+    #[serde(default)]
+    pub continue_on_error: bool,
+}
+
+/// How the delay between attempts grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Backoff {
+    /// It stays as it is.
+    Fixed,
+    /// It doubles each time.
+    Exponential,
+}
+
+/// A class of failure that is tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RetryOn {
+    /// The far end could not be reached.
+    Connect,
+    /// The attempt took too long.
+    Timeout,
+    /// This status.
+    Status(u16),
+    /// Every status with this first digit: 4 or 5.
+    Class(u8),
+}
+
+impl<'de> Deserialize<'de> for RetryOn {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let status = value.as_u64().and_then(|status| u16::try_from(status).ok());
+        match (value.as_str(), status) {
+            (Some("connect"), _) => Ok(Self::Connect),
+            (Some("timeout"), _) => Ok(Self::Timeout),
+            (Some("4xx"), _) => Ok(Self::Class(4)),
+            (Some("5xx"), _) => Ok(Self::Class(5)),
+            (_, Some(status)) => Ok(Self::Status(status)),
+            _ => Err(D::Error::custom(format!("not a class of failure: {value}"))),
+        }
+    }
+}
+
+impl JsonSchema for RetryOn {
+    fn schema_name() -> Cow<'static, str> {
+        "RetryOn".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "A class of failure: `connect`, `timeout`, a status, or `4xx` or `5xx`.",
+            "anyOf": [
+                { "enum": ["connect", "timeout", "4xx", "5xx"] },
+                { "type": "integer", "minimum": 300, "maximum": 599 }
+            ],
+            "x-expected": "`connect`, `timeout`, a status such as `429`, `4xx` or `5xx`",
+        })
+    }
+}
+
+/// Tells `default: null` from no `default` at all.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
