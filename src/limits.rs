@@ -31,6 +31,8 @@ pub const LEASE: Duration = Duration::from_secs(30);
 pub const LEASE_RENEW_AFTER: Duration = Duration::from_secs(10);
 /// Tasks of one workflow, handlers included.
 pub const TASKS_MAX: usize = 200;
+/// Times that one attempt may be cut off with its process before its task fails: stops a run that kills the gateway.
+pub const INTERRUPTED_MAX: u32 = 5;
 /// Attempts that `retry` may ask for; beyond this an outage wants a person.
 pub const RETRY_MAX: u32 = 100;
 /// Longest a task may run when it sets no `timeout`.
@@ -108,3 +110,9 @@ pub const SIGNATURES_MAX: usize = 16;
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 /// Longest that `tolerance` and `leeway` of a verifier may be: past a day, replay protection is only a word.
 pub const SIGNATURE_TOLERANCE_MAX: Duration = Duration::from_hours(24);
+/// How long a slot's key is remembered: longer than any backfill reaches back.
+pub const SLOT_KEY_WINDOW: Duration = Duration::from_hours(400 * 24);
+/// How long the `Idempotency-Key` of an API call is remembered.
+pub const CALL_KEY_WINDOW: Duration = Duration::from_hours(3 * 24);
+/// How long a delivery key is remembered when `dedupe.window` is not set: longer than any platform retries.
+pub const DEDUPE_WINDOW: Duration = Duration::from_hours(3 * 24);

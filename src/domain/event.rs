@@ -78,6 +78,9 @@ pub struct Accepted {
     /// It was accepted while its route or schedule was paused, and is held until that ends.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub held: bool,
+    /// Its payloads were let go by retention; it can be read, but not run again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stripped: bool,
     /// At most this many runs of its route at one time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route_concurrency: Option<u32>,
@@ -157,6 +160,7 @@ impl Entry {
         self.body = Bytes::new();
         match &mut self.event {
             Event::Accepted(accepted) => {
+                accepted.stripped = true;
                 accepted.inputs = None;
                 accepted.state = None;
                 if let Trigger::Delivery { delivery, .. } = &mut accepted.trigger {

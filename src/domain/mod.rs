@@ -2,6 +2,8 @@
 
 /// What was sent in one attempt, and what came back.
 pub mod attempt;
+/// Bodies as expressions see them.
+pub mod body;
 /// Sizes as people write them: `2MiB`, `64KiB`, `512`.
 pub mod byte_size;
 /// One inbound request, and what makes two the same.
@@ -12,8 +14,12 @@ pub mod duration;
 pub mod event;
 /// Why something did not succeed, whose side it is on, whether a retry can help.
 pub mod failure;
+/// The typed inputs of a workflow.
+pub mod input;
 /// Entries beside the runs: audit, refusals, gateway events.
 pub mod journal;
+/// Secrets out of what people see, in every derived form.
+pub mod masking;
 /// Rates as people write them: `50/s`, `1000/h`.
 pub mod rate;
 /// When to try again.

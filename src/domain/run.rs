@@ -59,6 +59,8 @@ pub struct Run {
     pub cancel: Option<Cancel>,
     pub failure: Option<Failure>,
     pub outputs: Option<Map<String, Value>>,
+    /// What its success wrote to the workflow's state.
+    pub committed_state: Option<Map<String, Value>>,
     /// Attempts that were started, over all tasks.
     pub attempts: u32,
     /// Some task needed more than one attempt.
@@ -96,6 +98,8 @@ pub struct TaskRecord {
     pub failed: u32,
     /// Attempts that were cut off with the process or the lease.
     pub interrupted: u32,
+    /// What the last failed attempt said.
+    pub last_failure: Option<String>,
 }
 
 /// Where a task of a run stands.
@@ -162,6 +166,7 @@ impl Run {
             cancel: None,
             failure: None,
             outputs: None,
+            committed_state: None,
             attempts: 0,
             retried: false,
         })
@@ -213,10 +218,18 @@ impl Run {
                 record.state = TaskState::Started { at };
             }
             Event::AttemptEnded(ended) => self.attempt_ended(at, *ended),
-            Event::Suspended { until, reason } => self.wait = Some(Wait { until, reason }),
+            Event::Suspended { until, reason } => {
+                if let WaitReason::Delay { task } = &reason {
+                    self.task(task.clone()).state = TaskState::Delayed { until };
+                }
+                self.wait = Some(Wait { until, reason });
+            }
             Event::CancelRequested { by, reason } => self.cancel = Some(Cancel { by, reason }),
             Event::Finished(finished) => match *finished {
-                Finished::Succeeded { outputs, .. } => self.outputs = Some(outputs),
+                Finished::Succeeded { outputs, state } => {
+                    self.outputs = Some(outputs);
+                    self.committed_state = Some(state);
+                }
                 Finished::Failed { failure } => self.failure = Some(failure),
             },
             Event::Resumed { again, repin, .. } => self.resumed(again, repin.map(|repin| *repin)),
@@ -233,6 +246,7 @@ impl Run {
                 } else {
                     record.failed += 1;
                 }
+                record.last_failure = Some(failure.message.clone());
                 record.state = match retry_at {
                     Some(retry_at) => TaskState::Retrying { at: retry_at.max(at) },
                     None => TaskState::Failed { failure },
@@ -266,6 +280,7 @@ impl Run {
             attempt: None,
             failed: 0,
             interrupted: 0,
+            last_failure: None,
         })
     }
 

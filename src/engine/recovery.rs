@@ -1,0 +1,100 @@
+//! Moves runs on whose moment has come: waits that are over, and runs whose worker is gone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Engine;
+use super::log::{LogWriter, read};
+use crate::clock::Timestamp;
+use crate::domain::event::Event;
+use crate::domain::run::{Run, RunHead};
+use crate::domain::state::State;
+use crate::id::RunId;
+use crate::limits;
+use crate::store::RunQuery;
+
+impl Engine {
+    /// Takes over what an earlier process left: before the first run is driven. On a store that only this process can
+    /// write to, a lease of another incarnation is dead whatever its end says.
+    pub async fn take_over(&self) -> Result<(), super::Error> {
+        let store = &self.0.parts.store;
+        store.unpark_all().await?;
+        let mut before = None;
+        loop {
+            let states = vec![State::Running, State::Cancelling, State::Waiting];
+            let query = RunQuery { states, before, limit: limits::PAGE_MAX, ..RunQuery::default() };
+            let heads = store.runs(&query).await?;
+            for head in &heads {
+                self.take_over_one(head).await?;
+            }
+            before = heads.last().map(|head| head.id);
+            if heads.len() < limits::PAGE_MAX {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn take_over_one(&self, head: &RunHead) -> Result<(), super::Error> {
+        let run = read(self.0.parts.store.as_ref(), head.id).await?;
+        let foreign = run.lease.as_ref().is_some_and(|lease| !lease.worker.starts_with(&self.0.incarnation));
+        if matches!(run.state, State::Running | State::Cancelling) && foreign && self.0.parts.store.exclusive() {
+            self.hold_lanes(&run).await;
+            return self.move_on(run, Event::LeaseExpired).await;
+        }
+        if run.started_at.is_some() && !run.state.is_ended() {
+            self.hold_lanes(&run).await;
+        }
+        Ok(())
+    }
+
+    /// A run that has started keeps its lanes over a restart.
+    async fn hold_lanes(&self, run: &Run) {
+        let Some(prepared) = &run.prepared else { return };
+        let plan = self.0.parts.files.plan(&run.accepted.workflow, &run.accepted.revision).await;
+        let Some(lanes) = plan.ok().and_then(|plan| self.lanes_of(run, &plan, prepared).ok()) else { return };
+        let wanted: Vec<_> = lanes.into_iter().map(|wanted| wanted.lane).collect();
+        // Fails only when the limit was lowered meanwhile; then the run goes on without holding it.
+        let _ = self.table().lanes.take(run.id, &wanted, None);
+    }
+
+    /// Wakes what has come due, and answers how long until the next.
+    pub(super) async fn recover(&self) -> Result<Duration, super::Error> {
+        let now = self.0.parts.clock.now();
+        let (due, next) = self.0.parts.store.due(now, limits::RUNS_READY_MAX).await?;
+        for head in due {
+            if !self.table().active.contains_key(&head.id) {
+                self.wake(head.id, now).await?;
+            }
+        }
+        Ok(next.map_or(Duration::MAX, |next| next.since(now)))
+    }
+
+    /// Reads one run that the index says is due, and moves it on when its log agrees.
+    async fn wake(&self, id: RunId, now: Timestamp) -> Result<(), super::Error> {
+        let run = read(self.0.parts.store.as_ref(), id).await?;
+        let over = |until: Option<Timestamp>| until.is_some_and(|until| until <= now);
+        match run.state {
+            State::Waiting if over(run.wait.as_ref().map(|wait| wait.until)) => self.move_on(run, Event::Woken).await,
+            State::Running | State::Cancelling if over(run.lease.as_ref().map(|lease| lease.until)) => {
+                tracing::warn!(run.id = %id, "the worker of run {id} was not heard of in time; the run goes on");
+                self.move_on(run, Event::LeaseExpired).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Appends one event that needs no worker. Losing the race is normal: somebody else moved it on.
+    async fn move_on(&self, run: Run, event: Event) -> Result<(), super::Error> {
+        let id = run.id;
+        let mut log = LogWriter::new(Arc::clone(&self.0.parts.store), Arc::clone(&self.0.parts.clock), run);
+        if log.push(event).is_err() || log.try_flush().await.is_err() {
+            return Ok(());
+        }
+        let run = log.into_run();
+        if run.state.is_ended() {
+            self.table().lanes.release(id);
+        }
+        self.ready(run);
+        Ok(())
+    }
+}

@@ -1,0 +1,235 @@
+//! What people may do to a run: cancel it, run it again as a new one, or let it go on.
+
+use std::sync::Arc;
+
+use super::log::{LogWriter, read};
+use super::{Engine, Error};
+use crate::clock::Timestamp;
+use crate::domain::delivery::DeliveryKey;
+use crate::domain::event::{Accepted, Event, Repin, WaitReason};
+use crate::domain::run::{Run, TaskState};
+use crate::domain::state::State;
+use crate::domain::trigger::Trigger;
+use crate::id::{RunId, TaskId};
+use crate::store;
+
+/// Times that a verb reads the log again after somebody else wrote first.
+const RACES_MAX: usize = 16;
+
+/// What became of a cancel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It is cancelled.
+    Now,
+    /// Its worker was told to stop.
+    Soon,
+}
+
+/// What a resume will do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resumed {
+    /// The tasks that run again; those that succeeded keep their results.
+    pub again: Vec<TaskId>,
+}
+
+impl Engine {
+    /// Asks a run to stop. What is in flight is cut off; no handlers run.
+    pub async fn cancel(&self, id: RunId, by: &str, reason: &str) -> Result<Cancelled, Error> {
+        let event = Event::CancelRequested { by: by.to_owned(), reason: reason.to_owned() };
+        let run = self
+            .append_one(id, |run| match run.state {
+                State::Queued | State::Waiting | State::Running => Ok(event.clone()),
+                state => Err(Error::State { run: id, state, why: "only a run that has not ended can be cancelled" }),
+            })
+            .await?;
+        let worker = {
+            let mut table = self.table();
+            table.ready.retain(|other| other.id != id);
+            if run.state == State::Cancelled {
+                table.lanes.release(id);
+            }
+            table.active.get(&id).cloned()
+        };
+        if let Some(worker) = worker {
+            worker.cancel();
+        }
+        self.0.wake.notify_one();
+        Ok(if run.state == State::Cancelled { Cancelled::Now } else { Cancelled::Soon })
+    }
+
+    /// Lets a failed or cancelled run go on: from the task that failed, under the same idempotency keys. Tasks that
+    /// succeeded keep their results; handlers run again. A run whose inputs could not be read is pinned to the files
+    /// in force now.
+    pub async fn resume(&self, id: RunId, by: &str) -> Result<Resumed, Error> {
+        let run = read(self.store().as_ref(), id).await?;
+        refuse_stripped(&run)?;
+        let repin = if run.prepared.is_none() { self.repin(&run) } else { None };
+        let revision = repin.as_ref().map_or(&run.accepted.revision, |repin| &repin.workflow);
+        let plan = self.0.parts.files.plan(&run.accepted.workflow, revision).await;
+        let plan = plan.map_err(|failure| Error::Files(Box::new(failure)))?;
+        let handlers: Vec<_> = plan.handlers().map(|task| task.id.clone()).collect();
+        let again: Vec<_> = run
+            .tasks
+            .iter()
+            .filter(|(task, record)| {
+                handlers.contains(task) || !matches!(record.state, TaskState::Succeeded { .. } | TaskState::Skipped)
+            })
+            .map(|(task, _)| task.clone())
+            .collect();
+        let event = Event::Resumed { by: by.to_owned(), again: again.clone(), repin: repin.map(Box::new) };
+        let run = self
+            .append_one(id, |run| match run.state {
+                State::Failed | State::Cancelled => Ok(event.clone()),
+                state => Err(Error::State { run: id, state, why: "only a failed or cancelled run can be resumed" }),
+            })
+            .await?;
+        self.ready(run);
+        self.nudge();
+        Ok(Resumed { again })
+    }
+
+    fn repin(&self, run: &Run) -> Option<Repin> {
+        let plan = self.0.parts.files.current_plan(&run.accepted.workflow)?;
+        let source = self.0.parts.files.current_source(&run.accepted.trigger);
+        Some(Repin { workflow: plan.revision.clone(), source })
+    }
+
+    /// Starts a new run with the input of an old one, on the revision in force now; it reads the state that the old
+    /// run saw. `key` makes a repeated request one replay.
+    pub async fn replay(&self, id: RunId, by: &str, key: DeliveryKey) -> Result<store::Receipt, Error> {
+        let run = read(self.store().as_ref(), id).await?;
+        refuse_stripped(&run)?;
+        let inputs = match &run.prepared {
+            Some(prepared) => prepared.inputs.clone(),
+            None => self.given_inputs(&run).await.map_err(|failure| Error::Files(Box::new(failure)))?,
+        };
+        let plan = self.0.parts.files.current_plan(&run.accepted.workflow);
+        let accepted = Accepted {
+            workflow: run.accepted.workflow.clone(),
+            revision: plan.map_or(run.accepted.revision, |plan| plan.revision.clone()),
+            trigger: Trigger::Replay { of: id, by: by.to_owned() },
+            inputs: Some(inputs),
+            state: run.prepared.map(|prepared| prepared.state),
+            held: false,
+            stripped: false,
+            route_concurrency: None,
+        };
+        let acceptance = store::Acceptance {
+            key,
+            window: crate::limits::CALL_KEY_WINDOW,
+            replay_guard: None,
+            at: self.0.parts.clock.now(),
+            runs: vec![store::NewRun { accepted, body: bytes::Bytes::new() }],
+        };
+        let receipt = self.store().accept(acceptance).await?;
+        self.0.wake.notify_one();
+        Ok(receipt)
+    }
+
+    /// Lets the runs go on that were held while their route was paused; answers how many.
+    pub async fn release_held(&self, source: &str) -> Result<usize, Error> {
+        let mut released = 0;
+        let mut before = None;
+        loop {
+            let query = store::RunQuery {
+                states: vec![State::Waiting],
+                source: Some(source.to_owned()),
+                before,
+                limit: crate::limits::PAGE_MAX,
+                ..store::RunQuery::default()
+            };
+            let heads = self.store().runs(&query).await?;
+            for head in heads.iter().filter(|head| matches!(head.wait, Some(WaitReason::Held { .. }) | None)) {
+                let woken = self.append_one(head.id, |run| match &run.wait {
+                    Some(wait) if matches!(wait.reason, WaitReason::Held { .. }) => Ok(Event::Woken),
+                    _ => Err(Error::State { run: run.id, state: run.state, why: "it is not held" }),
+                });
+                match woken.await {
+                    Ok(_) => released += 1,
+                    Err(Error::State { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            before = heads.last().map(|head| head.id);
+            if heads.len() < crate::limits::PAGE_MAX {
+                self.nudge();
+                return Ok(released);
+            }
+        }
+    }
+
+    /// Why a run does not make progress at this moment, in a sentence; nothing when it does, or has ended.
+    pub async fn why_waiting(&self, id: RunId) -> Result<Option<String>, Error> {
+        let run = read(self.store().as_ref(), id).await?;
+        Ok(match run.state {
+            State::Waiting => run.wait.as_ref().map(|wait| describe_wait(wait.until, &wait.reason)),
+            State::Queued => Some(self.why_queued(&run).await),
+            State::Cancelling => Some("it was asked to stop; its worker is cutting off what is in flight".to_owned()),
+            State::Running | State::Succeeded | State::Failed | State::Cancelled => None,
+        })
+    }
+
+    async fn why_queued(&self, run: &Run) -> String {
+        if self.is_draining() {
+            return "the gateway is shutting down; the run starts after the restart".to_owned();
+        }
+        let plan = self.0.parts.files.plan(&run.accepted.workflow, &run.accepted.revision).await.ok();
+        let prepared = match (&run.prepared, &plan) {
+            (Some(prepared), _) => Some(prepared.clone()),
+            (None, Some(plan)) => self.prepare(run, plan).await.ok(),
+            (None, None) => None,
+        };
+        if let (Some(plan), Some(prepared)) = (&plan, &prepared) {
+            for wanted in self.lanes_of(run, plan, prepared).unwrap_or_default() {
+                let holders = self.table().lanes.holders(&wanted.lane.name);
+                if let (Some(first), true) = (holders.first(), holders.len() >= wanted.lane.room) {
+                    return format!("it stands behind {first} in `{}`, which has room for {}", wanted.lane.name, wanted.lane.room);
+                }
+            }
+        }
+        let (active, max) = (self.active(), self.0.parts.settings.runs_active_max);
+        if active >= max.get() {
+            return format!("all {max} workers are busy (`limits.concurrency`)");
+        }
+        "it is next".to_owned()
+    }
+
+    /// Appends the one event that `decide` wants for the run as it stands, however often somebody else writes first.
+    async fn append_one(&self, id: RunId, decide: impl Fn(&Run) -> Result<Event, Error>) -> Result<Run, Error> {
+        let parts = &self.0.parts;
+        let mut races = 0;
+        loop {
+            let run = read(parts.store.as_ref(), id).await?;
+            let event = decide(&run)?;
+            let mut log = LogWriter::new(Arc::clone(&parts.store), Arc::clone(&parts.clock), run);
+            if log.push(event).is_err() {
+                let state = log.run().state;
+                return Err(Error::State { run: id, state, why: "that cannot happen to it now" });
+            }
+            match log.try_flush().await {
+                Ok(()) => return Ok(log.into_run()),
+                Err(store::Error::Conflict { .. }) if races < RACES_MAX => races += 1,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+fn refuse_stripped(run: &Run) -> Result<(), Error> {
+    if run.accepted.stripped {
+        let why = "its payloads were let go by `retention.payloads`, so it cannot run again";
+        return Err(Error::State { run: run.id, state: run.state, why });
+    }
+    Ok(())
+}
+
+fn describe_wait(until: Timestamp, reason: &WaitReason) -> String {
+    match reason {
+        WaitReason::Held { source } => format!("`{source}` is paused; it starts when that is resumed"),
+        WaitReason::Retry { task, attempt, message } => {
+            format!("attempt {attempt} of task `{task}` failed ({message}); the next one starts at {until}")
+        }
+        WaitReason::Delay { task } => format!("task `{task}` waits until {until}"),
+        WaitReason::Drained => "the gateway was shut down; it goes on after the restart".to_owned(),
+    }
+}

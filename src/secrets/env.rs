@@ -1,0 +1,48 @@
+//! Secrets from the environment: `erp-api-key` is `CLAWHOOK_SECRET_ERP_API_KEY`.
+
+use async_trait::async_trait;
+
+use super::{SecretSource, Source};
+use crate::domain::secret::Error;
+use crate::id::SecretName;
+
+pub(super) const SOURCE: Source = Source {
+    name: "env",
+    summary: "The environment of the process: `erp-api-key` is read from `CLAWHOOK_SECRET_ERP_API_KEY`.",
+    open: |_| Ok(Box::new(Env)),
+};
+
+#[derive(Debug)]
+struct Env;
+
+#[async_trait]
+impl SecretSource for Env {
+    #[expect(clippy::disallowed_methods, reason = "this source is the environment")]
+    async fn read(&self, name: &SecretName, _: Option<&str>) -> Result<Vec<u8>, Error> {
+        let variable = variable(name);
+        match std::env::var(&variable) {
+            Ok(value) if !value.is_empty() => Ok(value.into_bytes()),
+            _ => Err(Error::Missing {
+                name: name.clone(),
+                source_name: "environment",
+                help: format!("set `{variable}` and start again"),
+            }),
+        }
+    }
+}
+
+/// The variable that holds a secret.
+fn variable(name: &SecretName) -> String {
+    format!("CLAWHOOK_SECRET_{}", name.as_str().to_ascii_uppercase().replace(['-', '.'], "_"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_variables() {
+        let name = SecretName::new("erp-api.key_2").expect("a name");
+        assert_eq!(variable(&name), "CLAWHOOK_SECRET_ERP_API_KEY_2");
+    }
+}

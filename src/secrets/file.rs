@@ -1,0 +1,48 @@
+//! Secrets from a folder with one file each, as systemd credentials and container platforms mount them. A final
+//! newline is not part of the secret.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+
+use super::{OpenError, SecretSource, Source};
+use crate::domain::secret::Error;
+use crate::id::SecretName;
+
+pub(super) const SOURCE: Source = Source {
+    name: "file",
+    summary: "A folder with one file for each secret, named like it (`secrets.path`); one final newline is dropped.",
+    open: |settings| match &settings.path {
+        Some(folder) => Ok(Box::new(Folder(folder.clone()))),
+        None => Err(OpenError::Settings { name: "file", why: "set `secrets.path` to the folder".to_owned() }),
+    },
+};
+
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+#[async_trait]
+impl SecretSource for Folder {
+    async fn read(&self, name: &SecretName, _: Option<&str>) -> Result<Vec<u8>, Error> {
+        // A name has no slash and does not start with a dot, so it cannot leave the folder.
+        let path = self.0.join(name.as_str());
+        let mut value = tokio::fs::read(&path).await.map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Error::Missing {
+                name: name.clone(),
+                source_name: "secrets folder",
+                help: format!("put its value into `{}`", path.display()),
+            },
+            _ => Error::Source { name: name.clone(), source_name: "secrets folder", why: error.to_string() },
+        })?;
+        if value.ends_with(b"\n") {
+            value.pop();
+            if value.ends_with(b"\r") {
+                value.pop();
+            }
+        }
+        if value.is_empty() {
+            return Err(Error::Unusable { name: name.clone(), why: "it is empty".to_owned() });
+        }
+        Ok(value)
+    }
+}

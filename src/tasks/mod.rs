@@ -1,0 +1,205 @@
+//! What a workflow can do: one file a task kind, one row each in `KINDS`. A kind brings its settings, its checks, its
+//! behaviour and its documentation; the engine brings order, retries, time limits and the record.
+
+/// The parsed form of everything that the files say: workflows, routes, schedules.
+pub mod plan;
+
+mod http_request;
+mod set_state;
+mod stop;
+mod transform;
+mod wait;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use schemars::Schema;
+use serde_json::Value;
+
+use crate::clock::{Clock, Timestamp};
+use crate::domain::attempt::Exchange;
+use crate::domain::failure::{Failure, Fault};
+use crate::domain::secret::{SecretRef, Secrets};
+use crate::expr::{self, Context, Mapping, Place};
+use crate::id::{ConnectionName, RunId, TaskId};
+use crate::outbound::{Client, Connection};
+
+/// All task kinds, in the order of the documentation.
+pub static KINDS: &[TaskKind] =
+    &[http_request::KIND, transform::KIND, wait::KIND, set_state::KIND, stop::KIND];
+
+/// The kind of this name.
+pub fn kind(name: &str) -> Option<&'static TaskKind> {
+    KINDS.iter().find(|kind| kind.name == name)
+}
+
+/// One `type` of task.
+#[derive(Clone, Copy)]
+pub struct TaskKind {
+    /// What `type` says.
+    pub name: &'static str,
+    /// One sentence for the documentation.
+    pub summary: &'static str,
+    /// Whether it takes a `connection`.
+    pub connects: bool,
+    /// JSON Schema of `with`.
+    pub schema: fn() -> Schema,
+    /// Reads `with`, which already fits the schema; `connected` when the task names a connection.
+    pub parse: fn(with: &Value, connected: bool) -> Result<Box<dyn Task>, Vec<WithProblem>>,
+}
+
+impl fmt::Debug for TaskKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// Something wrong inside a task's `with`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WithProblem {
+    /// JSON pointer inside `with`; empty for `with` itself.
+    pub pointer: String,
+    /// The bytes of the string there that are to blame, when it is a string.
+    pub range: Option<Range<usize>>,
+    pub message: String,
+    pub help: Option<String>,
+}
+
+impl WithProblem {
+    /// A problem with the value at `pointer`.
+    pub fn new(pointer: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), range: None, message: message.into(), help: None }
+    }
+
+    /// The same problem, seen from outside: `pointer` is where its value stands in `with`.
+    #[must_use]
+    pub fn under(mut self, pointer: &str) -> Self {
+        self.pointer.insert_str(0, pointer);
+        self
+    }
+
+    /// Adds what to type instead.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+impl From<expr::Error> for WithProblem {
+    fn from(error: expr::Error) -> Self {
+        Self { pointer: error.pointer, range: Some(error.range), message: error.message, help: error.help }
+    }
+}
+
+/// What the engine must know of a task before it runs it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Computes only: may run again at will, needs nothing on record first.
+    Pure,
+    /// Reaches out: its start is on record before it happens. `repeatable` when the far end can tell a repeat.
+    Call { repeatable: bool },
+    /// Waits for a moment, holding no worker.
+    Wait,
+    /// Its output is members of the workflow's state, committed when the run succeeds.
+    SetState,
+    /// Ends the run: its output is `{ "stopped": "succeeded" }`, or `"failed"` with a `message`.
+    Stop,
+}
+
+/// One task of a workflow, made ready to run.
+#[async_trait]
+pub trait Task: Send + Sync + fmt::Debug {
+    /// What the engine must know before it runs it.
+    fn effect(&self) -> Effect;
+
+    /// What the expressions in `with` look up, and where, so that undefined names are found at load time.
+    fn names(&self) -> Vec<Place>;
+
+    /// The secrets that it names and where, so that missing ones are found at load time.
+    fn secrets(&self) -> Vec<(String, SecretRef)> {
+        Vec::new()
+    }
+
+    /// One attempt.
+    async fn attempt(&self, ctx: &TaskContext<'_>) -> Attempted;
+}
+
+/// What an attempt gave.
+#[derive(Debug)]
+pub struct Attempted {
+    pub result: Result<Done, Failure>,
+    /// The call it made, secrets masked.
+    pub exchange: Option<Box<Exchange>>,
+}
+
+impl From<Result<Done, Failure>> for Attempted {
+    fn from(result: Result<Done, Failure>) -> Self {
+        Self { result, exchange: None }
+    }
+}
+
+/// How an attempt that succeeded goes on.
+#[derive(Debug, PartialEq)]
+pub enum Done {
+    /// The task is over, with this output.
+    Output(Value),
+    /// The task is over once this moment has come.
+    At(Timestamp),
+}
+
+/// What a task may use while it runs.
+pub struct TaskContext<'a> {
+    pub run: RunId,
+    pub task: &'a TaskId,
+    /// The same over retries, resume after a crash, and re-run from the failed task.
+    pub idempotency_key: &'a str,
+    /// What expressions see.
+    pub values: &'a Context,
+    pub connection: Option<&'a Connection>,
+    pub client: &'a Client,
+    pub secrets: &'a dyn Secrets,
+    /// The attempt is cut off after this long.
+    pub time_limit: Duration,
+    pub clock: &'a dyn Clock,
+}
+
+impl fmt::Debug for TaskContext<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TaskContext({} {})", self.run, self.task)
+    }
+}
+
+/// The far ends that workflows may call, by name.
+pub type Connections = BTreeMap<ConnectionName, Arc<Connection>>;
+
+/// An expression that failed while a task ran: our files are wrong, or the data is not what they expect.
+pub fn expression_failure(error: &expr::Error) -> Failure {
+    let place = if error.pointer.is_empty() { String::new() } else { format!(" at `with{}`", error.pointer) };
+    let failure = Failure::new("expression.failed", Fault::Config, format!("an expression{place} failed: {error}"));
+    match &error.help {
+        Some(help) => failure.help(help.clone()),
+        None => failure,
+    }
+}
+
+/// Reads the settings of a kind. They fit the schema already, so this fails only where the schema is laxer.
+fn read_with<T: serde::de::DeserializeOwned>(with: &Value) -> Result<T, Vec<WithProblem>> {
+    serde_json::from_value(with.clone()).map_err(|error| vec![WithProblem::new("", error.to_string())])
+}
+
+/// Parses the value at `pointer` of `with` as a mapping.
+fn read_mapping(pointer: &str, value: &Value) -> Result<Mapping, Vec<WithProblem>> {
+    let place = |error: expr::Error| WithProblem::from(error).under(pointer);
+    Mapping::parse(value).map_err(|errors| errors.into_iter().map(place).collect())
+}
+
+/// What a mapping that stands at `pointer` of `with` looks up.
+fn names_of(pointer: &str, mapping: &Mapping) -> Vec<Place> {
+    let under = |place: Place| Place { pointer: format!("{pointer}{}", place.pointer), ..place };
+    mapping.names().into_iter().map(under).collect()
+}

@@ -1,0 +1,96 @@
+//! `transform`: reshapes JSON with jq.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use schemars::{JsonSchema, schema_for};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, expression_failure, names_of, read_mapping, read_with,
+};
+use crate::domain::failure::{Failure, Fault};
+use crate::expr::{Mapping, Place, jq};
+use crate::limits;
+
+pub(super) const KIND: TaskKind = TaskKind {
+    name: "transform",
+    summary: "Reshapes JSON with a jq filter; the output is what the filter gives.",
+    connects: false,
+    schema: || schema_for!(With),
+    parse: |with, _| {
+        let with: With = read_with(with)?;
+        let input = read_mapping("/input", &with.input)?;
+        let filter = jq::Filter::parse(&with.jq, ROOTS).map_err(|error| vec![WithProblem::from(error).under("/jq")])?;
+        Ok(Box::new(Transform { input, filter, many: with.many }))
+    },
+};
+
+/// What a filter can use beside its input.
+const ROOTS: &[&str] = &["inputs", "tasks", "state", "run", "slot", "failure"];
+
+/// Settings of a `transform` task.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct With {
+    /// What the filter reads as `.`; values, or expressions such as `${{ tasks.stock.body }}`.
+    input: Value,
+    /// The jq filter; `$inputs`, `$tasks`, `$state`, `$run`, `$slot` and `$failure` can be used in it.
+    jq: String,
+    /// Give all values that the filter makes as a list, instead of its one value.
+    #[serde(default)]
+    many: bool,
+}
+
+#[derive(Debug)]
+struct Transform {
+    input: Mapping,
+    filter: jq::Filter,
+    many: bool,
+}
+
+#[async_trait]
+impl Task for Transform {
+    fn effect(&self) -> Effect {
+        Effect::Pure
+    }
+
+    fn names(&self) -> Vec<Place> {
+        names_of("/input", &self.input)
+    }
+
+    async fn attempt(&self, ctx: &TaskContext<'_>) -> Attempted {
+        self.transform(ctx).await.map(Done::Output).into()
+    }
+}
+
+impl Transform {
+    async fn transform(&self, ctx: &TaskContext<'_>) -> Result<Value, Failure> {
+        let input = self.input.eval(ctx.values).map_err(|error| expression_failure(&error))?;
+        let (filter, values) = (self.filter.clone(), ctx.values.clone());
+        // A filter can loop for ever and cannot be interrupted, so it runs beside the workers and is left behind when
+        // it takes too long.
+        let work = tokio::task::spawn_blocking(move || filter.run(&input, &values));
+        let values = match tokio::time::timeout(limits::JQ_TIMEOUT, work).await {
+            Ok(Ok(result)) => result.map_err(|error| jq_failure(&error.to_string()))?,
+            Ok(Err(panic)) => return Err(jq_failure(&panic.to_string())),
+            Err(_) => return Err(jq_timeout(limits::JQ_TIMEOUT)),
+        };
+        match (self.many, values) {
+            (true, values) => Ok(Value::Array(values)),
+            (false, mut values) if values.len() == 1 => Ok(values.remove(0)),
+            (false, values) => Err(jq_failure(&format!("it gave {} values where one was wanted", values.len()))
+                .help("wrap the filter in `[ … ]`, or set `many: true`")),
+        }
+    }
+}
+
+fn jq_failure(why: &str) -> Failure {
+    Failure::new("transform.failed", Fault::Config, format!("the jq filter failed: {why}"))
+}
+
+fn jq_timeout(limit: Duration) -> Failure {
+    Failure::new("transform.timeout", Fault::Config, format!("the jq filter did not end within {} s", limit.as_secs()))
+        .help("look for `repeat`, `recurse` or `while` without an end, or give it less to read")
+}
