@@ -9,6 +9,8 @@ pub const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 pub const BODY_BYTES_CEILING: usize = 64 * 1024 * 1024;
 /// Response body that a task keeps, bytes, unless `max_response` is set. Larger results are artifacts, in a later version.
 pub const RESPONSE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The most that `max_response` may ask for: answers are held in memory.
+pub const RESPONSE_BYTES_CEILING: usize = 64 * 1024 * 1024;
 /// Bytes of a request or response body kept with an attempt for people to read.
 pub const EXCHANGE_BODY_BYTES_MAX: usize = 64 * 1024;
 /// Output of one task, bytes of JSON; keeps a run's log readable in memory.

@@ -25,6 +25,23 @@ pub struct SecretRef {
 }
 
 impl SecretRef {
+    /// Reads what people write: `{ secret_ref: NAME }`, optionally with `prefix`, `version` and `field`.
+    pub fn from_yaml(value: &serde_json::Value) -> Result<Self, String> {
+        let form = "write `{ secret_ref: NAME }`, optionally with `prefix`, `version` and `field`";
+        let members = value.as_object().ok_or(form)?;
+        let text = |key: &str| match members.get(key) {
+            None => Ok(None),
+            Some(serde_json::Value::String(text)) => Ok(Some(text.clone())),
+            Some(_) => Err(format!("`{key}` of a secret is text; {form}")),
+        };
+        if let Some(unknown) = members.keys().find(|key| !["secret_ref", "prefix", "version", "field"].contains(&key.as_str())) {
+            return Err(format!("a secret has no `{unknown}`; {form}"));
+        }
+        let name = text("secret_ref")?.ok_or(form)?;
+        let name = SecretName::new(&name).map_err(|error| error.to_string())?;
+        Ok(Self { name, prefix: text("prefix")?, version: text("version")?, field: text("field")? })
+    }
+
     /// The plain reference to `name`.
     pub fn to(name: SecretName) -> Self {
         Self { name, prefix: None, version: None, field: None }

@@ -93,13 +93,8 @@ struct RawPart {
 }
 
 /// `200`, or `2xx`.
-#[derive(Debug, Clone, JsonSchema)]
-#[schemars(untagged)]
-#[expect(dead_code, reason = "the type describes the schema; the values are read by hand")]
-enum RawStatus {
-    Code(#[schemars(range(min = 100, max = 599))] u16),
-    Hundred(#[schemars(regex(pattern = r"^[1-5]xx$"))] String),
-}
+#[derive(Debug, Clone, Copy)]
+struct RawStatus(Accept);
 
 /// Which header takes the key.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -155,4 +150,485 @@ struct MultipartPart {
 enum Accept {
     Code(u16),
     Hundred(u16),
+}
+
+fn parse(with: With, raw: &Value, connected: bool) -> Result<Box<dyn Task>, Vec<WithProblem>> {
+    let mut problems = Vec::new();
+    let mut keep = |result: Result<Mapping, Vec<WithProblem>>| match result {
+        Ok(mapping) => Some(mapping),
+        Err(found) => {
+            problems.extend(found);
+            None
+        }
+    };
+    let mapping = |pointer: &str| read_mapping(pointer, raw.pointer(pointer).unwrap_or(&Value::Null));
+    let path = with.path.as_ref().and_then(|_| keep(mapping("/path")));
+    let url = with.url.as_ref().and_then(|_| keep(mapping("/url")));
+    let query = with.query.as_ref().and_then(|_| keep(mapping("/query")));
+    let json = with.json.as_ref().and_then(|_| keep(mapping("/json")));
+    let form = with.form.as_ref().and_then(|_| keep(mapping("/form")));
+    let text = with.body.as_ref().and_then(|_| keep(mapping("/body")));
+    let parts = with.multipart.as_ref().map(|parts| {
+        let part = |(place, part): (usize, &RawPart)| {
+            let value = keep(mapping(&format!("/multipart/{place}/value")))?;
+            Some(MultipartPart { name: part.name.clone(), value, filename: part.filename.clone() })
+        };
+        parts.iter().enumerate().filter_map(part).collect::<Vec<_>>()
+    });
+    let mut headers = Vec::new();
+    for (name, value) in with.headers.iter().flatten() {
+        let pointer = format!("/headers/{}", name.replace('~', "~0").replace('/', "~1"));
+        match read_header(&pointer, value) {
+            Ok(header) => headers.push((name.clone(), header)),
+            Err(found) => problems.extend(found),
+        }
+        if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
+            problems.push(WithProblem::new(&*pointer, format!("`{name}` cannot be the name of a header")));
+        }
+    }
+    let target = match (&with.path, &with.url, connected) {
+        (Some(_), None, true) => path.map(Target::Path),
+        (None, Some(_), false) => url.map(Target::Url),
+        (None, _, true) => {
+            problems.push(WithProblem::new("", "a task with a connection names a `path`").help("write `path: /orders`"));
+            None
+        }
+        (_, None, false) => {
+            let help = "name a `connection` for the path, or give the whole `url`";
+            problems.push(WithProblem::new("", "a task without a connection names a `url`").help(help));
+            None
+        }
+        (Some(_), Some(_), _) => {
+            problems.push(WithProblem::new("/url", "`path` and `url` exclude each other").help("keep `path` with a connection"));
+            None
+        }
+    };
+    if [json.is_some(), form.is_some(), text.is_some(), parts.is_some()].iter().filter(|given| **given).count() > 1 {
+        let help = "keep one of `json`, `form`, `multipart` and `body`";
+        problems.push(WithProblem::new("", "a request has one body, and here are several").help(help));
+    }
+    let fail_if = with.fail_if.as_deref().and_then(|text| match Template::parse(text) {
+        Ok(template) if template.is_expression() => Some(template),
+        Ok(_) => {
+            let help = "write `${{ response.body.errcode != 0 }}`";
+            problems.push(WithProblem::new("/fail_if", "`fail_if` is one whole expression").help(help));
+            None
+        }
+        Err(error) => {
+            problems.push(WithProblem::from(error).under("/fail_if"));
+            None
+        }
+    });
+    let response_bytes_max = match with.max_response.as_deref().map(byte_size::parse) {
+        None => limits::RESPONSE_BYTES_MAX,
+        Some(Ok(bytes)) => usize::try_from(bytes).unwrap_or(usize::MAX).min(limits::RESPONSE_BYTES_CEILING),
+        Some(Err(error)) => {
+            problems.push(WithProblem::new("/max_response", error.problem()).help(error.help()));
+            0
+        }
+    };
+    let Some(target) = target.filter(|_| problems.is_empty()) else { return Err(problems) };
+    let body = json
+        .map(Content::Json)
+        .or(form.map(Content::Form))
+        .or(text.map(Content::Text))
+        .or(parts.map(Content::Multipart))
+        .unwrap_or(Content::None);
+    Ok(Box::new(HttpRequest {
+        method: with.method.into(),
+        target,
+        query,
+        headers,
+        body,
+        accept: with.accept_status.map_or_else(|| vec![Accept::Hundred(2)], |list| list.into_iter().map(|RawStatus(a)| a).collect()),
+        fail_if,
+        idempotency_header: with.idempotency_key.map(|key| key.header),
+        response_bytes_max,
+        redirects_max: with.max_redirects.map_or(limits::REDIRECTS_MAX, usize::from),
+    }))
+}
+
+fn read_header(pointer: &str, value: &Value) -> Result<HeaderValue, Vec<WithProblem>> {
+    if value.get("secret_ref").is_none() {
+        return read_mapping(pointer, value).map(HeaderValue::Text);
+    }
+    SecretRef::from_yaml(value).map(HeaderValue::Secret).map_err(|why| vec![WithProblem::new(pointer, why)])
+}
+
+#[async_trait]
+impl Task for HttpRequest {
+    fn effect(&self) -> Effect {
+        // RFC 9110 section 9.2.2: doing these twice is as doing them once.
+        let idempotent = self.method.is_idempotent();
+        Effect::Call { repeatable: idempotent || self.idempotency_header.is_some() }
+    }
+
+    fn names(&self) -> Vec<Place> {
+        let (Target::Path(target) | Target::Url(target)) = &self.target;
+        let mut names = names_of(if matches!(self.target, Target::Path(_)) { "/path" } else { "/url" }, target);
+        names.extend(self.query.iter().flat_map(|query| names_of("/query", query)));
+        for (name, value) in &self.headers {
+            if let HeaderValue::Text(value) = value {
+                names.extend(names_of(&format!("/headers/{name}"), value));
+            }
+        }
+        match &self.body {
+            Content::None => {}
+            Content::Json(body) => names.extend(names_of("/json", body)),
+            Content::Form(body) => names.extend(names_of("/form", body)),
+            Content::Text(body) => names.extend(names_of("/body", body)),
+            Content::Multipart(parts) => {
+                let of_part = |(place, part): (usize, &MultipartPart)| names_of(&format!("/multipart/{place}/value"), &part.value);
+                names.extend(parts.iter().enumerate().flat_map(of_part));
+            }
+        }
+        let condition = self.fail_if.iter().flat_map(Template::names);
+        let condition = condition.filter(|name| name.path.first().is_none_or(|root| root != RESPONSE));
+        names.extend(condition.map(|name| Place { pointer: "/fail_if".to_owned(), name }));
+        names
+    }
+
+    fn secrets(&self) -> Vec<(String, SecretRef)> {
+        let secret = |(name, value): &(String, HeaderValue)| match value {
+            HeaderValue::Secret(reference) => Some((format!("/headers/{name}"), reference.clone())),
+            HeaderValue::Text(_) => None,
+        };
+        self.headers.iter().filter_map(secret).collect()
+    }
+
+    async fn attempt(&self, ctx: &TaskContext<'_>) -> Attempted {
+        let mut masker = Masker::new();
+        let request = match self.request(ctx, &mut masker).await {
+            Ok(request) => request,
+            Err(failure) => return Err(masked(failure, &masker)).into(),
+        };
+        let record = request.record(&masker);
+        let method = request.method.clone();
+        match ctx.client.send(request).await {
+            Ok(response) => {
+                let timings = response.timings;
+                let result = self.judge(ctx, &method, &response, &masker);
+                let response = response.record(&masker, result.is_err());
+                let exchange = Exchange { request: record, response: Some(response), timings };
+                Attempted { result: result.map(Done::Output), exchange: Some(Box::new(exchange)) }
+            }
+            Err(error) => {
+                let exchange = Exchange { request: record, response: None, timings: error.timings };
+                let failure = at_connection(error.failure(), ctx);
+                Attempted { result: Err(masked(failure, &masker)), exchange: Some(Box::new(exchange)) }
+            }
+        }
+    }
+}
+
+/// The name under which `fail_if` sees the answer.
+const RESPONSE: &str = "response";
+/// The client gives up this much before the engine cuts the attempt off, so that the time split is kept.
+const HEADROOM: Duration = Duration::from_millis(20);
+/// Characters of an unwanted answer that its failure quotes.
+const QUOTED_CHARS_MAX: usize = 200;
+
+impl HttpRequest {
+    async fn request(&self, ctx: &TaskContext<'_>, masker: &mut Masker) -> Result<Request, Failure> {
+        let query = self.query_pairs(ctx)?;
+        let mut request = match (&self.target, ctx.connection) {
+            (Target::Path(path), Some(connection)) => {
+                let path = printed(&eval(path, ctx)?);
+                connection.request(self.method.clone(), &path, &query).map_err(|cause| unsendable(&cause))?
+            }
+            (Target::Path(url) | Target::Url(url), _) => {
+                let text = printed(&eval(url, ctx)?);
+                let mut url = outbound::parse_url(&text).map_err(|cause| unsendable(&cause))?;
+                if !query.is_empty() {
+                    url.query_pairs_mut().extend_pairs(&query);
+                }
+                Request::new(self.method.clone(), url.as_str()).map_err(|cause| unsendable(&cause))?
+            }
+        };
+        request.timeout = request.timeout.min(ctx.time_limit.saturating_sub(HEADROOM));
+        request.response_bytes_max = self.response_bytes_max;
+        request.redirects_max = self.redirects_max;
+        request.body = self.content(ctx)?;
+        self.put_headers(&mut request, ctx, masker).await?;
+        if let Some(connection) = ctx.connection {
+            connection.prove(&mut request, ctx.secrets, masker).await.map_err(|error| unproved(&error, ctx))?;
+        }
+        Ok(request)
+    }
+
+    fn query_pairs(&self, ctx: &TaskContext<'_>) -> Result<Vec<(String, String)>, Failure> {
+        let Some(query) = &self.query else { return Ok(Vec::new()) };
+        Ok(pairs(&eval(query, ctx)?))
+    }
+
+    fn content(&self, ctx: &TaskContext<'_>) -> Result<Body, Failure> {
+        Ok(match &self.body {
+            Content::None => Body::default(),
+            Content::Json(json) => Body::json(&eval(json, ctx)?),
+            Content::Form(form) => {
+                let pairs = pairs(&eval(form, ctx)?);
+                Body::form(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+            }
+            Content::Text(text) => Body::text(printed(&eval(text, ctx)?)),
+            Content::Multipart(parts) => {
+                let mut made = Vec::new();
+                for part in parts {
+                    let value = printed(&eval(&part.value, ctx)?);
+                    made.push(match &part.filename {
+                        Some(filename) => Part::file(&part.name, filename, value),
+                        None => Part::field(&part.name, value),
+                    });
+                }
+                Body::multipart(&made).map_err(|cause| unsendable(&cause))?
+            }
+        })
+    }
+
+    async fn put_headers(&self, request: &mut Request, ctx: &TaskContext<'_>, masker: &mut Masker) -> Result<(), Failure> {
+        for (name, value) in &self.headers {
+            match value {
+                HeaderValue::Text(text) => {
+                    let text = printed(&eval(text, ctx)?);
+                    request.header(name, text.as_bytes()).map_err(|cause| unsendable(&cause))?;
+                }
+                HeaderValue::Secret(reference) => {
+                    let value = ctx.secrets.resolve(reference).await.map_err(|error| secret_failure(&error))?;
+                    masker.add(&reference.name, &value);
+                    request.secret_header(name, value.expose()).map_err(|cause| unsendable(&cause))?;
+                }
+            }
+        }
+        if let Some(name) = &self.idempotency_header {
+            request.header(name, ctx.idempotency_key.as_bytes()).map_err(|cause| unsendable(&cause))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the answer is what was wanted: its output, or why not.
+    fn judge(&self, ctx: &TaskContext<'_>, method: &Method, response: &Response, masker: &Masker) -> Result<Value, Failure> {
+        let status = response.status.as_u16();
+        let content_type = response.header("content-type").unwrap_or_default();
+        let mut output = json!({
+            "status": status,
+            "headers": joined(&response.headers),
+            "body": body::read(content_type, &response.body),
+        });
+        if !masker.is_empty() {
+            output = masker.mask_json(output);
+        }
+        let far = |code, what: String| {
+            let fault = if matches!(status, 401 | 403) { Fault::Config } else { Fault::Far };
+            let after = response.header("retry-after").and_then(|text| retry_after(text, ctx.clock.now()));
+            let failure = Failure::new(code, fault, what).retriable(Class::Status(status), after).sent(Sent::Maybe);
+            at_connection(failure.at(response.url.host_str().unwrap_or("-")), ctx)
+        };
+        let shown = masker.mask(response.url.path()).into_owned();
+        if !self.accept.iter().any(|accept| accept.covers(status)) {
+            let what = format!("`{method} {shown}` was answered {}{}", response.status, quoted(&output["body"]));
+            let failure = far("http.status", what);
+            return Err(match status {
+                401 | 403 => failure.help("check the credentials of the connection, and what they may do"),
+                _ => failure,
+            });
+        }
+        if let Some(condition) = &self.fail_if {
+            let values = ctx.values.clone().with(RESPONSE, output.clone());
+            if condition.is_true(&values).map_err(|error| expression_failure(&error).sent(Sent::Maybe))? {
+                let what = format!("`{method} {shown}` was answered {} but `fail_if` says it failed{}", response.status, quoted(&output["body"]));
+                return Err(far("http.fail_if", what));
+            }
+        }
+        Ok(output)
+    }
+}
+
+fn eval(mapping: &Mapping, ctx: &TaskContext<'_>) -> Result<Value, Failure> {
+    mapping.eval(ctx.values).map_err(|error| expression_failure(&error))
+}
+
+/// A value as it stands in a URL, a header or a form.
+fn printed(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+/// The members of an object as pairs: a list repeats the name, null leaves it out.
+fn pairs(members: &Value) -> Vec<(String, String)> {
+    let mut pairs = Vec::new();
+    for (name, value) in members.as_object().into_iter().flatten() {
+        match value {
+            Value::Null => {}
+            Value::Array(items) => pairs.extend(items.iter().map(|item| (name.clone(), printed(item)))),
+            value => pairs.push((name.clone(), printed(value))),
+        }
+    }
+    pairs
+}
+
+/// Headers as expressions see them: one member a name, repeats as a list (RFC 9110 section 5.3).
+fn joined(headers: &[(String, String)]) -> Value {
+    let mut members = Map::new();
+    for (name, value) in headers {
+        match members.get_mut(name) {
+            Some(Value::String(list)) => {
+                list.push_str(", ");
+                list.push_str(value);
+            }
+            _ => {
+                members.insert(name.clone(), Value::String(value.clone()));
+            }
+        }
+    }
+    Value::Object(members)
+}
+
+/// `Retry-After` (RFC 9110 section 10.2.3): seconds, which some platforms send with a fraction, or a date.
+fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
+    let text = text.trim();
+    if text.starts_with(|c: char| c.is_ascii_digit()) {
+        return Duration::try_from_secs_f64(text.parse().ok()?).ok();
+    }
+    DateTime::parse_from_rfc2822(text).ok().map(|at| Timestamp::from(at).since(now))
+}
+
+fn quoted(body: &Value) -> String {
+    if body.is_null() {
+        return String::new();
+    }
+    let text = printed(body);
+    let cut: String = text.chars().take(QUOTED_CHARS_MAX).collect();
+    let dots = if cut.len() < text.len() { "…" } else { "" };
+    format!(": {cut}{dots}")
+}
+
+fn at_connection(failure: Failure, ctx: &TaskContext<'_>) -> Failure {
+    match ctx.connection {
+        Some(connection) => failure.at(connection.name.as_str()),
+        None => failure,
+    }
+}
+
+fn masked(mut failure: Failure, masker: &Masker) -> Failure {
+    failure.message = masker.mask(&failure.message).into_owned();
+    failure
+}
+
+fn unsendable(cause: &outbound::Cause) -> Failure {
+    Failure::new(cause.code(), Fault::Config, cause.sentence()).help(cause.help())
+}
+
+fn unproved(error: &outbound::auth::Error, ctx: &TaskContext<'_>) -> Failure {
+    match error {
+        outbound::auth::Error::Secret(error) => at_connection(secret_failure(error), ctx),
+        other => at_connection(Failure::new("connection.auth", Fault::Config, other.to_string()), ctx),
+    }
+}
+
+/// A source that does not answer may answer later; a secret that is not there will not come by itself.
+fn secret_failure(error: &crate::domain::secret::Error) -> Failure {
+    let failure = Failure::new("secret.unavailable", Fault::Config, error.to_string());
+    match error {
+        crate::domain::secret::Error::Source { .. } => failure.retriable(Class::Connect, None),
+        _ => failure.help("put the secret into its source, then resume the run"),
+    }
+}
+
+impl JsonSchema for RawStatus {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Status".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "a status such as `200`, or a hundred of them such as `2xx`",
+            "anyOf": [
+                { "type": "integer", "minimum": 100, "maximum": 599 },
+                { "type": "string", "pattern": "^[1-5]xx$" },
+            ],
+            "examples": [200, "2xx"],
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for RawStatus {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let code = || value.as_u64().and_then(|code| u16::try_from(code).ok()).map(Accept::Code);
+        let hundred = || value.as_str()?.strip_suffix("xx")?.parse().ok().map(Accept::Hundred);
+        code().or_else(hundred).map(Self).ok_or_else(|| serde::de::Error::custom("a status is `200` or `2xx`"))
+    }
+}
+
+impl Accept {
+    fn covers(self, status: u16) -> bool {
+        match self {
+            Self::Code(code) => code == status,
+            Self::Hundred(hundred) => status / 100 == hundred,
+        }
+    }
+}
+
+impl From<HttpMethod> for Method {
+    fn from(method: HttpMethod) -> Self {
+        match method {
+            HttpMethod::Get => Self::GET,
+            HttpMethod::Head => Self::HEAD,
+            HttpMethod::Post => Self::POST,
+            HttpMethod::Put => Self::PUT,
+            HttpMethod::Patch => Self::PATCH,
+            HttpMethod::Delete => Self::DELETE,
+            HttpMethod::Options => Self::OPTIONS,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_in_all_its_forms() {
+        let now = Timestamp::from_secs(1_795_338_000);
+        for (text, expected) in [
+            ("3", Some(Duration::from_secs(3))),
+            ("2.0", Some(Duration::from_secs(2))),
+            ("Sun, 22 Nov 2026 09:00:30 GMT", Some(Duration::from_secs(30))),
+            ("Sun, 22 Nov 2026 08:00:00 GMT", Some(Duration::ZERO)),
+            ("-1", None),
+            ("soon", None),
+            ("1e400", None),
+        ] {
+            assert_eq!(retry_after(text, now), expected, "{text}");
+        }
+    }
+
+    #[track_caller]
+    fn check(with: Value, connected: bool, expected: &[&str]) {
+        let problems = match (KIND.parse)(&with, connected) {
+            Ok(_) => Vec::new(),
+            Err(problems) => problems,
+        };
+        let told: Vec<_> = problems.iter().map(|problem| format!("{}: {}", problem.pointer, problem.message)).collect();
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn settings_are_checked_together() {
+        check(json!({"path": "/a", "json": {"a": "${{ inputs.a }}"}, "accept_status": [200, "4xx"]}), true, &[]);
+        check(json!({"url": "https://a.example/"}), false, &[]);
+        check(json!({"url": "https://a.example/"}), true, &[": a task with a connection names a `path`"]);
+        check(json!({"path": "/a"}), false, &[": a task without a connection names a `url`"]);
+        check(
+            json!({"path": "/a", "json": 1, "form": {}, "fail_if": "yes", "max_response": "8"}),
+            true,
+            &[": a request has one body, and here are several", "/fail_if: `fail_if` is one whole expression"],
+        );
+        check(json!({"path": "/${{ ", "headers": {"a b": "x"}}), true, &[
+            "/path: this expression is empty",
+            "/headers/a b: `a b` cannot be the name of a header",
+        ]);
+    }
 }
