@@ -11,5 +11,7 @@ pub mod domain;
 pub mod id;
 /// Every bound, with unit and reason.
 pub mod limits;
+/// The one HTTP client: egress guard, bounded answers, measured parts.
+pub mod outbound;
 /// Where runs are kept.
 pub mod store;

@@ -14,6 +14,8 @@ pub mod event;
 pub mod failure;
 /// Entries beside the runs: audit, refusals, gateway events.
 pub mod journal;
+/// Secret values taken out of text before it is stored or logged.
+pub mod masking;
 /// Rates as people write them: `50/s`, `1000/h`.
 pub mod rate;
 /// When to try again.
