@@ -105,7 +105,7 @@ pub const ADDRESSES_TRIED_MAX: usize = 6;
 /// Idle outbound connections kept for one host.
 pub const IDLE_PER_HOST_MAX: usize = 8;
 /// An idle outbound connection is closed after this long; most servers close theirs at about the same time.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+pub const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 /// Bytes of the status line and headers of an answer.
 pub const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a redirect's own body that are read to keep its connection.

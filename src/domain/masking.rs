@@ -15,7 +15,7 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
 use serde_json::Value;
 
-use super::secret::SecretValue;
+use super::secret::{SecretRef, SecretValue};
 use crate::id::SecretName;
 
 /// Shortest secret whose derived forms are masked, bytes.
@@ -46,6 +46,15 @@ impl Masker {
         if !value.expose().is_empty() && !self.secrets.contains(&known) {
             self.secrets.push(known);
             self.search = OnceLock::new();
+        }
+    }
+
+    /// Adds what a reference was resolved to, with its prefix and without.
+    pub fn learn(&mut self, reference: &SecretRef, value: &SecretValue) {
+        self.add(&reference.name, value);
+        let prefix = reference.prefix.as_deref().unwrap_or_default();
+        if let Some(bare) = value.expose().strip_prefix(prefix.as_bytes()) {
+            self.add(&reference.name, &SecretValue::new(bare));
         }
     }
 
@@ -150,10 +159,14 @@ impl Search {
             if clear_only {
                 continue;
             }
-            clear_variants(value).into_iter().for_each(|variant| push(variant, false));
+            for variant in clear_variants(value) {
+                push(variant, false);
+            }
             push(HEXLOWER.encode(value).into_bytes(), false);
             push(HEXUPPER.encode(value).into_bytes(), false);
-            base64_cores(value).into_iter().for_each(|core| push(core, true));
+            for core in base64_cores(value) {
+                push(core, true);
+            }
         }
         if patterns.is_empty() {
             return None;
@@ -422,6 +435,14 @@ mod tests {
     fn short_secrets_are_masked_in_clear_only() {
         check("abc", "abc YWJj 616263 %61bc", "[secret:key] YWJj 616263 %61bc");
         check("", "abc", "abc");
+    }
+
+    #[test]
+    fn a_prefix_does_not_hide_the_secret() {
+        let reference = SecretRef { prefix: Some("Key ".into()), ..SecretRef::to(SecretName::new("key").unwrap()) };
+        let mut masker = Masker::new();
+        masker.learn(&reference, &SecretValue::new("Key s3cr3t"));
+        assert_eq!(masker.mask("Key s3cr3t, s3cr3t"), "[secret:key], [secret:key]");
     }
 
     #[test]

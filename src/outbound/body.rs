@@ -125,9 +125,10 @@ fn quoted(name: &str) -> String {
     for character in name.chars() {
         match character {
             '"' => quoted.push_str("%22"),
-            '\r' => quoted.push_str("%0D"),
-            '\n' => quoted.push_str("%0A"),
-            control if control.is_ascii_control() => quoted.push_str(&format!("%{:02X}", u32::from(control))),
+            control if control.is_ascii_control() => {
+                quoted.push('%');
+                quoted.push_str(&data_encoding::HEXUPPER.encode(&[control as u8]));
+            }
             plain => quoted.push(plain),
         }
     }

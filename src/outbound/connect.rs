@@ -181,7 +181,7 @@ impl Connector {
         let config = self.trust.config().await?;
         let failed = |source: io::Error| {
             // A handshake that broke off is a connection that was not made; one that was refused will be again.
-            if source.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+            if source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some() {
                 Cause::Tls { host: host.to_owned(), source }
             } else {
                 Cause::Connect { host: host.to_owned(), address: remote, source }

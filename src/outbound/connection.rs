@@ -64,7 +64,7 @@ impl Connection {
                 Value::Plain(value) => request.header(name.as_str(), value.as_bytes())?,
                 Value::Secret(reference) => {
                     let value = secrets.resolve(reference).await?;
-                    masker.add(&reference.name, &value);
+                    masker.learn(reference, &value);
                     put_secret(request, name.as_str(), value.expose(), reference)?;
                 }
             }
@@ -161,13 +161,62 @@ fn escape(path: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
+    use serde_json::json;
+
     use super::*;
+    use crate::domain::secret::{self, SecretValue};
+    use crate::id::SecretName;
 
     #[track_caller]
     fn check(base: &str, path: &str, query: &[(&str, &str)], expected: Option<&str>) {
         let query: Vec<_> = query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let url = BaseUrl::new(base).unwrap().join(path, &query).ok();
         assert_eq!(url.as_ref().map(Url::as_str), expected, "{base} + {path}");
+    }
+
+    #[derive(Debug)]
+    struct Vault;
+
+    #[async_trait::async_trait]
+    impl Secrets for Vault {
+        async fn resolve(&self, reference: &SecretRef) -> Result<SecretValue, secret::Error> {
+            Ok(SecretValue::new(format!("value-of-{}", reference.name)))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_gets_headers_and_proof() {
+        let secret = |name: &str| SecretRef::to(SecretName::new(name).unwrap());
+        let token = json!({"secret_ref": "token"});
+        let connection = Connection {
+            name: ConnectionName::new("erp").unwrap(),
+            base_url: BaseUrl::new("https://erp/api").unwrap(),
+            auth: Some(auth::kind("bearer").unwrap().parse(token).unwrap()),
+            headers: vec![
+                (HeaderName::from_static("accept"), Value::Plain(HeaderValue::from_static("application/json"))),
+                (HeaderName::from_static("x-tenant"), Value::Plain(HeaderValue::from_static("1"))),
+                (HeaderName::from_static("x-key"), Value::Secret(secret("key"))),
+            ],
+            timeout: Some(Duration::from_secs(7)),
+            tls: Tls::default(),
+        };
+        assert_eq!(connection.secrets(), [&secret("key"), &secret("token")]);
+        let mut masker = Masker::new();
+        let mut request = connection.request(Method::GET, "/orders", &[]).unwrap();
+        request.header("X-Tenant", b"2").unwrap();
+        request.header("Authorization", b"mine").unwrap();
+        connection.prove(&mut request, &Vault, &mut masker).await.unwrap();
+        assert_eq!(request.timeout, Duration::from_secs(7));
+        let record = request.record(&masker);
+        let shown: Vec<_> = record.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        let expected = [
+            "x-tenant: 2",
+            "accept: application/json",
+            "x-key: [secret:key]",
+            "authorization: Bearer [secret:token]",
+            "accept-encoding: gzip",
+        ];
+        assert_eq!(shown[..5], expected);
     }
 
     #[test]

@@ -132,9 +132,8 @@ impl Cause {
     /// no connection was made.
     pub fn class(&self) -> Class {
         match self {
-            Self::Dns { .. } | Self::Connect { .. } | Self::Lost { .. } => Class::Connect,
-            Self::Timeout { phase: Phase::Start | Phase::Dns | Phase::Connect | Phase::Tls, .. } => Class::Connect,
-            Self::Timeout { .. } => Class::Timeout,
+            Self::Timeout { phase: Phase::Response | Phase::Body, .. } => Class::Timeout,
+            Self::Dns { .. } | Self::Connect { .. } | Self::Lost { .. } | Self::Timeout { .. } => Class::Connect,
             Self::BadUrl { .. }
             | Self::BadHeader { .. }
             | Self::Egress { .. }
@@ -197,13 +196,14 @@ impl Cause {
                 format!("if this far end is meant, add `{}` to `egress.allow`", host_net(*address))
             }
             Self::Dns { .. } => "check the host name, and the DNS servers of this machine".into(),
-            Self::Connect { .. } => "check that the far end is up and that a firewall lets this machine through".into(),
             Self::Tls { .. } => "check the certificate of the far end; a private authority belongs in `tls.ca`".into(),
             Self::Trust { .. } => "check `tls.ca`, or install the `ca-certificates` package".into(),
             Self::Timeout { phase: Phase::Response | Phase::Body, .. } => {
                 "raise `timeout`, or ask the far end for less".into()
             }
-            Self::Timeout { .. } => "check that the far end is up and that a firewall lets this machine through".into(),
+            Self::Connect { .. } | Self::Timeout { .. } => {
+                "check that the far end is up and that a firewall lets this machine through".into()
+            }
             Self::Lost { .. } => "look whether the far end took the request before sending it again".into(),
             Self::TooLarge { .. } => "ask for smaller pages, or raise `max_response`".into(),
             Self::Redirect { .. } => "call the final URL directly".into(),

@@ -170,7 +170,7 @@ fn shown(value: &HeaderValue, masker: &Masker) -> String {
     let text = latin1(value.as_bytes());
     match masker.mask(&text) {
         std::borrow::Cow::Borrowed(_) if value.is_sensitive() => "[secret]".to_owned(),
-        masked => masked.into_owned(),
+        shown => shown.into_owned(),
     }
 }
 
@@ -184,8 +184,8 @@ pub(super) fn latin1(bytes: &[u8]) -> String {
 
 /// The kept part of a body; masked first and cut after, so that no cut secret stays.
 pub(super) fn body_copy(body: &[u8], masker: &Masker) -> BodyCopy {
-    let masked = masker.mask_prefix(body, limits::EXCHANGE_BODY_BYTES_MAX);
-    let copy = BodyCopy::of(&masked, limits::EXCHANGE_BODY_BYTES_MAX);
+    let kept = masker.mask_prefix(body, limits::EXCHANGE_BODY_BYTES_MAX);
+    let copy = BodyCopy::of(&kept, limits::EXCHANGE_BODY_BYTES_MAX);
     BodyCopy { bytes: body.len() as u64, cut: copy.cut || body.len() > limits::EXCHANGE_BODY_BYTES_MAX, ..copy }
 }
 

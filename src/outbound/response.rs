@@ -95,7 +95,7 @@ impl Reading<'_> {
     }
 
     fn unreadable(&self, error: &io::Error) -> Cause {
-        if error.get_ref().is_some_and(|inner| inner.is::<Full>()) {
+        if error.get_ref().and_then(|inner| inner.downcast_ref::<Full>()).is_some() {
             return self.too_large();
         }
         Cause::Protocol { host: self.host.to_owned(), why: format!("its gzip is damaged: {error}") }
@@ -107,7 +107,7 @@ pub(super) fn broken(host: &str, phase: Phase, error: impl std::error::Error + S
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
     while let Some(inner) = source {
         if let Some(hyper) = inner.downcast_ref::<hyper::Error>()
-            && (hyper.is_parse() || hyper.is_user())
+            && hyper.is_parse()
         {
             return Cause::Protocol { host: host.to_owned(), why: hyper.to_string() };
         }

@@ -82,7 +82,7 @@ impl Auth for Basic {
             User::Plain(user) => user.as_bytes().to_vec(),
             User::Secret(user) => {
                 let value = secrets.resolve(user).await?;
-                masker.add(&user.name, &value);
+                masker.learn(user, &value);
                 value.expose().to_vec()
             }
         };
@@ -91,7 +91,7 @@ impl Auth for Basic {
             return Err(Error::Unfit { secret: self.password.clone(), why });
         }
         let password = secrets.resolve(&self.password).await?;
-        masker.add(&self.password.name, &password);
+        masker.learn(&self.password, &password);
         let pair = [&user, b":".as_slice(), password.expose()].concat();
         let credential = BASE64.encode(&pair);
         // A short password is not found inside the credential, so the credential is a secret of its own.

@@ -42,7 +42,7 @@ impl Auth for Bearer {
 
     async fn apply(&self, request: &mut Request, secrets: &dyn Secrets, masker: &mut Masker) -> Result<(), Error> {
         let token = secrets.resolve(&self.token).await?;
-        masker.add(&self.token.name, &token);
+        masker.learn(&self.token, &token);
         let value = [b"Bearer ", token.expose()].concat();
         put_secret(request, "authorization", &value, &self.token)
     }

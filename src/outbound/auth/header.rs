@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::{Auth, AuthKind, Error, put_secret};
 use crate::domain::masking::Masker;
-use crate::domain::secret::{SecretRef, SecretValue, Secrets};
+use crate::domain::secret::{SecretRef, Secrets};
 use crate::id::SecretName;
 use crate::outbound::request::Request;
 
@@ -46,12 +46,7 @@ impl Auth for Header {
 
     async fn apply(&self, request: &mut Request, secrets: &dyn Secrets, masker: &mut Masker) -> Result<(), Error> {
         let value = secrets.resolve(&self.value).await?;
-        masker.add(&self.value.name, &value);
-        // The prefix may be left out of what is shown elsewhere, so the part behind it is masked as well.
-        if let Some(bare) = self.value.prefix.as_ref().and_then(|prefix| value.expose().strip_prefix(prefix.as_bytes()))
-        {
-            masker.add(&self.value.name, &SecretValue::new(bare));
-        }
+        masker.learn(&self.value, &value);
         put_secret(request, &self.name, value.expose(), &self.value)
     }
 }

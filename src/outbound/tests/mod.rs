@@ -333,7 +333,7 @@ async fn what_breaks_says_whether_it_was_sent() {
         (b"".to_vec(), "http.lost", Class::Connect),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf".to_vec(), "http.lost", Class::Connect),
         (b"SSH-2.0-OpenSSH_9.6\r\n\r\n".to_vec(), "http.protocol", Class::Other),
-        (answer(200, &format!("x: {}\r\n", "x".repeat(100_000)), b""), "http.protocol", Class::Other),
+        (answer(200, &format!("x: {}\r\n", "x".repeat(300_000)), b""), "http.protocol", Class::Other),
     ] {
         let far = FarEnd::http(move |_, _| Reply::Close(reply.clone())).await;
         fails(&client, post(&far.url("/")), code, class, Sent::Maybe).await;
