@@ -116,6 +116,12 @@ impl Template {
         self.parts.iter().all(|part| matches!(part, Part::Text(_)))
     }
 
+    /// Whether the text is one expression, so that its value keeps its type. A condition should be: as soon as
+    /// there is other text, it counts as true for ever.
+    pub fn is_expression(&self) -> bool {
+        matches!(&*self.parts, [Part::Expression(_)])
+    }
+
     /// The value of the text in `ctx`.
     pub fn eval(&self, ctx: &Context) -> Result<Json, Error> {
         let budget = Budget::new();
