@@ -280,6 +280,10 @@ fn times_know_calendars_and_zones() {
         ("'2026-10-24T02:30:00+02:00' | plus(days=1, zone='Europe/Berlin')", r#""2026-10-25T02:30:00+02:00""#),
         ("'2026-10-25T12:00:00Z' | start_of_day('Europe/Berlin')", r#""2026-10-25T00:00:00+02:00""#),
         ("'2026-10-25T12:00:00Z' | end_of_day('Europe/Berlin')", r#""2026-10-25T23:59:59.999+01:00""#),
+        (
+            "'9999-12-31T23:59:59Z' | format_date('%Y') ~ '9999-12-31T23:00:00Z' | minus('1h')",
+            r#""99999999-12-31T22:00:00Z""#,
+        ),
         // Santiago's clocks skip midnight itself on 6 September 2026, Beirut's have done so too.
         ("'2026-09-06T12:00:00-03:00' | start_of_day('America/Santiago')", r#""2026-09-06T01:00:00-03:00""#),
         ("'2026-01-31T08:00:00Z' | plus(months=1)", r#""2026-02-28T08:00:00Z""#),

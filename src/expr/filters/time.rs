@@ -22,8 +22,8 @@ pub(super) const SPAN_PARAMS: &[&str] =
 /// Where `zone` stands in [`SPAN_PARAMS`].
 const SPAN_ZONE: usize = 8;
 
-/// Years that RFC 3339 can write, less one at both ends so that no zone leads out of them.
-const YEARS: RangeInclusive<i32> = 1..=9998;
+/// Years that RFC 3339 can write.
+const YEARS: RangeInclusive<i32> = 0..=9999;
 
 /// Longest wall-clock gap that any zone has had (Samoa skipped a day in 2011), minutes.
 const GAP_MINUTES_MAX: i64 = 25 * 60;
@@ -47,7 +47,7 @@ pub(super) fn parse_date(value: &Json, args: &Args<'_, '_>) -> Result<Json, Faul
             (None, ..) => return Err(not_a_time(&text)),
         }
     };
-    Ok(Json::from(written(zone.map_or(at, |zone| zone.shown(at)))))
+    written(zone.map_or(at, |zone| zone.shown(at)))
 }
 
 /// Writes a time in a `strftime` format, or as `"unix"` seconds or `"unix_ms"`, in `zone` when given.
@@ -81,7 +81,7 @@ pub(super) fn start_of_day(value: &Json, args: &Args<'_, '_>) -> Result<Json, Fa
     let at = instant(value, args)?;
     let zone = Zone::of(args, 0)?.unwrap_or(Zone::Offset(*at.offset()));
     let day = zone.wall(at).date();
-    Ok(Json::from(written(zone.earliest(day.and_time(NaiveTime::MIN))?)))
+    written(zone.earliest(day.and_time(NaiveTime::MIN))?)
 }
 
 /// The last millisecond of the day.
@@ -90,7 +90,7 @@ pub(super) fn end_of_day(value: &Json, args: &Args<'_, '_>) -> Result<Json, Faul
     let zone = Zone::of(args, 0)?.unwrap_or(Zone::Offset(*at.offset()));
     let tomorrow = zone.wall(at).date().succ_opt().ok_or_else(out_of_range)?;
     let end = zone.earliest(tomorrow.and_time(NaiveTime::MIN))? - TimeDelta::milliseconds(1);
-    Ok(Json::from(written(zone.shown(end))))
+    written(zone.shown(end))
 }
 
 /// What wall time is read in.
@@ -170,7 +170,7 @@ fn moved(value: &Json, args: &Args<'_, '_>, sign: i64) -> Result<Json, Fault> {
     }
     let exact = TimeDelta::try_milliseconds(span.millis * sign).ok_or_else(out_of_range)?;
     at = in_range(at.checked_add_signed(exact).ok_or_else(out_of_range)?)?;
-    Ok(Json::from(written(zone.map_or(at, |zone| zone.shown(at)))))
+    written(zone.map_or(at, |zone| zone.shown(at)))
 }
 
 /// Months first, to the last day of a shorter month, then days.
@@ -269,8 +269,12 @@ fn in_range(at: DateTime<FixedOffset>) -> Result<DateTime<FixedOffset>, Fault> {
     if YEARS.contains(&at.naive_utc().year()) { Ok(at) } else { Err(out_of_range()) }
 }
 
-fn written(at: DateTime<FixedOffset>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+fn written(at: DateTime<FixedOffset>) -> Result<Json, Fault> {
+    if YEARS.contains(&at.year()) {
+        Ok(Json::from(at.to_rfc3339_opts(SecondsFormat::AutoSi, true)))
+    } else {
+        Err(out_of_range())
+    }
 }
 
 fn not_a_time(text: &str) -> Fault {
