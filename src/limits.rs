@@ -138,3 +138,5 @@ pub const REDIRECT_BODY_BYTES_MAX: usize = 16 * 1024;
 pub const URL_BYTES_MAX: usize = 16 * 1024;
 /// Sets of TLS options with a connection pool of their own.
 pub const TLS_POOLS_MAX: usize = 64;
+/// Longest that `POST /v1/workflows/trigger` waits for the end of its run.
+pub const TRIGGER_WAIT_MAX: Duration = Duration::from_mins(1);
