@@ -81,3 +81,9 @@ pub const CATCHUP_SLOTS_MAX: usize = 1_000;
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes of one workflow's `state`.
 pub const STATE_BYTES_MAX: usize = 256 * 1024;
+/// Reads waiting for one of the store's readers; past this the caller is told that the store is full.
+pub const READS_QUEUED_MAX: usize = 4096;
+/// Bytes of write-ahead log after which it is copied into the database file, off the commit path.
+pub const WAL_COPY_BYTES: u64 = 8 * 1024 * 1024;
+/// Bytes of write-ahead log at which the writer stops to copy it itself: bounds the disk and the time to open.
+pub const WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
