@@ -3,5 +3,6 @@
 
 mod schemas;
 mod signature_vectors;
+mod simulation;
 mod spec_errors;
 mod store_contract;
