@@ -138,3 +138,7 @@ pub const REDIRECT_BODY_BYTES_MAX: usize = 16 * 1024;
 pub const URL_BYTES_MAX: usize = 16 * 1024;
 /// Sets of TLS options with a connection pool of their own.
 pub const TLS_POOLS_MAX: usize = 64;
+/// Files of `routes/` and of `workflows/`, each.
+pub const FILES_MAX: usize = 10_000;
+/// Folders in folders of `routes/` and `workflows/`; also ends a circle of symlinks.
+pub const FOLDER_DEPTH_MAX: usize = 8;
