@@ -38,3 +38,6 @@ pub mod spec;
 
 /// [5] Drives runs from their logs.
 pub mod engine;
+
+/// [6] One method for each thing that a caller can ask.
+pub mod gateway;
