@@ -41,3 +41,6 @@ pub mod engine;
 
 /// [6] One method for each thing that a caller can ask.
 pub mod gateway;
+
+/// [8] Logs and metrics of the process.
+pub mod telemetry;
