@@ -4,4 +4,5 @@
 mod schemas;
 mod signature_vectors;
 mod spec_errors;
+mod spec_semantics;
 mod store_contract;
