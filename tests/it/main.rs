@@ -11,6 +11,7 @@ mod schemas;
 mod signature_vectors;
 mod simulation;
 mod spec_errors;
+mod spec_semantics;
 /// The ERP that workflows call.
 #[path = "../../infra/standin/standin.rs"]
 mod standin;
