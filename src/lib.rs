@@ -26,3 +26,6 @@ pub mod signature;
 
 /// [5] YAML in, checked plans out, every problem at once.
 pub mod spec;
+
+/// [7] The hooks door and the control door.
+pub mod http;

@@ -1,0 +1,9 @@
+//! The two HTTP doors: hooks, which platforms call, and control, which people and programs call. They parse, check and
+//! ask the gateway; they hold no rules of their own and start nothing that outlives a request.
+
+/// Who calls the control door, and what they may do.
+pub mod auth;
+/// What a caller is told when something is not done.
+pub mod problem;
+/// The certificate of the hooks door.
+pub mod tls;
