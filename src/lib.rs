@@ -18,14 +18,26 @@ pub mod domain;
 /// [1] The expression language: parse and evaluate, no I/O.
 pub mod expr;
 
+/// [2] The one HTTP client: bounded, measured, and kept away from private addresses.
+pub mod outbound;
+
 /// [3] Where runs are kept.
 pub mod store;
+
+/// [3] Where secret values come from.
+pub mod secrets;
 
 /// [3] Whether a request comes from who it says.
 pub mod signature;
 
+/// [4] What a workflow can do, and the plans made of it.
+pub mod tasks;
+
 /// [5] YAML in, checked plans out, every problem at once.
 pub mod spec;
+
+/// [5] Drives runs from their logs.
+pub mod engine;
 
 /// [7] The hooks door and the control door.
 pub mod http;

@@ -162,3 +162,23 @@ pub const AUTH_FAILURES_MAX: u32 = 10;
 pub const AUTH_FAILURE_EVERY: Duration = Duration::from_secs(6);
 /// Addresses whose wrong passwords are counted apart.
 pub const AUTH_ADDRESSES_MAX: usize = 4096;
+/// Longest one outbound request may take, redirects and body included, when neither task nor connection says.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
+/// Longest that DNS, TCP and TLS may take together before an outbound request gives up.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest that a DNS answer may take.
+pub const DNS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Addresses of one host that are tried in turn.
+pub const ADDRESSES_TRIED_MAX: usize = 6;
+/// Idle outbound connections kept for one host.
+pub const IDLE_PER_HOST_MAX: usize = 8;
+/// An idle outbound connection is closed after this long; most servers close theirs at about the same time.
+pub const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
+/// Bytes of the status line and headers of an answer.
+pub const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a redirect's own body that are read to keep its connection.
+pub const REDIRECT_BODY_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of an outbound URL; servers refuse much longer ones.
+pub const URL_BYTES_MAX: usize = 16 * 1024;
+/// Sets of TLS options with a connection pool of their own.
+pub const TLS_POOLS_MAX: usize = 64;

@@ -115,6 +115,8 @@ pub enum TaskState {
     Retrying {
         at: Timestamp,
     },
+    /// A `wait` task that is over at this moment.
+    Delayed { until: Timestamp },
     Succeeded {
         output: Value,
     },

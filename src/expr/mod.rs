@@ -42,6 +42,7 @@ mod lex;
 mod mapping;
 mod number;
 mod parse;
+mod path;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -50,6 +51,7 @@ use std::ops::Range;
 
 pub use self::context::Context;
 pub use self::mapping::{Mapping, Place};
+pub use self::path::JsonPath;
 pub use self::template::{Expression, Name, Template};
 
 /// What kind of thing is wrong.

@@ -116,6 +116,11 @@ impl Template {
         self.parts.iter().all(|part| matches!(part, Part::Text(_)))
     }
 
+    /// Whether the text is one whole expression, so that its value keeps its type.
+    pub fn is_expression(&self) -> bool {
+        matches!(&*self.parts, [Part::Expression(_)])
+    }
+
     /// The value of the text in `ctx`.
     pub fn eval(&self, ctx: &Context) -> Result<Json, Error> {
         let budget = Budget::new();

@@ -26,7 +26,8 @@ use crate::domain::failure::{Failure, Fault};
 use crate::domain::secret::{SecretRef, Secrets};
 use crate::expr::{self, Context, Mapping, Place};
 use crate::id::{ConnectionName, RunId, TaskId};
-use crate::outbound::{Client, Connection};
+use crate::outbound::Client;
+use crate::outbound::connection::Connection;
 
 /// All task kinds, in the order of the documentation.
 pub static KINDS: &[TaskKind] =

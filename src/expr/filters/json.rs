@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 use super::super::eval::{self, Value};
+use super::super::path::{self, Step};
 use super::{Args, Fault, made};
 
 /// Bytes of memory that a byte of JSON text can take once it is read: `[[],[],…`.
@@ -44,22 +45,13 @@ pub(super) fn fromjson<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Valu
     serde_json::from_str(text).map(Cow::Owned).map_err(|cause| Fault::value(format!("this is not JSON: {cause}")))
 }
 
-/// One step of a path.
-enum Step {
-    Key(String),
-    Index(i64),
-    All,
-    /// Everything below that has this key (`..key`).
-    Anywhere(String),
-}
-
 /// The list of values that a path matches. The subset of RFC 9535: `$`, `.key`, `['key']`, `[0]`, `[-1]`,
 /// `.*`, `[*]` and `..key`; no filters, slices or unions (use a `transform` task for those).
 pub(super) fn jsonpath<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
-    let path = args.text(0)?.unwrap_or("$");
-    let steps = read_path(path).ok_or_else(|| {
-        Fault::value(format!("`{path}` is not a path that `jsonpath` knows"))
-            .with_help("use `$`, `.key`, `['key']`, `[0]`, `[-1]`, `[*]` and `..key`")
+    let text = args.text(0)?.unwrap_or("$");
+    let steps = path::read(text).ok_or_else(|| {
+        Fault::value(format!("`{text}` is not a path that `jsonpath` knows"))
+            .with_help(path::FORMS)
     })?;
     let mut found = vec![&*value];
     for step in &steps {
@@ -90,38 +82,4 @@ fn anywhere<'v>(value: &'v Json, key: &str, args: &Args<'_, '_>, found: &mut Vec
         }
         _ => Ok(()),
     }
-}
-
-fn read_path(path: &str) -> Option<Vec<Step>> {
-    let mut rest = path.strip_prefix('$')?;
-    let mut steps = Vec::new();
-    while !rest.is_empty() {
-        let step;
-        if let Some(after) = rest.strip_prefix("..") {
-            let (key, after) = key(after)?;
-            (step, rest) = (Step::Anywhere(key), after);
-        } else if let Some(after) = rest.strip_prefix(".*") {
-            (step, rest) = (Step::All, after);
-        } else if let Some(after) = rest.strip_prefix('.') {
-            let (key, after) = key(after)?;
-            (step, rest) = (Step::Key(key), after);
-        } else {
-            let inside = rest.strip_prefix('[')?;
-            if let Some(quote) = inside.chars().next().filter(|c| matches!(c, '\'' | '"')) {
-                let (key, after) = inside[1..].split_once(quote)?;
-                (step, rest) = (Step::Key(key.to_owned()), after.strip_prefix(']')?);
-            } else {
-                let (index, after) = inside.split_once(']')?;
-                let index = index.trim();
-                (step, rest) = (if index == "*" { Step::All } else { Step::Index(index.parse().ok()?) }, after);
-            }
-        }
-        steps.push(step);
-    }
-    Some(steps)
-}
-
-fn key(rest: &str) -> Option<(String, &str)> {
-    let end = rest.find(['.', '[']).unwrap_or(rest.len());
-    (end > 0).then(|| (rest[..end].to_owned(), &rest[end..]))
 }

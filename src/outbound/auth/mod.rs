@@ -1,0 +1,157 @@
+//! How a connection proves who it is: one file per way, one row in [`AUTHS`].
+//!
+//! A way gets its secrets at the moment of use and puts them into the request; it stores none. Each value it puts
+//! there is told to the masker, and so is each credential made from one, before the request goes anywhere.
+
+mod basic;
+mod bearer;
+mod header;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::error::Cause;
+use super::request::Request;
+use crate::domain::masking::Masker;
+use crate::domain::secret::{self, SecretRef, Secrets};
+
+pub use basic::Basic;
+pub use bearer::Bearer;
+pub use header::Header;
+
+/// All ways, in the order of the docs.
+pub static AUTHS: &[AuthKind] = &[header::KIND, bearer::KIND, basic::KIND];
+
+/// The way of this name.
+pub fn kind(name: &str) -> Option<&'static AuthKind> {
+    AUTHS.iter().find(|kind| kind.name == name)
+}
+
+/// A way to authenticate, with its settings.
+#[async_trait]
+pub trait Auth: fmt::Debug + Send + Sync {
+    /// The secrets it will ask for, so that `check` can look for them beforehand.
+    fn secrets(&self) -> Vec<&SecretRef>;
+
+    /// Puts the proof into the request and tells the masker what is secret in it.
+    async fn apply(&self, request: &mut Request, secrets: &dyn Secrets, masker: &mut Masker) -> Result<(), Error>;
+}
+
+/// Why a request could not be given its proof. Nothing was sent.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A secret could not be had.
+    #[error(transparent)]
+    Secret(#[from] secret::Error),
+    /// A secret does not fit where it belongs.
+    #[error("secret `{secret}` cannot be used here: {why}")]
+    Unfit { secret: SecretRef, why: String },
+    /// The request could not be made.
+    #[error(transparent)]
+    Request(#[from] Cause),
+}
+
+/// A row of [`AUTHS`]: the name in `auth: { type: … }` and how its settings are read.
+pub struct AuthKind {
+    /// The value of `type`.
+    pub name: &'static str,
+    /// One sentence for the docs.
+    pub summary: &'static str,
+    parse: fn(Value) -> Result<Arc<dyn Auth>, serde_json::Error>,
+}
+
+impl AuthKind {
+    /// The row of a way that is read from its settings.
+    pub const fn of<A: Auth + DeserializeOwned + 'static>(name: &'static str, summary: &'static str) -> Self {
+        Self { name, summary, parse: |settings| Ok(Arc::new(serde_json::from_value::<A>(settings)?)) }
+    }
+
+    /// Reads the settings beside `type`.
+    pub fn parse(&self, settings: Value) -> Result<Arc<dyn Auth>, serde_json::Error> {
+        (self.parse)(settings)
+    }
+}
+
+/// Puts a secret header into the request, in place of one that is there.
+pub(super) fn put_secret(request: &mut Request, name: &str, value: &[u8], from: &SecretRef) -> Result<(), Error> {
+    request.headers.retain(|(there, _)| !there.as_str().eq_ignore_ascii_case(name));
+    let unfit = |cause: Cause| Error::Unfit { secret: from.clone(), why: cause.to_string() };
+    request.secret_header(name, value).map_err(unfit)
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::secret::SecretValue;
+
+    /// Every secret's value is its name backwards.
+    #[derive(Debug)]
+    struct Backwards;
+
+    #[async_trait]
+    impl Secrets for Backwards {
+        async fn resolve(&self, reference: &SecretRef) -> Result<SecretValue, secret::Error> {
+            let value: String = reference.name.as_str().chars().rev().collect();
+            Ok(SecretValue::new(format!("{}{value}", reference.prefix.as_deref().unwrap_or_default())))
+        }
+    }
+
+    /// The header as it goes out, and as it is recorded.
+    async fn check(kind_name: &str, settings: Value, sent: &str, shown: &str) {
+        let auth = kind(kind_name).unwrap().parse(settings).unwrap();
+        let mut request = Request::new(http::Method::GET, "https://h/").unwrap();
+        request.header("authorization", b"of the task").unwrap();
+        let mut masker = Masker::new();
+        auth.apply(&mut request, &Backwards, &mut masker).await.unwrap();
+        let (name, value) = request.headers.last().unwrap();
+        assert_eq!(format!("{name}: {}", value.to_str().unwrap()), sent);
+        assert!(value.is_sensitive());
+        assert_eq!(request.headers.iter().filter(|(there, _)| there == name).count(), 1);
+        assert_eq!(format!("{name}: {}", masker.mask(value.to_str().unwrap())), shown);
+    }
+
+    #[tokio::test]
+    async fn every_way_puts_its_proof_and_hides_it() {
+        let header = json!({"header": "X-Api-Key", "secret_ref": "terces", "prefix": "Key "});
+        check("header", header, "x-api-key: Key secret", "x-api-key: [secret:terces]").await;
+        let bearer = json!({"secret_ref": "nekot", "version": "2"});
+        check("bearer", bearer, "authorization: Bearer token", "authorization: Bearer [secret:nekot]").await;
+        let basic = json!({"username": "ops", "secret_ref": "cba"});
+        check("basic", basic, "authorization: Basic b3BzOmFiYw==", "authorization: Basic [secret:cba]").await;
+        let key = json!({"username": {"secret_ref": "yek"}, "secret_ref": "cba"});
+        check("basic", key, "authorization: Basic a2V5OmFiYw==", "authorization: Basic [secret:cba]").await;
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_is_refused() {
+        for (kind_name, settings) in [
+            ("header", json!({"header": "a b", "secret_ref": "x"})),
+            ("header", json!({"header": "Host", "secret_ref": "x"})),
+            ("basic", json!({"username": "a:b", "secret_ref": "x"})),
+        ] {
+            let auth = kind(kind_name).unwrap().parse(settings).unwrap();
+            let mut request = Request::new(http::Method::GET, "https://h/").unwrap();
+            assert!(auth.apply(&mut request, &Backwards, &mut Masker::new()).await.is_err());
+        }
+        assert!(kind("header").unwrap().parse(json!({"header": "x", "secret_ref": "x", "y": 1})).is_err());
+        assert!(kind("oauth9").is_none());
+    }
+
+    #[test]
+    fn every_file_has_its_row() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/outbound/auth");
+        let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut files: Vec<_> = names.filter(|name| name != "mod.rs").map(|name| name.replace(".rs", "")).collect();
+        let mut rows: Vec<_> = AUTHS.iter().map(|kind| kind.name.to_owned()).collect();
+        files.sort();
+        rows.sort();
+        assert_eq!(files, rows);
+    }
+}
