@@ -182,3 +182,5 @@ pub const REDIRECT_BODY_BYTES_MAX: usize = 16 * 1024;
 pub const URL_BYTES_MAX: usize = 16 * 1024;
 /// Sets of TLS options with a connection pool of their own.
 pub const TLS_POOLS_MAX: usize = 64;
+/// Threads that one worker of a door may use for files: a reload, a secret; deliveries use none.
+pub const DOOR_BLOCKING_THREADS_MAX: usize = 4;

@@ -3,7 +3,11 @@
 
 /// Who calls the control door, and what they may do.
 pub mod auth;
+mod body;
 /// What a caller is told when something is not done.
 pub mod problem;
+mod query;
+/// Opens the doors.
+pub mod server;
 /// The certificate of the hooks door.
 pub mod tls;
