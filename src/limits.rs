@@ -142,6 +142,8 @@ pub const CONTROL_WORKERS: usize = 1;
 pub const BODIES_HELD_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// How long a door lets requests in flight end when it closes.
 pub const DOOR_CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a door that answered its last request waits for the answer to leave, before it closes all connections.
+pub const DOOR_FLUSH: Duration = Duration::from_millis(200);
 /// Bytes of a JSON body on the control door: as much as a delivery may carry.
 pub const API_BODY_BYTES_MAX: usize = BODY_BYTES_MAX;
 /// Bytes of an `Idempotency-Key`.

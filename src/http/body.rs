@@ -33,7 +33,7 @@ pub(super) enum Error {
 
 /// Counts the bytes of bodies that all doors hold at this moment. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Budget(Arc<Counter>);
+pub(super) struct Budget(Arc<Counter>);
 
 #[derive(Debug)]
 struct Counter {

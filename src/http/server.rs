@@ -4,6 +4,9 @@
 //! threads of their own, each with a runtime of its own. So requests are parsed, verified and accepted on the workers,
 //! and nothing else is: what a handler spawned would die with its worker, so handlers spawn nothing, and the engine
 //! stays on the main runtime. The two sides meet in channels that work across runtimes.
+//!
+//! On a graceful stop actix closes idle HTTP/1.1 connections at once, but waits for HTTP/2 ones as if each were busy.
+//! So requests are counted here, and when the last has been answered the door closes whoever is still connected.
 
 use std::fmt;
 use std::io;
@@ -15,6 +18,7 @@ use actix_web::dev::Server;
 use actix_web::web::ServiceConfig;
 use actix_web::{App, HttpServer};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::tls::{self, Certificate};
 use crate::limits;
@@ -85,6 +89,8 @@ pub struct Door {
     scheme: &'static str,
     address: SocketAddr,
     server: Server,
+    stop: CancellationToken,
+    requests: TaskTracker,
 }
 
 impl Door {
@@ -100,7 +106,17 @@ impl Door {
 
     /// Serves until the door is told to close, and requests in flight have ended.
     pub async fn run(self) -> Result<(), Error> {
-        self.server.await.map_err(|cause| Error::Run { door: self.name, cause })
+        let idle = async {
+            self.stop.cancelled().await;
+            self.requests.close();
+            self.requests.wait().await;
+            tokio::time::sleep(limits::DOOR_FLUSH).await;
+        };
+        let ended = tokio::select! {
+            ended = self.server => ended,
+            () = idle => Ok(()),
+        };
+        ended.map_err(|cause| Error::Run { door: self.name, cause })
     }
 }
 
@@ -110,11 +126,12 @@ impl fmt::Debug for Door {
     }
 }
 
-/// Binds a door that serves what `configure` mounts, until `stop`.
+/// Binds a door that serves what `configure` mounts, until `stop`. Every request holds a token of `requests`.
 pub(super) fn open(
     kind: Kind,
     settings: &Settings,
     stop: CancellationToken,
+    requests: TaskTracker,
     configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
 ) -> Result<Door, Error> {
     let Settings { address, encryption, workers } = settings;
@@ -128,7 +145,7 @@ pub(super) fn open(
         .client_request_timeout(limits::HTTP_HEAD_TIMEOUT)
         .tls_handshake_timeout(limits::TLS_HANDSHAKE_TIMEOUT)
         .shutdown_timeout(limits::DOOR_CLOSE_TIMEOUT.as_secs())
-        .shutdown_signal(stop.cancelled_owned());
+        .shutdown_signal(stop.clone().cancelled_owned());
     let (server, scheme) = match encryption {
         Encryption::Tls(certificate) => (server.bind_rustls_0_23(address, certificate.server_config()?), "https"),
         Encryption::Plain { insecure } if *insecure || address.ip().is_loopback() => (server.bind(address), "http"),
@@ -136,7 +153,7 @@ pub(super) fn open(
     };
     let server = server.map_err(|cause| Error::Bind { door: kind.name, address: *address, cause })?;
     let address = server.addrs().first().copied().unwrap_or(*address);
-    Ok(Door { name: kind.name, scheme, address, server: server.run() })
+    Ok(Door { name: kind.name, scheme, address, server: server.run(), stop, requests })
 }
 
 fn cores() -> usize {
@@ -163,7 +180,6 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
 
     use actix_web::{HttpResponse, web};
-    use tokio_util::task::TaskTracker;
 
     use super::*;
 
@@ -183,7 +199,7 @@ mod tests {
         let stop = CancellationToken::new();
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let check = |address: &str, expected: &str| {
-            let error = open(KIND, &settings(address, plain.clone()), stop.clone(), hello).unwrap_err().to_string();
+            let error = open(KIND, &settings(address, plain.clone()), stop.clone(), TaskTracker::new(), hello).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         };
         check(&taken.local_addr().unwrap().to_string(), "another program listens there");
@@ -193,7 +209,7 @@ mod tests {
     #[tokio::test]
     async fn a_door_runs_on_a_plain_tokio_runtime_and_closes() {
         let stop = CancellationToken::new();
-        let door = open(KIND, &settings("127.0.0.1:0", Encryption::Plain { insecure: false }), stop.clone(), hello).unwrap();
+        let door = open(KIND, &settings("127.0.0.1:0", Encryption::Plain { insecure: false }), stop.clone(), TaskTracker::new(), hello).unwrap();
         assert_ne!(door.address().port(), 0);
         let url = door.url();
         let tracker = TaskTracker::new();
@@ -223,7 +239,7 @@ mod tests {
         let certificate = Certificate::load(files.clone()).await.unwrap();
         let stop = CancellationToken::new();
         let settings = settings("127.0.0.1:0", Encryption::Tls(certificate.clone()));
-        let door = open(KIND, &settings, stop.clone(), hello).unwrap();
+        let door = open(KIND, &settings, stop.clone(), TaskTracker::new(), hello).unwrap();
         let url = format!("https://localhost:{}", door.address().port());
         let tracker = TaskTracker::new();
         let running = tracker.spawn(door.run());
