@@ -54,11 +54,12 @@ impl Budget {
 }
 
 /// A body, counted for as long as this lives.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Body {
     /// The raw bytes.
     pub(super) bytes: Bytes,
-    _held: Held,
+    /// Nothing for a body that was not read.
+    _held: Option<Held>,
 }
 
 #[derive(Debug)]
@@ -122,7 +123,7 @@ where
         }
     }
     let bytes = if all.is_empty() { first } else { all.freeze() };
-    Ok(Body { bytes, _held: held })
+    Ok(Body { bytes, _held: Some(held) })
 }
 
 #[cfg(test)]

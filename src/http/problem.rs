@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -42,7 +43,7 @@ kinds! {
     /// The credentials do not hold.
     AUTH_INVALID = 401 "auth.invalid" "Credentials are not valid";
     /// The credentials hold, but not for this.
-    AUTH_SCOPE = 403 "auth.scope" "A scope is missing";
+    AUTH_FORBIDDEN = 403 "auth.forbidden" "A scope is missing";
     /// Too many wrong credentials from one address.
     AUTH_THROTTLED = 429 "auth.throttled" "Too many failed sign-ins";
     /// The request is addressed to a name that is not ours.
@@ -91,10 +92,10 @@ impl Problem {
         self
     }
 
-    /// Says after how many seconds to try again (RFC 9110, section 10.2.3).
+    /// Says after how long to try again (RFC 9110, section 10.2.3).
     #[must_use]
-    pub fn retry_after(mut self, secs: u32) -> Self {
-        self.headers.push((RETRY_AFTER, HeaderValue::from(secs)));
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.headers.push((RETRY_AFTER, whole_secs(wait)));
         self
     }
 
@@ -138,19 +139,25 @@ impl Problem {
     }
 }
 
+/// A wait as `Retry-After` wants it: whole seconds, at least one, never less than the wait.
+pub(super) fn whole_secs(wait: Duration) -> HeaderValue {
+    let up = u64::from(wait.subsec_nanos() > 0);
+    HeaderValue::from(wait.as_secs().saturating_add(up).max(1))
+}
+
 /// The body of every answer that is not a success (RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub(crate) struct ProblemBody {
     /// The page of the code.
-    #[schema(example = "/docs/errors/auth.scope")]
+    #[schema(example = "/docs/errors/auth.forbidden")]
     r#type: String,
     /// A few words, the same for every problem of this code.
     title: String,
     /// The HTTP status.
     status: u16,
     /// The stable code; `clawhook explain CODE` prints its page.
-    #[schema(example = "auth.scope")]
+    #[schema(example = "auth.forbidden")]
     code: String,
     /// What happened this time.
     detail: String,
