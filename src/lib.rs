@@ -39,5 +39,8 @@ pub mod spec;
 /// [5] Drives runs from their logs.
 pub mod engine;
 
+/// [6] One method for each thing that a caller can ask.
+pub mod gateway;
+
 /// [7] The hooks door and the control door.
 pub mod http;

@@ -118,6 +118,28 @@ pub const SLOT_KEY_WINDOW: Duration = Duration::from_hours(400 * 24);
 pub const CALL_KEY_WINDOW: Duration = Duration::from_hours(3 * 24);
 /// How long a delivery key is remembered when `dedupe.window` is not set: longer than any platform retries.
 pub const DEDUPE_WINDOW: Duration = Duration::from_hours(3 * 24);
+/// Longest one outbound request may take, redirects and body included, when neither task nor connection says.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
+/// Longest that DNS, TCP and TLS may take together before an outbound request gives up.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest that a DNS answer may take.
+pub const DNS_TIMEOUT: Duration = Duration::from_secs(5);
+/// Addresses of one host that are tried in turn.
+pub const ADDRESSES_TRIED_MAX: usize = 6;
+/// Idle outbound connections kept for one host.
+pub const IDLE_PER_HOST_MAX: usize = 8;
+/// An idle outbound connection is closed after this long; most servers close theirs at about the same time.
+pub const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
+/// Bytes of the status line and headers of an answer.
+pub const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a redirect's own body that are read to keep its connection.
+pub const REDIRECT_BODY_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of an outbound URL; servers refuse much longer ones.
+pub const URL_BYTES_MAX: usize = 16 * 1024;
+/// Sets of TLS options with a connection pool of their own.
+pub const TLS_POOLS_MAX: usize = 64;
+/// Longest that `POST /v1/workflows/trigger` waits for the end of its run.
+pub const TRIGGER_WAIT_MAX: Duration = Duration::from_mins(1);
 /// How often the certificate's files are looked at for a change.
 pub const TLS_POLL: Duration = Duration::from_secs(5);
 /// Time that a TLS handshake may take.
@@ -144,6 +166,8 @@ pub const BODIES_HELD_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const DOOR_CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a door that answered its last request waits for the answer to leave, before it closes all connections.
 pub const DOOR_FLUSH: Duration = Duration::from_millis(200);
+/// Threads that one worker of a door may use for files: a reload, a secret; deliveries use none.
+pub const DOOR_BLOCKING_THREADS_MAX: usize = 4;
 /// Bytes of a JSON body on the control door: as much as a delivery may carry.
 pub const API_BODY_BYTES_MAX: usize = BODY_BYTES_MAX;
 /// Bytes of an `Idempotency-Key`.
@@ -164,25 +188,5 @@ pub const AUTH_FAILURES_MAX: u32 = 10;
 pub const AUTH_FAILURE_EVERY: Duration = Duration::from_secs(6);
 /// Addresses whose wrong passwords are counted apart.
 pub const AUTH_ADDRESSES_MAX: usize = 4096;
-/// Longest one outbound request may take, redirects and body included, when neither task nor connection says.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
-/// Longest that DNS, TCP and TLS may take together before an outbound request gives up.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest that a DNS answer may take.
-pub const DNS_TIMEOUT: Duration = Duration::from_secs(5);
-/// Addresses of one host that are tried in turn.
-pub const ADDRESSES_TRIED_MAX: usize = 6;
-/// Idle outbound connections kept for one host.
-pub const IDLE_PER_HOST_MAX: usize = 8;
-/// An idle outbound connection is closed after this long; most servers close theirs at about the same time.
-pub const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
-/// Bytes of the status line and headers of an answer.
-pub const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
-/// Bytes of a redirect's own body that are read to keep its connection.
-pub const REDIRECT_BODY_BYTES_MAX: usize = 16 * 1024;
-/// Bytes of an outbound URL; servers refuse much longer ones.
-pub const URL_BYTES_MAX: usize = 16 * 1024;
-/// Sets of TLS options with a connection pool of their own.
-pub const TLS_POOLS_MAX: usize = 64;
-/// Threads that one worker of a door may use for files: a reload, a secret; deliveries use none.
-pub const DOOR_BLOCKING_THREADS_MAX: usize = 4;
+/// Answers to repeated calls that are remembered in memory; those that start runs are remembered by the store.
+pub const ANSWERS_KEPT_MAX: usize = 1024;

@@ -145,7 +145,10 @@ mod tests {
     #[test]
     fn values_are_fitted() {
         check(json!({"shop": "us"}), Ok(json!({"shop": "us", "limit": 3, "note": null, "mode": null})));
-        check(json!({"shop": "us", "limit": null, "mode": "b"}), Ok(json!({"shop": "us", "limit": 3, "note": null, "mode": "b"})));
+        check(
+            json!({"shop": "us", "limit": null, "mode": "b"}),
+            Ok(json!({"shop": "us", "limit": 3, "note": null, "mode": "b"})),
+        );
         let big: Value = serde_json::from_str("123456789012345678901234567890").unwrap_or_default();
         check(json!({"shop": "", "limit": big}), Ok(json!({"shop": "", "limit": big, "note": null, "mode": null})));
     }

@@ -116,7 +116,9 @@ pub enum TaskState {
         at: Timestamp,
     },
     /// A `wait` task that is over at this moment.
-    Delayed { until: Timestamp },
+    Delayed {
+        until: Timestamp,
+    },
     Succeeded {
         output: Value,
     },

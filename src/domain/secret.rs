@@ -34,7 +34,9 @@ impl SecretRef {
             Some(serde_json::Value::String(text)) => Ok(Some(text.clone())),
             Some(_) => Err(format!("`{key}` of a secret is text; {form}")),
         };
-        if let Some(unknown) = members.keys().find(|key| !["secret_ref", "prefix", "version", "field"].contains(&key.as_str())) {
+        if let Some(unknown) =
+            members.keys().find(|key| !["secret_ref", "prefix", "version", "field"].contains(&key.as_str()))
+        {
             return Err(format!("a secret has no `{unknown}`; {form}"));
         }
         let name = text("secret_ref")?.ok_or(form)?;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::Engine;
 use super::drive::{Claim, Start};
 use super::log::LogWriter;
 use super::prepare::WantedLane;
-use super::Engine;
 use crate::domain::event::{Event, Prepared};
 use crate::domain::failure::Failure;
 use crate::domain::run::Run;

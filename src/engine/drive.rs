@@ -90,7 +90,8 @@ impl Engine {
             _ => None,
         });
         if let Some((task, attempt, at)) = in_flight {
-            let failure = Failure::new("run.cancelled", Fault::Here, "the attempt was cut off by a cancel").sent(Sent::Maybe);
+            let failure =
+                Failure::new("run.cancelled", Fault::Here, "the attempt was cut off by a cancel").sent(Sent::Maybe);
             let duration_ms = millis(parts.clock.now().since(at));
             let result = AttemptResult::Failed { failure: Box::new(failure), retry_at: None };
             let ended = AttemptEnded { task, attempt, duration_ms, result, exchange: None };
@@ -262,7 +263,13 @@ impl Driver<'_> {
     }
 
     /// Puts the end of an attempt into the log, with what follows a failure.
-    fn end(&mut self, task: &PlannedTask, attempt: AttemptNumber, took: Duration, done: Attempted) -> Result<Flow, Lost> {
+    fn end(
+        &mut self,
+        task: &PlannedTask,
+        attempt: AttemptNumber,
+        took: Duration,
+        done: Attempted,
+    ) -> Result<Flow, Lost> {
         let result = match done.result {
             Ok(Done::Output(output)) => bounded(output),
             Ok(Done::At(until)) if until <= self.engine.0.parts.clock.now() => {
@@ -278,7 +285,8 @@ impl Driver<'_> {
         if let Some(value) = values::task_result(&result) {
             self.values.set_member("tasks", task.id.as_str(), value);
         }
-        let ended = AttemptEnded { task: task.id.clone(), attempt, duration_ms: millis(took), result, exchange: done.exchange };
+        let ended =
+            AttemptEnded { task: task.id.clone(), attempt, duration_ms: millis(took), result, exchange: done.exchange };
         self.log.push(Event::AttemptEnded(Box::new(ended)))?;
         Ok(Flow::On)
     }
@@ -381,8 +389,12 @@ impl Driver<'_> {
                 Ok(value) => value,
                 Err(error) if error.kind == expr::Kind::Undefined && self.reads_an_absent_task(mapping) => Value::Null,
                 Err(error) => {
-                    return Err(Failure::new("expression.failed", Fault::Config, format!("output `{name}` failed: {error}"))
-                        .help("all tasks have done their work; mend the output, then resume the run"));
+                    return Err(Failure::new(
+                        "expression.failed",
+                        Fault::Config,
+                        format!("output `{name}` failed: {error}"),
+                    )
+                    .help("all tasks have done their work; mend the output, then resume the run"));
                 }
             };
             outputs.insert(name.clone(), value);
@@ -393,9 +405,11 @@ impl Driver<'_> {
     fn reads_an_absent_task(&self, mapping: &expr::Mapping) -> bool {
         mapping.names().iter().map(|place| &place.name).any(|name| {
             name.path.first().is_some_and(|root| root == "tasks")
-                && name.path.get(1).and_then(|task| self.log.run().tasks.get(task.as_str())).is_none_or(|record| {
-                    !matches!(record.state, TaskState::Succeeded { .. })
-                })
+                && name
+                    .path
+                    .get(1)
+                    .and_then(|task| self.log.run().tasks.get(task.as_str()))
+                    .is_none_or(|record| !matches!(record.state, TaskState::Succeeded { .. }))
         })
     }
 
@@ -440,7 +454,9 @@ fn size_of_json(value: &Value) -> usize {
         Value::Number(number) => number.as_str().len(),
         Value::String(text) => text.len() + 2,
         Value::Array(items) => items.iter().map(|item| size_of_json(item) + 1).sum::<usize>() + 2,
-        Value::Object(members) => members.iter().map(|(name, value)| name.len() + size_of_json(value) + 4).sum::<usize>() + 2,
+        Value::Object(members) => {
+            members.iter().map(|(name, value)| name.len() + size_of_json(value) + 4).sum::<usize>() + 2
+        }
     }
 }
 

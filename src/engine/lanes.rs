@@ -93,7 +93,8 @@ impl Lanes {
 
     /// The runs that hold a lane, oldest first.
     pub(super) fn holders(&self, lane: &str) -> Vec<RunId> {
-        let mut holders: Vec<_> = self.lanes.get(lane).into_iter().flat_map(|held| held.holders.iter().copied()).collect();
+        let mut holders: Vec<_> =
+            self.lanes.get(lane).into_iter().flat_map(|held| held.holders.iter().copied()).collect();
         holders.sort_unstable();
         holders
     }

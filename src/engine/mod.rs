@@ -171,7 +171,10 @@ impl Engine {
         self.0.tracker.close();
         if tokio::time::timeout(limit, self.0.tracker.wait()).await.is_err() {
             let left = self.table().active.len();
-            tracing::warn!(runs = left, "{left} runs did not pause in time and are cut off; they go on at the next start");
+            tracing::warn!(
+                runs = left,
+                "{left} runs did not pause in time and are cut off; they go on at the next start"
+            );
         }
         self.0.halt.cancel();
         self.0.tracker.wait().await;

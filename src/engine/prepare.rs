@@ -31,8 +31,12 @@ impl Engine {
         let state = match &run.accepted.state {
             Some(state) => state.clone(),
             None => self.0.parts.store.state(&run.accepted.workflow).await.map_err(|error| {
-                Failure::new("store.failed", Fault::Here, format!("the state of the workflow could not be read: {error}"))
-                    .help("resume the run when the store answers again")
+                Failure::new(
+                    "store.failed",
+                    Fault::Here,
+                    format!("the state of the workflow could not be read: {error}"),
+                )
+                .help("resume the run when the store answers again")
             })?,
         };
         let mut prepared = Prepared { inputs, labels: BTreeMap::new(), state };
@@ -136,5 +140,6 @@ fn inputs_failure(run: &Run, misfit: &input::Misfit) -> Failure {
 fn mapping_failure(place: &str, error: &expr::Error) -> Failure {
     let pointer = if error.pointer.is_empty() { String::new() } else { format!(" at `inputs{}`", error.pointer) };
     let help = error.help.clone().unwrap_or_else(|| "mend the expression, then resume the run".to_owned());
-    Failure::new("expression.failed", Fault::Config, format!("an expression of {place}{pointer} failed: {error}")).help(help)
+    Failure::new("expression.failed", Fault::Config, format!("an expression of {place}{pointer} failed: {error}"))
+        .help(help)
 }

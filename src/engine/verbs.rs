@@ -183,7 +183,10 @@ impl Engine {
             for wanted in self.lanes_of(run, plan, prepared).unwrap_or_default() {
                 let holders = self.table().lanes.holders(&wanted.lane.name);
                 if let (Some(first), true) = (holders.first(), holders.len() >= wanted.lane.room) {
-                    return format!("it stands behind {first} in `{}`, which has room for {}", wanted.lane.name, wanted.lane.room);
+                    return format!(
+                        "it stands behind {first} in `{}`, which has room for {}",
+                        wanted.lane.name, wanted.lane.room
+                    );
                 }
             }
         }

@@ -87,19 +87,21 @@ impl Node {
         let mut keys = Vec::new();
         let mut node = self;
         while let Shape::Item(base, key) = &node.shape {
-            keys.push(key);
+            keys.push((key, node.range.end));
             node = base;
         }
         if let Shape::Name(root) = &node.shape {
             let mut path = vec![root.to_string()];
             let mut end = node.range.end;
-            let fixed = keys.iter().rev().map_while(|key| key.as_key().map(|text| (text, key.range.end)));
+            let fixed = keys.iter().rev().map_while(|(key, end)| Some((key.as_key()?, *end)));
             for (text, key_end) in fixed {
                 path.push(text);
                 end = key_end;
             }
             names.push(Name { path, range: node.range.start..end, optional });
-            keys.iter().for_each(|key| key.collect_names(false, names));
+            for (key, _) in keys {
+                key.collect_names(false, names);
+            }
             return;
         }
         match &self.shape {
@@ -142,12 +144,16 @@ impl Shape {
             }),
             Self::Compare(first, rest) => {
                 visit(first);
-                rest.iter().for_each(|(_, node)| visit(node));
+                for (_, node) in rest {
+                    visit(node);
+                }
             }
             Self::If { test, yes, no } => {
                 visit(test);
                 visit(yes);
-                no.iter().for_each(|no| visit(no));
+                if let Some(no) = no {
+                    visit(no);
+                }
             }
             Self::Filter(_, value, args) => {
                 visit(value);
@@ -159,7 +165,9 @@ impl Shape {
             }
             Self::Check(_, value, arg) => {
                 visit(value);
-                arg.iter().for_each(|arg| visit(arg));
+                if let Some(arg) = arg {
+                    visit(arg);
+                }
             }
         }
     }

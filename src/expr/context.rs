@@ -19,6 +19,14 @@ enum Root {
     Group(Arc<BTreeMap<Arc<str>, Arc<Json>>>),
 }
 
+/// What looking for a member of a group comes to.
+pub(super) enum Member<'a> {
+    Found(&'a Json),
+    Missing,
+    /// The name is not that of a group.
+    NotInGroup,
+}
+
 impl Context {
     /// A context without names.
     pub fn new() -> Self {
@@ -65,11 +73,11 @@ impl Context {
         })
     }
 
-    /// The member of a group, without a copy. The outer `None` says that `name` is not a group.
-    pub(super) fn member(&self, name: &str, key: &str) -> Option<Option<&Json>> {
-        match self.roots.get(name)? {
-            Root::Group(members) => Some(members.get(key).map(|value| &**value)),
-            Root::Value(_) => None,
+    /// The member of a group, without a copy.
+    pub(super) fn member(&self, name: &str, key: &str) -> Member<'_> {
+        match self.roots.get(name) {
+            Some(Root::Group(members)) => members.get(key).map_or(Member::Missing, |value| Member::Found(value)),
+            Some(Root::Value(_)) | None => Member::NotInGroup,
         }
     }
 

@@ -8,6 +8,7 @@ use std::ops::Range;
 use serde_json::{Map, Value as Json};
 
 use super::ast::{Comparison, Node, Operator, Shape};
+use super::context::Member;
 use super::filters::Args;
 use super::{Context, Error, Fault, Kind, did_you_mean, number};
 use crate::limits;
@@ -135,7 +136,7 @@ impl<'a> Walk<'a, '_> {
                 let value = self.value(value)?;
                 let given = args.iter().map(|arg| arg.as_ref().map(|arg| self.value(arg)).transpose());
                 let args = Args::new(filter, given.collect::<Result<_, _>>()?, self.budget);
-                (filter.apply)(value, &args).map_err(at)?
+                filter.apply(value, &args).map_err(at)?
             }
             Shape::Default(value, fallback, flag) => self.default(value, fallback.as_deref(), flag.as_deref())?,
             Shape::Check(check, value, arg) => {
@@ -164,10 +165,12 @@ impl<'a> Walk<'a, '_> {
 
     fn item(&self, base: &'a Node, key: &'a Node, whole: &Node) -> Result<Option<Value<'a>>, Error> {
         let key = self.value(key)?;
-        if let (Shape::Name(name), Json::String(member)) = (&base.shape, &*key)
-            && let Some(found) = self.ctx.member(name, member)
-        {
-            return Ok(found.map(Cow::Borrowed));
+        if let (Shape::Name(name), Json::String(member)) = (&base.shape, &*key) {
+            match self.ctx.member(name, member) {
+                Member::Found(value) => return Ok(Some(Cow::Borrowed(value))),
+                Member::Missing => return Ok(None),
+                Member::NotInGroup => {}
+            }
         }
         let Some(base) = self.found(base)? else { return Ok(None) };
         if !matches!(&*key, Json::String(_) | Json::Number(_)) {
@@ -458,7 +461,7 @@ fn contains(container: &Json, item: &Json, budget: &Budget) -> Result<bool, Faul
 }
 
 /// Python's slice: `[start, stop, step]`, negative from the end, clipped to what is there.
-fn slice(base: &Json, [start, stop, step]: [Option<i64>; 3], budget: &Budget) -> Result<Json, Fault> {
+fn slice(base: &Json, [from, to, step]: [Option<i64>; 3], budget: &Budget) -> Result<Json, Fault> {
     let step = step.unwrap_or(1);
     if step == 0 {
         return Err(Fault::value("the step of a slice cannot be 0"));
@@ -467,8 +470,8 @@ fn slice(base: &Json, [start, stop, step]: [Option<i64>; 3], budget: &Budget) ->
         let length = i64::try_from(length).unwrap_or(i64::MAX);
         let (low, high) = if step > 0 { (0, length) } else { (-1, length - 1) };
         let clip = |at: i64| (if at < 0 { at.saturating_add(length) } else { at }).clamp(low, high);
-        let (from, to) = if step > 0 { (low, high) } else { (high, low) };
-        let (mut at, end) = (start.map_or(from, clip), stop.map_or(to, clip));
+        let (first, last) = if step > 0 { (low, high) } else { (high, low) };
+        let (mut at, end) = (from.map_or(first, clip), to.map_or(last, clip));
         let mut places = Vec::new();
         while (step > 0 && at < end) || (step < 0 && at > end) {
             places.extend(usize::try_from(at));

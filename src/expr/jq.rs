@@ -88,8 +88,8 @@ impl Filter {
         let arena = Arena::default();
         let modules = Loader::new(defs).load(&arena, File { code: source, path: () });
         let modules = modules.map_err(|errors| load_error(source, errors))?;
-        let compiler = Compiler::default().with_funs(funs).with_global_vars(variables.iter().map(String::as_str));
-        let compiled = compiler.compile(modules).map_err(|errors| compile_error(source, roots, errors))?;
+        let jaq = Compiler::default().with_funs(funs).with_global_vars(variables.iter().map(String::as_str));
+        let compiled = jaq.compile(modules).map_err(|errors| compile_error(source, roots, errors))?;
         Ok(Self { compiled: Arc::new(compiled), variables: variables.into(), source_bytes: source.len() })
     }
 
@@ -279,7 +279,7 @@ fn dismantle(value: Val) {
         match value {
             Val::Arr(items) => left.extend(jaq_json::Rc::try_unwrap(items).into_iter().flatten()),
             Val::Obj(members) => {
-                left.extend(jaq_json::Rc::try_unwrap(members).into_iter().flatten().map(|(_, value)| value))
+                left.extend(jaq_json::Rc::try_unwrap(members).into_iter().flatten().map(|(_, value)| value));
             }
             _ => {}
         }

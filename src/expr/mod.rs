@@ -1,7 +1,7 @@
 //! The expression language: `${{ … }}` in YAML, and jq for reshaping. Parse once, evaluate often.
 //!
 //! The grammar is that of a Jinja expression. A value is a JSON value and nothing else: there are no
-//! floats, so 64-bit ids and amounts keep every digit (see [`number`](self#numbers)). This module
+//! floats, so 64-bit ids and amounts keep every digit (see [below](self#numbers)). This module
 //! refuses to do I/O, to read the clock (a replay must compute the same again; use `run.started_at`),
 //! and to see a secret.
 //!
@@ -11,7 +11,7 @@
 //! - names and paths: `inputs.order.id`, `headers["x-shopify-topic"]`, `tasks.push.body.lines[-1].sku`, `text[0:8]`
 //! - operators, weakest first: `x if test else y`, `or`, `and`, `not`, comparisons (`==`, `!=`, `<`, `<=`, `>`, `>=`,
 //!   `in`, `not in`, which chain), `+ -`, `~` (joins as text), `* / // %`, `**`, unary `-`, `x | filter(…)`, `x is test`
-//! - the functions `range(…)` and `dict(…)`; the filters are in [`filters::FILTERS`], the tests in [`checks::CHECKS`]
+//! - the functions `range(…)` and `dict(…)`, the filters of [`filter_names`] and the tests of [`check_names`]
 //!
 //! A path that leads nowhere is an error that names it, except before `| default(…)`, `is defined` and
 //! `is undefined`. A condition that is not a boolean counts as false when it is `none`, zero, or empty.
@@ -43,6 +43,8 @@ mod mapping;
 mod number;
 mod parse;
 mod path;
+#[cfg(test)]
+mod reference;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -53,6 +55,16 @@ pub use self::context::Context;
 pub use self::mapping::{Mapping, Place};
 pub use self::path::JsonPath;
 pub use self::template::{Expression, Name, Template};
+
+/// The names that can stand after `|`, in the order of the guide.
+pub fn filter_names() -> impl Iterator<Item = &'static str> {
+    filters::FILTERS.iter().map(|filter| filter.name).chain(["default"])
+}
+
+/// The names that can stand after `is`.
+pub fn check_names() -> impl Iterator<Item = &'static str> {
+    checks::CHECKS.iter().map(|check| check.name).chain(["defined", "undefined"])
+}
 
 /// What kind of thing is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -166,17 +166,19 @@ pub(super) fn binary(operator: Operator, left: Exact, right: Exact) -> Result<Ex
 
 fn in_decimal(operator: Operator, left: Exact, right: Exact) -> Result<Exact, Fault> {
     let (a, b) = (left.decimal()?, right.decimal()?);
-    let floored = || a.checked_div(b).map(|quotient| quotient.floor());
+    // The remainder has the sign of the divisor, as in Jinja.
+    let rest = || {
+        let rest = a.checked_rem(b)?;
+        let astray = !rest.is_zero() && rest.is_sign_negative() != b.is_sign_negative();
+        if astray { rest.checked_add(b) } else { Some(rest) }
+    };
     let decimal = match operator {
         Operator::Add => a.checked_add(b),
         Operator::Subtract => a.checked_sub(b),
         Operator::Multiply => a.checked_mul(b),
         Operator::Divide => a.checked_div(b).map(|quotient| quotient.normalize()),
-        Operator::FloorDivide => floored(),
-        Operator::Remainder => a.checked_rem(b).map(|rest| match rest {
-            rest if !rest.is_zero() && rest.is_sign_negative() != b.is_sign_negative() => rest + b,
-            rest => rest,
-        }),
+        Operator::FloorDivide => rest().and_then(|rest| a.checked_sub(rest)?.checked_div(b)).map(|whole| whole.round()),
+        Operator::Remainder => rest(),
         Operator::Power => {
             let power = b.to_i32().filter(|power| b.fract().is_zero() && power.unsigned_abs() <= POWER_MAX);
             let power =
@@ -190,7 +192,8 @@ fn in_decimal(operator: Operator, left: Exact, right: Exact) -> Result<Exact, Fa
         }
         Operator::Concat => None,
     };
-    decimal.map(Exact::Decimal).ok_or_else(overflow)
+    let result = decimal.map(Exact::Decimal).ok_or_else(overflow)?;
+    Ok(if operator == Operator::FloorDivide { result.whole() } else { result })
 }
 
 fn floor_divide(a: i128, b: i128) -> Option<i128> {

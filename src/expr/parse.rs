@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::ast::{Comparison, Node, Operator, Shape};
 use super::lex::{self, Token};
-use super::{Error, Kind, checks, did_you_mean, filters, number};
+use super::{Error, Kind, check_names, checks, did_you_mean, filter_names, filters, number};
 use crate::limits;
 
 /// Reads the expression that starts at `at` in `text`, up to the end of the text or, when `fenced`, up to
@@ -186,7 +186,7 @@ impl Parser<'_> {
                 let shape = self.subscript(node)?;
                 node = self.node(shape, start)?;
             } else if self.peek() == &Token::Symbol("(") {
-                return Err(self.method(&node));
+                return Err(method(&node));
             } else {
                 return Ok(node);
             }
@@ -314,20 +314,6 @@ impl Parser<'_> {
         }
     }
 
-    fn method(&self, callee: &Node) -> Error {
-        let message = "a value cannot be called";
-        let error = Error::new(Kind::Syntax, callee.range.clone(), message);
-        match &callee.shape {
-            Shape::Item(_, key) => match &key.shape {
-                Shape::Constant(Json::String(name)) if filters::find(name).is_some() => {
-                    error.with_help(format!("write `value | {name}` instead of `value.{name}()`"))
-                }
-                _ => error.with_help("values have no methods; use a filter: `value | filter`"),
-            },
-            _ => error,
-        }
-    }
-
     fn filter(&mut self, value: Node) -> Parsed {
         let (name, range) = self.callable_name("a filter's name after `|`")?;
         let start = value.range.start;
@@ -339,7 +325,7 @@ impl Parser<'_> {
         }
         let Some(filter) = filters::find(&name) else {
             let message = format!("there is no filter `{name}`");
-            let help = did_you_mean(&name, filters::FILTERS.iter().map(|filter| filter.name).chain(["default"]));
+            let help = did_you_mean(&name, filter_names());
             return Err(Error { help, ..Error::new(Kind::Syntax, range, message) });
         };
         let args = self.arguments(&name, filter.params, filter.required)?;
@@ -356,8 +342,7 @@ impl Parser<'_> {
         } else {
             let Some(check) = checks::find(&name) else {
                 let message = format!("there is no test `{name}`");
-                let known = checks::CHECKS.iter().map(|check| check.name).chain(["defined", "undefined"]);
-                let help = did_you_mean(&name, known);
+                let help = did_you_mean(&name, check_names());
                 return Err(Error { help, ..Error::new(Kind::Syntax, range, message) });
             };
             let arg = if check.takes_argument { Some(Box::new(self.check_argument(&name)?)) } else { None };
@@ -513,6 +498,21 @@ impl Parser<'_> {
     fn since(&self, start: usize, message: impl Into<String>) -> Error {
         let end = self.tokens.get(self.next.saturating_sub(1)).map_or(start, |(_, range)| range.end);
         Error::new(Kind::Syntax, start..end.max(start), message)
+    }
+}
+
+/// Says what to write instead of a call.
+fn method(callee: &Node) -> Error {
+    let message = "a value cannot be called";
+    let error = Error::new(Kind::Syntax, callee.range.clone(), message);
+    match &callee.shape {
+        Shape::Item(_, key) => match &key.shape {
+            Shape::Constant(Json::String(name)) if filters::find(name).is_some() => {
+                error.with_help(format!("write `value | {name}` instead of `value.{name}()`"))
+            }
+            _ => error.with_help("values have no methods; use a filter: `value | filter`"),
+        },
+        _ => error,
     }
 }
 

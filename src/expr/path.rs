@@ -54,7 +54,11 @@ fn blank(value: &mut Json, steps: &[Step]) -> usize {
     match (step, value) {
         (Step::Key(key), Json::Object(members)) => members.get_mut(key).map_or(0, |member| blank(member, rest)),
         (Step::Index(index), Json::Array(items)) => {
-            let place = if *index < 0 { items.len().checked_add_signed(isize::try_from(*index).unwrap_or(isize::MIN)) } else { usize::try_from(*index).ok() };
+            let place = if *index < 0 {
+                items.len().checked_add_signed(isize::try_from(*index).unwrap_or(isize::MIN))
+            } else {
+                usize::try_from(*index).ok()
+            };
             place.and_then(|place| items.get_mut(place)).map_or(0, |item| blank(item, rest))
         }
         (Step::All, Json::Array(items)) => items.iter_mut().map(|item| blank(item, rest)).sum(),

@@ -116,7 +116,8 @@ impl Template {
         self.parts.iter().all(|part| matches!(part, Part::Text(_)))
     }
 
-    /// Whether the text is one whole expression, so that its value keeps its type.
+    /// Whether the text is one expression, so that its value keeps its type. A condition should be: as soon as
+    /// there is other text, it counts as true for ever.
     pub fn is_expression(&self) -> bool {
         matches!(&*self.parts, [Part::Expression(_)])
     }

@@ -153,6 +153,13 @@ fn numbers_stay_exact() {
         ("-7 // 2", "-4"),
         ("-7 % 3", "2"),
         ("-7.5 % 2", "0.5"),
+        ("7.5 // 2", "3"),
+        ("-7.5 // 2", "-4"),
+        ("1 // 0.3", "3"),
+        (
+            "99999999999999999999999999999 * 1.5",
+            "`99999999999999999999999999999` is too large for decimal arithmetic [99999999999999999999999999999 * 1.5]",
+        ),
         ("2 ** 100", "1267650600228229401496703205376"),
         ("2 ** -1", "0.5"),
         ("1.1 ** 2", "1.21"),
@@ -273,6 +280,10 @@ fn times_know_calendars_and_zones() {
         ("'2026-10-24T02:30:00+02:00' | plus(days=1, zone='Europe/Berlin')", r#""2026-10-25T02:30:00+02:00""#),
         ("'2026-10-25T12:00:00Z' | start_of_day('Europe/Berlin')", r#""2026-10-25T00:00:00+02:00""#),
         ("'2026-10-25T12:00:00Z' | end_of_day('Europe/Berlin')", r#""2026-10-25T23:59:59.999+01:00""#),
+        (
+            "'9999-12-31T23:59:59Z' | format_date('%Y') ~ '9999-12-31T23:00:00Z' | minus('1h')",
+            r#""99999999-12-31T22:00:00Z""#,
+        ),
         // Santiago's clocks skip midnight itself on 6 September 2026, Beirut's have done so too.
         ("'2026-09-06T12:00:00-03:00' | start_of_day('America/Santiago')", r#""2026-09-06T01:00:00-03:00""#),
         ("'2026-01-31T08:00:00Z' | plus(months=1)", r#""2026-02-28T08:00:00Z""#),
@@ -314,6 +325,23 @@ fn times_know_calendars_and_zones() {
         (
             "inputs.at | format_date('%Q')",
             "`%Q` is not a format [inputs.at | format_date('%Q')]; use `%Y-%m-%d %H:%M:%S`",
+        ),
+        ("inputs.at | plus(years=200000)", "this time is out of range [inputs.at | plus(years=200000)]"),
+        (
+            "inputs.at | plus(days=90000000, zone='Asia/Shanghai')",
+            "this time is out of range [inputs.at | plus(days=90000000, zone='Asia/Shanghai')]",
+        ),
+        (
+            "'+262142-12-31' | parse_date('%Y-%m-%d', zone='Asia/Shanghai')",
+            "this time is out of range ['+262142-12-31' | parse_date('%Y-%m-%d', zone='Asia/Shanghai')]",
+        ),
+        (
+            "8210298412799 | parse_date('unix', zone='Asia/Shanghai')",
+            "this time is out of range [8210298412799 | parse_date('unix', zone='Asia/Shanghai')]",
+        ),
+        (
+            "'9999-12-31T23:30:00Z' | end_of_day('Asia/Shanghai')",
+            "this time is out of range ['9999-12-31T23:30:00Z' | end_of_day('Asia/Shanghai')]",
         ),
         ("now()", "`now()` does not exist: a replay must compute the same again [now]; use `run.started_at`"),
     ]);
@@ -380,7 +408,7 @@ fn nothing_grows_without_bound() {
         (vec!["text"; 60].join("~"), memory.clone()),
         ("text | replace('x', text)".to_owned(), memory.clone()),
         ("range(90) | join(text)".to_owned(), memory.clone()),
-        (format!("[{}]", vec!["text"; 9].join(",")), output.clone()),
+        (format!("[{}]", ["text"; 9].join(",")), output.clone()),
         (format!("[{}]", vec!["text"; 90].join(",")), memory),
         ("text ~ text".to_owned(), "made 2 MiB".to_owned()),
         ("(".repeat(8_000), depth.clone()),
@@ -453,7 +481,7 @@ fn names_are_told_with_their_place() {
         names.iter().map(|name| (name.path.join("."), &source[name.range.clone()], name.optional)).collect();
     let expected = [
         ("inputs.order.lines.0.sku", "inputs.order.lines[0].sku", false),
-        ("tasks.erp-stock", "tasks['erp-stock'", false),
+        ("tasks.erp-stock", "tasks['erp-stock']", false),
         ("item", "item", false),
         ("a.b", "a.b", true),
         ("c.d", "c.d", false),
@@ -477,7 +505,7 @@ fn mappings_tell_every_error_and_place() {
     assert_eq!(places, [("/a~1b/1", "inputs.order.lines.0".to_owned()), ("/c/d", "inputs.name".to_owned())]);
 
     let broken = json!({"a": ["${{ 1 + }}"], "b": "{{ x }}", "${{ k }}": 1});
-    let errors = Mapping::parse(&broken).map(|_| ()).unwrap_err_or_default();
+    let errors = Mapping::parse(&broken).err().unwrap_or_default();
     let pointers: Vec<_> = errors.iter().map(|error| error.pointer.as_str()).collect();
     assert_eq!(pointers, ["/a/0", "/b", ""]);
 
@@ -502,149 +530,4 @@ fn a_large_body_is_not_touched_by_a_small_question() {
 fn is_shared_between_threads() {
     fn shared<T: Send + Sync + Clone + 'static>() {}
     shared::<(Expression, Template, Mapping, Context, Error)>();
-}
-
-trait ErrorsOf {
-    fn unwrap_err_or_default(self) -> Vec<Error>;
-}
-
-impl ErrorsOf for Result<(), Vec<Error>> {
-    fn unwrap_err_or_default(self) -> Vec<Error> {
-        self.err().unwrap_or_default()
-    }
-}
-
-/// What MiniJinja, the reference for the grammar, says to the same source. Left out are the places where we
-/// differ on purpose: fractions, `/`, printed booleans, and order between kinds.
-#[test]
-fn agrees_with_minijinja() {
-    let mut env = minijinja::Environment::new();
-    env.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
-    let values = json!({"a": 3, "s": "hello World", "l": [3, 1, 2, 1], "o": {"k": "v", "n": {"m": [1, 2]}}, "t": true, "z": null});
-    let ours = Context::new()
-        .with("a", values["a"].clone())
-        .with("s", values["s"].clone())
-        .with("l", values["l"].clone())
-        .with("o", values["o"].clone())
-        .with("t", values["t"].clone())
-        .with("z", values["z"].clone());
-    for source in [
-        "a + 2 * 3 - -1",
-        "2 ** 3 ** 2",
-        "-2 ** 2",
-        "-a.x | default(1)",
-        "7 // 2",
-        "-7 // 2",
-        "-7 % 3",
-        "7 % -3",
-        "a ~ s ~ 1",
-        "1 + 2 ~ 3 + 4",
-        "not a == 3",
-        "not a in l",
-        "a not in l",
-        "1 < 2 < 3",
-        "3 > 2 > 2",
-        "1 < a == t",
-        "a if t else z",
-        "1 if z else 2 if z else 3",
-        "t and a or z",
-        "z or a and t",
-        "z and nope",
-        "t or nope",
-        "l[0]",
-        "l[-1]",
-        "l[1:3]",
-        "l[::-1]",
-        "l[-2:]",
-        "l[5:]",
-        "s[1:4]",
-        "s[::-2]",
-        "o.k",
-        "o['n'].m[1]",
-        "o.n.m | length",
-        "o.x | default('d')",
-        "z | default('d')",
-        "z | default('d', true)",
-        "o.x is defined",
-        "o.k is defined",
-        "o.x is undefined",
-        "a is odd",
-        "a is not even",
-        "a is divisibleby 3",
-        "s is string",
-        "l is sequence",
-        "o is mapping",
-        "z is none",
-        "s is startingwith 'he'",
-        "s is endingwith('ld') and t",
-        "a is number",
-        "s | upper",
-        "s | title",
-        "s | capitalize",
-        "s | replace('o', '0')",
-        "s | split(' ')",
-        "s | length",
-        "l | sort",
-        "l | sort(reverse=true)",
-        "l | unique | list",
-        "l | min",
-        "l | max",
-        "l | sum",
-        "l | first",
-        "l | last",
-        "l | reverse | list",
-        "l | join('-')",
-        "l | map('string') | list",
-        "l | select('odd') | list",
-        "l | reject('gt', 1) | list",
-        "l | batch(3) | list",
-        "[o] | map(attribute='n.m') | list",
-        "[o] | selectattr('k', 'eq', 'v') | list",
-        "o | items | list",
-        "o | dictsort | first",
-        "l | list",
-        "s | list | length",
-        "range(2, 6, 2) | list",
-        "dict(a=1)",
-        "{'a': l, 'b': {}}",
-        "[1, [2]] + [3]",
-        "'a' 'b' | default('x')",
-        "-3 | abs",
-        "s | trim('h')",
-        "'1' | int + 1",
-        "a == 3 and l == [3, 1, 2, 1]",
-        "'k' in o",
-        "'ell' in s",
-        "[1, 2] < [1, 3]",
-        "'a' < 'b'",
-        "(a)",
-        "((a)) + 1",
-        "none",
-        "True",
-        "l[a - 3]",
-        "o[s[0] if z else 'k']",
-    ] {
-        let theirs = env.compile_expression(source).and_then(|parsed| parsed.eval(theirs_of(&values)));
-        let mine = Expression::parse(source).and_then(|parsed| parsed.eval(&ours));
-        let theirs = theirs
-            .ok()
-            .filter(|value| !value.is_undefined())
-            .map(|value| serde_json::to_string(&value).unwrap_or_default());
-        let mine = mine.map(|value| value.to_string());
-        assert_eq!(mine.clone().ok(), theirs, "{source}: {mine:?}");
-    }
-}
-
-/// With arbitrary precision a JSON number is not a number to other libraries.
-fn theirs_of(value: &Json) -> minijinja::Value {
-    match value {
-        Json::Number(number) => minijinja::Value::from(number.as_i64()),
-        Json::Array(items) => items.iter().map(theirs_of).collect(),
-        Json::Object(members) => {
-            minijinja::Value::from_pairs(members.iter().map(|(key, value)| (key.as_str(), theirs_of(value))))
-        }
-        Json::String(text) => minijinja::Value::from(text.as_str()),
-        Json::Bool(value) => minijinja::Value::from(*value),
-        Json::Null => minijinja::Value::from(()),
-    }
 }

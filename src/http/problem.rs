@@ -11,6 +11,9 @@ use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::gateway::Error;
+use crate::limits;
+
 /// The media type of RFC 9457, section 6.1.
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
@@ -66,8 +69,42 @@ kinds! {
     NOT_FOUND = 404 "http.not_found" "There is nothing here";
     /// The path is there, but not for this method.
     METHOD = 405 "http.method" "The method is not allowed here";
-    /// Too many streams are open.
+    /// The key came before, with something else.
+    KEY_REUSED = 422 "http.idempotency_key_reused" "The idempotency key belongs to another request";
+    /// The first request with this key is not answered yet.
+    KEY_BUSY = 409 "http.idempotency_key_busy" "The first request with this key is under way";
+    /// There is no room for this now.
     BUSY = 503 "http.busy" "The gateway is busy";
+}
+
+impl From<Error> for Problem {
+    /// The one place where what the gateway says becomes a status.
+    fn from(error: Error) -> Self {
+        let code = error.code();
+        let kind = |status, title| Kind { code, status, title };
+        let detail = error.to_string();
+        match error {
+            Error::Forbidden { scope, .. } => {
+                let help = format!("use a token made with `clawhook token create --scope {scope}`");
+                let challenge = format!(r#"Bearer realm="clawhook", error="insufficient_scope", scope="{scope}""#);
+                let problem = Self::new(AUTH_FORBIDDEN, detail).help(help);
+                // Scopes are plain words, so the challenge is a header value (RFC 6750, section 3.1).
+                HeaderValue::from_str(&challenge).map_or(problem.clone(), |challenge| problem.challenge(challenge))
+            }
+            Error::NotFound { .. } => Self::new(kind(404, "There is no such thing"), detail),
+            Error::Invalid { help, .. } => {
+                let problem = Self::new(kind(422, "It does not fit"), detail);
+                Self { help: help.map(Cow::Owned), ..problem }
+            }
+            Error::Conflict { .. } => Self::new(kind(409, "It cannot be done now"), detail),
+            Error::Unavailable(_) => {
+                let wait = Duration::from_secs(u64::from(limits::RETRY_AFTER_SECS));
+                Self::new(kind(503, "The gateway cannot do it for now"), detail).retry_after(wait)
+            }
+            Error::Broken(_) => Self::new(kind(500, "What is stored is not what it should be"), detail)
+                .help("look into the gateway's log; `clawhook doctor` checks the store"),
+        }
+    }
 }
 
 /// One problem, ready to be told.
@@ -108,8 +145,8 @@ impl Problem {
 
     /// Names the methods that are allowed (RFC 9110, section 10.2.1).
     #[must_use]
-    pub fn allow(mut self, methods: &'static str) -> Self {
-        self.headers.push((ALLOW, HeaderValue::from_static(methods)));
+    pub fn allow(mut self, methods: HeaderValue) -> Self {
+        self.headers.push((ALLOW, methods));
         self
     }
 
@@ -182,5 +219,61 @@ impl ResponseError for Problem {
 
     fn error_response(&self) -> HttpResponse {
         self.answer(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use actix_web::body::MessageBody;
+    use actix_web::http::header;
+
+    use super::*;
+    use crate::gateway::Scope;
+
+    fn check(problem: impl Into<Problem>, status: u16, code: &str, headers: &[(&str, &str)]) {
+        let answer = problem.into().answer(Some("/v1/runs"));
+        assert_eq!(answer.status(), status);
+        assert_eq!(answer.headers().get(header::CONTENT_TYPE).unwrap(), MEDIA_TYPE);
+        for (name, value) in headers {
+            assert_eq!(answer.headers().get(*name).unwrap(), value, "{name}");
+        }
+        let body: serde_json::Value = serde_json::from_slice(&answer.into_body().try_into_bytes().unwrap()).unwrap();
+        assert_eq!((&body["code"], &body["instance"]), (&code.into(), &"/v1/runs".into()));
+        assert_eq!(body["type"], format!("/docs/errors/{code}"));
+        assert_eq!(body["status"].to_string(), status.to_string());
+        assert!(body["title"].is_string() && body["detail"].is_string(), "{body}");
+    }
+
+    #[test]
+    fn what_the_gateway_says() {
+        let forbidden = Error::Forbidden { caller: "ci".into(), scope: Scope::RunsWrite };
+        let challenge = r#"Bearer realm="clawhook", error="insufficient_scope", scope="runs:write""#;
+        check(forbidden, 403, "auth.forbidden", &[("www-authenticate", challenge)]);
+        check(Error::NotFound { what: "run", name: "x".into() }, 404, "api.not_found", &[]);
+        check(Error::invalid("inputs.misfit", "no"), 422, "inputs.misfit", &[]);
+        check(Error::Conflict { code: "run.state", message: "no".into() }, 409, "run.state", &[]);
+        check(Error::Unavailable("full".into()), 503, "store.unavailable", &[("retry-after", "5")]);
+        check(Error::Broken("gap".into()), 500, "store.broken", &[]);
+    }
+
+    #[test]
+    fn kinds_are_told_apart() {
+        let codes: std::collections::BTreeSet<_> = KINDS.iter().map(|kind| kind.code).collect();
+        assert_eq!(codes.len(), KINDS.len());
+        for kind in KINDS {
+            check(Problem::new(*kind, "it happened"), kind.status, kind.code, &[]);
+        }
+    }
+
+    #[test]
+    fn waits_are_whole_seconds() {
+        let check = |millis, secs: &str| assert_eq!(whole_secs(Duration::from_millis(millis)), secs);
+        check(0, "1");
+        check(1, "1");
+        check(1000, "1");
+        check(1001, "2");
+        check(86_400_000, "86400");
     }
 }

@@ -70,10 +70,11 @@ type Cache = HashMap<(SecretName, Option<String>), (Instant, SecretValue)>;
 impl Vault {
     /// Opens the source that the settings name.
     pub fn open(settings: &Settings) -> Result<Self, OpenError> {
-        let source = SOURCES.iter().find(|source| source.name == settings.source).ok_or_else(|| OpenError::Unknown {
-            name: settings.source.clone(),
-            known: SOURCES.iter().map(|source| format!("`{}`", source.name)).collect::<Vec<_>>().join(", "),
-        })?;
+        let source =
+            SOURCES.iter().find(|source| source.name == settings.source).ok_or_else(|| OpenError::Unknown {
+                name: settings.source.clone(),
+                known: SOURCES.iter().map(|source| format!("`{}`", source.name)).collect::<Vec<_>>().join(", "),
+            })?;
         Ok(Self::new((source.open)(settings)?))
     }
 
@@ -147,7 +148,8 @@ mod tests {
         let reference =
             SecretRef { name, prefix: prefix.map(str::to_owned), version: None, field: field.map(str::to_owned) };
         let value = vault.resolve(&reference).await;
-        let value = value.as_ref().map(|value| std::str::from_utf8(value.expose()).expect("text")).map_err(ToString::to_string);
+        let value =
+            value.as_ref().map(|value| std::str::from_utf8(value.expose()).expect("text")).map_err(ToString::to_string);
         assert_eq!(value, expected.map_err(str::to_owned));
     }
 

@@ -39,6 +39,11 @@ impl<'a> Headers<'a> {
         self.0.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| trimmed(value))
     }
 
+    /// All headers, in order, repeats kept.
+    pub fn iter(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        self.0.iter().copied()
+    }
+
     /// The one value of the header; refuses a header that occurs twice, even when both copies are equal.
     pub fn unique(&self, name: &str) -> Result<Option<&'a [u8]>, Reject> {
         let mut values = self.get_all(name);

@@ -229,7 +229,9 @@ impl Check for Keyed {
         self.rule.accept(&claims, request.received_at)?;
         let delivery_id = claims.jti.map(|jti| delivery_id("jti", jti.as_bytes())).transpose()?;
         let id_is_signed = delivery_id.is_some();
-        Ok(Verdict::Deliver(Proof { delivery_id, id_is_signed, key_index, ..Proof::default() }))
+        // A sender may use one token for many deliveries, so its id alone does not make them the same.
+        let id_may_collide = true;
+        Ok(Verdict::Deliver(Proof { delivery_id, id_is_signed, id_may_collide, key_index, ..Proof::default() }))
     }
 }
 

@@ -10,7 +10,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
-    Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, expression_failure, names_of, read_mapping, read_with,
+    Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, expression_failure, names_of, read_mapping,
+    read_with,
 };
 use crate::clock::Timestamp;
 use crate::domain::attempt::Exchange;
@@ -170,7 +171,7 @@ fn parse(with: With, raw: &Value, connected: bool) -> Result<Box<dyn Task>, Vec<
     let text = with.body.as_ref().and_then(|_| keep(mapping("/body")));
     let parts = with.multipart.as_ref().map(|parts| {
         let part = |(place, part): (usize, &RawPart)| {
-            let value = keep(mapping(&format!("/multipart/{place}/value")))?;
+            let value = keep(read_mapping(&format!("/multipart/{place}/value"), &part.value))?;
             Some(MultipartPart { name: part.name.clone(), value, filename: part.filename.clone() })
         };
         parts.iter().enumerate().filter_map(part).collect::<Vec<_>>()
@@ -190,7 +191,8 @@ fn parse(with: With, raw: &Value, connected: bool) -> Result<Box<dyn Task>, Vec<
         (Some(_), None, true) => path.map(Target::Path),
         (None, Some(_), false) => url.map(Target::Url),
         (None, _, true) => {
-            problems.push(WithProblem::new("", "a task with a connection names a `path`").help("write `path: /orders`"));
+            problems
+                .push(WithProblem::new("", "a task with a connection names a `path`").help("write `path: /orders`"));
             None
         }
         (_, None, false) => {
@@ -199,7 +201,9 @@ fn parse(with: With, raw: &Value, connected: bool) -> Result<Box<dyn Task>, Vec<
             None
         }
         (Some(_), Some(_), _) => {
-            problems.push(WithProblem::new("/url", "`path` and `url` exclude each other").help("keep `path` with a connection"));
+            problems.push(
+                WithProblem::new("/url", "`path` and `url` exclude each other").help("keep `path` with a connection"),
+            );
             None
         }
     };
@@ -240,7 +244,9 @@ fn parse(with: With, raw: &Value, connected: bool) -> Result<Box<dyn Task>, Vec<
         query,
         headers,
         body,
-        accept: with.accept_status.map_or_else(|| vec![Accept::Hundred(2)], |list| list.into_iter().map(|RawStatus(a)| a).collect()),
+        accept: with
+            .accept_status
+            .map_or_else(|| vec![Accept::Hundred(2)], |list| list.into_iter().map(|RawStatus(a)| a).collect()),
         fail_if,
         idempotency_header: with.idempotency_key.map(|key| key.header),
         response_bytes_max,
@@ -278,7 +284,9 @@ impl Task for HttpRequest {
             Content::Form(body) => names.extend(names_of("/form", body)),
             Content::Text(body) => names.extend(names_of("/body", body)),
             Content::Multipart(parts) => {
-                let of_part = |(place, part): (usize, &MultipartPart)| names_of(&format!("/multipart/{place}/value"), &part.value);
+                let of_part = |(place, part): (usize, &MultipartPart)| {
+                    names_of(&format!("/multipart/{place}/value"), &part.value)
+                };
                 names.extend(parts.iter().enumerate().flat_map(of_part));
             }
         }
@@ -384,7 +392,12 @@ impl HttpRequest {
         })
     }
 
-    async fn put_headers(&self, request: &mut Request, ctx: &TaskContext<'_>, masker: &mut Masker) -> Result<(), Failure> {
+    async fn put_headers(
+        &self,
+        request: &mut Request,
+        ctx: &TaskContext<'_>,
+        masker: &mut Masker,
+    ) -> Result<(), Failure> {
         for (name, value) in &self.headers {
             match value {
                 HeaderValue::Text(text) => {
@@ -405,7 +418,13 @@ impl HttpRequest {
     }
 
     /// Whether the answer is what was wanted: its output, or why not.
-    fn judge(&self, ctx: &TaskContext<'_>, method: &Method, response: &Response, masker: &Masker) -> Result<Value, Failure> {
+    fn judge(
+        &self,
+        ctx: &TaskContext<'_>,
+        method: &Method,
+        response: &Response,
+        masker: &Masker,
+    ) -> Result<Value, Failure> {
         let status = response.status.as_u16();
         let content_type = response.header("content-type").unwrap_or_default();
         let mut output = json!({
@@ -434,7 +453,11 @@ impl HttpRequest {
         if let Some(condition) = &self.fail_if {
             let values = ctx.values.clone().with(RESPONSE, output.clone());
             if condition.is_true(&values).map_err(|error| expression_failure(&error).sent(Sent::Maybe))? {
-                let what = format!("`{method} {shown}` was answered {} but `fail_if` says it failed{}", response.status, quoted(&output["body"]));
+                let what = format!(
+                    "`{method} {shown}` was answered {} but `fail_if` says it failed{}",
+                    response.status,
+                    quoted(&output["body"])
+                );
                 return Err(far("http.fail_if", what));
             }
         }
@@ -626,9 +649,10 @@ mod tests {
             true,
             &[": a request has one body, and here are several", "/fail_if: `fail_if` is one whole expression"],
         );
-        check(json!({"path": "/${{ ", "headers": {"a b": "x"}}), true, &[
-            "/path: this expression is empty",
-            "/headers/a b: `a b` cannot be the name of a header",
-        ]);
+        check(
+            json!({"path": "/${{ ", "headers": {"a b": "x"}}),
+            true,
+            &["/path: this expression is empty", "/headers/a b: `a b` cannot be the name of a header"],
+        );
     }
 }

@@ -15,9 +15,7 @@ pub(super) const KIND: TaskKind = TaskKind {
     summary: "Sets members of the workflow's state (null removes one); committed when the run succeeds.",
     connects: false,
     schema: || schema_for!(With),
-    parse: |with, _| {
-        Ok(Box::new(SetState(read_mapping("", with)?)))
-    },
+    parse: |with, _| Ok(Box::new(SetState(read_mapping("", with)?))),
 };
 
 /// Settings of a `set_state` task: the members to set.
@@ -49,7 +47,8 @@ impl SetState {
         let bytes = members.to_string().len();
         if bytes > limits::STATE_BYTES_MAX {
             let message = format!("the state has {bytes} bytes, more than {}", limits::STATE_BYTES_MAX);
-            return Err(Failure::new("state.too_large", Fault::Config, message).help("keep only what the next run compares with"));
+            return Err(Failure::new("state.too_large", Fault::Config, message)
+                .help("keep only what the next run compares with"));
         }
         Ok(members)
     }

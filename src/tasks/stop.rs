@@ -5,7 +5,9 @@ use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Attempted, Done, Effect, Task, TaskContext, TaskKind, expression_failure, names_of, read_mapping, read_with};
+use super::{
+    Attempted, Done, Effect, Task, TaskContext, TaskKind, expression_failure, names_of, read_mapping, read_with,
+};
 use crate::expr::{Mapping, Place};
 
 pub(super) const KIND: TaskKind = TaskKind {

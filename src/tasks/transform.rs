@@ -6,9 +6,11 @@ use async_trait::async_trait;
 use schemars::{JsonSchema, schema_for};
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 use super::{
-    Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, expression_failure, names_of, read_mapping, read_with,
+    Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, expression_failure, names_of, read_mapping,
+    read_with,
 };
 use crate::domain::failure::{Failure, Fault};
 use crate::expr::{Mapping, Place, jq};
@@ -69,12 +71,17 @@ impl Transform {
     async fn transform(&self, ctx: &TaskContext<'_>) -> Result<Value, Failure> {
         let input = self.input.eval(ctx.values).map_err(|error| expression_failure(&error))?;
         let (filter, values) = (self.filter.clone(), ctx.values.clone());
-        // A filter can loop for ever and cannot be interrupted, so it runs beside the workers and is left behind when
-        // it takes too long.
-        let work = tokio::task::spawn_blocking(move || filter.run(&input, &values));
-        let values = match tokio::time::timeout(limits::JQ_TIMEOUT, work).await {
+        // A filter can loop for ever and cannot be interrupted, and it recurses on its own stack: it gets a thread of
+        // its own, which is left behind when it takes too long.
+        let (done, result) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("jq".to_owned())
+            .stack_size(jq::STACK_BYTES)
+            .spawn(move || done.send(filter.run(&input, &values)))
+            .map_err(|error| jq_failure(&format!("there is no thread to run it on: {error}")))?;
+        let values = match tokio::time::timeout(limits::JQ_TIMEOUT, result).await {
             Ok(Ok(result)) => result.map_err(|error| jq_failure(&error.to_string()))?,
-            Ok(Err(panic)) => return Err(jq_failure(&panic.to_string())),
+            Ok(Err(_)) => return Err(jq_failure("it broke off")),
             Err(_) => return Err(jq_timeout(limits::JQ_TIMEOUT)),
         };
         match (self.many, values) {

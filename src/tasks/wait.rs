@@ -8,7 +8,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, expression_failure, names_of, read_mapping, read_with,
+    Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, expression_failure, names_of, read_mapping,
+    read_with,
 };
 use crate::clock::Timestamp;
 use crate::domain::duration;
@@ -23,11 +24,16 @@ pub(super) const KIND: TaskKind = TaskKind {
     parse: |with, _| {
         let with: With = read_with(with)?;
         let moment = match (with.r#for, with.until) {
-            (Some(text), None) => Moment::After(duration::parse(&text).map_err(|error| {
-                vec![WithProblem::new("/for", error.problem()).help(error.help())]
-            })?),
+            (Some(text), None) => Moment::After(
+                duration::parse(&text)
+                    .map_err(|error| vec![WithProblem::new("/for", error.problem()).help(error.help())])?,
+            ),
             (None, Some(until)) => Moment::At(read_mapping("/until", &Value::String(until))?),
-            _ => return Err(vec![WithProblem::new("", "`wait` takes either `for` or `until`").help("write `for: 10m`")]),
+            _ => {
+                return Err(vec![
+                    WithProblem::new("", "`wait` takes either `for` or `until`").help("write `for: 10m`"),
+                ]);
+            }
         };
         Ok(Box::new(Wait(moment)))
     },

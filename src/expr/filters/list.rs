@@ -9,8 +9,8 @@ use super::super::eval::{Value, equal, is_true, order};
 use super::{Args, Fault, apply_named, attribute, check_named, made};
 
 /// Items of a list, members of an object, or characters of text.
-pub(super) fn length<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
-    Ok(made(match &*value {
+pub(super) fn length(value: &Json, args: &Args<'_, '_>) -> Result<Json, Fault> {
+    Ok(Json::from(match value {
         Json::String(text) => text.chars().count(),
         Json::Array(items) => items.len(),
         Json::Object(members) => members.len(),
@@ -56,22 +56,22 @@ pub(super) fn list<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a
         Json::Array(_) => Ok(value),
         Json::String(text) => {
             args.budget.steps(text.len())?;
-            args.collect(text.chars().map(|c| made(c.to_string())))
+            args.collect(text.chars().map(|c| made(c.to_string()))).map(Cow::Owned)
         }
-        _ => args.collect(args.items(value)?),
+        _ => args.collect(args.items(value)?).map(Cow::Owned),
     }
 }
 
 /// The `[key, value]` pairs of an object.
-pub(super) fn items<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
-    let Json::Object(members) = &*value else { return Err(args.refuse("an object", &value)) };
+pub(super) fn items(value: &Json, args: &Args<'_, '_>) -> Result<Json, Fault> {
+    let Json::Object(members) = value else { return Err(args.refuse("an object", value)) };
     let pairs = members.iter().collect();
     pairs_list(pairs, args)
 }
 
 /// The `[key, value]` pairs of an object, sorted `by` `"key"` or `"value"`.
-pub(super) fn dictsort<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
-    let Json::Object(members) = &*value else { return Err(args.refuse("an object", &value)) };
+pub(super) fn dictsort(value: &Json, args: &Args<'_, '_>) -> Result<Json, Fault> {
+    let Json::Object(members) = value else { return Err(args.refuse("an object", value)) };
     let mut pairs: Vec<_> = members.iter().collect();
     match args.text(0)?.unwrap_or("key") {
         "key" => pairs.sort_by_key(|(key, _)| *key),
@@ -84,20 +84,20 @@ pub(super) fn dictsort<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Valu
     pairs_list(pairs, args)
 }
 
-fn pairs_list<'a>(pairs: Vec<(&String, &Json)>, args: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
+fn pairs_list(pairs: Vec<(&String, &Json)>, args: &Args<'_, '_>) -> Result<Json, Fault> {
     args.budget.steps(pairs.len())?;
     let pair = |(key, value): (&String, &Json)| {
         args.budget.bytes(key.len() + 2 * size_of::<Json>())?;
         Ok(Json::Array(vec![Json::from(key.as_str()), args.budget.own(Cow::Borrowed(value))?]))
     };
-    pairs.into_iter().map(pair).collect::<Result<_, _>>().map(Json::Array).map(Cow::Owned)
+    pairs.into_iter().map(pair).collect::<Result<_, _>>().map(Json::Array)
 }
 
 pub(super) fn reverse<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
     if value.is_string() {
         return Ok(made(args.input(&value)?.chars().rev().collect::<String>()));
     }
-    args.collect(args.items(value)?.into_iter().rev())
+    args.collect(args.items(value)?.into_iter().rev()).map(Cow::Owned)
 }
 
 /// Sorted, smallest first, by `attribute` when given. Equal items keep their order.
@@ -105,7 +105,7 @@ pub(super) fn sort<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a
     let (mut items, path) = (args.items(value)?, args.text(1)?);
     let flip = |ordering: Ordering| if args.flag(0) { ordering.reverse() } else { ordering };
     try_sort(&mut items, |a, b| Ok(flip(order(keyed(a, path)?, keyed(b, path)?)?)))?;
-    args.collect(items)
+    args.collect(items).map(Cow::Owned)
 }
 
 /// Sorts by an order that can fail, answering the first failure.
@@ -131,9 +131,9 @@ fn keyed<'v>(item: &'v Json, path: Option<&str>) -> Result<&'v Json, Fault> {
 }
 
 /// Without items that came before, compared by `attribute` when given.
-pub(super) fn unique<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
+pub(super) fn unique(value: &Json, args: &Args<'_, '_>) -> Result<Json, Fault> {
     let path = args.text(0)?;
-    let items = args.items(value)?;
+    let items = args.items(Cow::Borrowed(value))?;
     let mut kept: Vec<&Value<'_>> = Vec::new();
     for item in &items {
         let key = keyed(item, path)?;
@@ -175,7 +175,7 @@ pub(super) fn map<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>
                 Fault::value(format!("an item has no `{path}`")).with_help("add `default=…` when it may be missing")
             })
         });
-        return args.collect(taken.collect::<Result<Vec<_>, _>>()?);
+        return args.collect(taken.collect::<Result<Vec<_>, _>>()?).map(Cow::Owned);
     }
     let Some(name) = args.text(0)? else {
         return Err(Fault::value("`map` needs a filter's name or `attribute=…`"));
@@ -188,7 +188,7 @@ pub(super) fn map<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>
         }
         apply_named(name, item, given, args.budget)
     });
-    args.collect(mapped.collect::<Result<Vec<_>, _>>()?)
+    args.collect(mapped.collect::<Result<Vec<_>, _>>()?).map(Cow::Owned)
 }
 
 pub(super) fn select<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
@@ -233,13 +233,13 @@ fn filtered<'a>(
             kept.push(item);
         }
     }
-    args.collect(kept)
+    args.collect(kept).map(Cow::Owned)
 }
 
 /// `[{"grouper": …, "list": […]}, …]`, groups in the order of their value.
-pub(super) fn groupby<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
+pub(super) fn groupby(value: &Json, args: &Args<'_, '_>) -> Result<Json, Fault> {
     let path = args.text(0)?;
-    let mut items = args.items(value)?;
+    let mut items = args.items(Cow::Borrowed(value))?;
     try_sort(&mut items, |a, b| order(keyed(a, path)?, keyed(b, path)?))?;
     let mut groups = Vec::new();
     for group in items.chunk_by(|a, b| keyed(a, path).ok().zip(keyed(b, path).ok()).is_some_and(|(a, b)| equal(a, b))) {
@@ -247,24 +247,24 @@ pub(super) fn groupby<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value
         let mut object = Map::new();
         object.insert("grouper".into(), args.budget.own(Cow::Borrowed(keyed(&group[0], path)?))?);
         object.insert("list".into(), Json::Array(members.collect::<Result<_, _>>()?));
-        groups.push(made(object));
+        groups.push(Json::Object(object));
     }
-    args.collect(groups)
+    Ok(Json::Array(groups))
 }
 
 /// Lists of `size` items, the last one shorter.
-pub(super) fn batch<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
+pub(super) fn batch(value: &Json, args: &Args<'_, '_>) -> Result<Json, Fault> {
     let size = args.whole(0)?.and_then(|size| usize::try_from(size).ok()).filter(|size| *size > 0);
     let size = size.ok_or_else(|| Fault::value("`size` of `batch` must be at least 1"))?;
-    let items = args.items(value)?;
+    let items = args.items(Cow::Borrowed(value))?;
     let batches = items.chunks(size).map(|chunk| args.collect(chunk.iter().map(|item| Cow::Borrowed(&**item))));
-    args.collect(batches.collect::<Result<Vec<_>, _>>()?)
+    batches.collect::<Result<_, _>>().map(Json::Array)
 }
 
 /// `[item, other]` pairs of two lists, as many as the shorter has.
-pub(super) fn zip<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
+pub(super) fn zip(value: &Json, args: &Args<'_, '_>) -> Result<Json, Fault> {
     let Some(Json::Array(others)) = args.get(0) else { return Err(Fault::value("`other` of `zip` must be a list")) };
-    let pairs = args.items(value)?.into_iter().zip(others);
+    let pairs = args.items(Cow::Borrowed(value))?.into_iter().zip(others);
     let pairs = pairs.map(|(item, other)| args.collect([item, Cow::Borrowed(other)]));
-    args.collect(pairs.collect::<Result<Vec<_>, _>>()?)
+    pairs.collect::<Result<_, _>>().map(Json::Array)
 }

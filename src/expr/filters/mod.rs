@@ -22,62 +22,80 @@ pub(super) struct Filter {
     pub(super) params: &'static [&'static str],
     /// How many of them must be given.
     pub(super) required: usize,
-    pub(super) apply: Apply,
+    apply: Apply,
 }
 
-type Apply = for<'a> fn(Value<'a>, &Args<'_, 'a>) -> Result<Value<'a>, Fault>;
+/// What a filter does with the value before `|`.
+#[derive(Debug)]
+pub(super) enum Apply {
+    /// Makes something new.
+    Make(fn(&Json, &Args<'_, '_>) -> Result<Json, Fault>),
+    /// Can pass on the value or parts of it, uncopied.
+    Pick(for<'a> fn(Value<'a>, &Args<'_, 'a>) -> Result<Value<'a>, Fault>),
+}
+
+use Apply::{Make, Pick};
+
+impl Filter {
+    pub(super) fn apply<'a>(&self, value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
+        match self.apply {
+            Make(apply) => apply(&value, args).map(Cow::Owned),
+            Pick(apply) => apply(value, args),
+        }
+    }
+}
 
 /// Every filter, in the order of the guide.
 pub(super) const FILTERS: &[Filter] = &[
-    row("decimal", &["places"], 0, numeric::decimal),
-    row("int", &[], 0, numeric::int),
-    row("round", &["places"], 0, numeric::round),
-    row("abs", &[], 0, numeric::abs),
-    row("sum", &["attribute", "start"], 0, numeric::sum),
-    row("upper", &[], 0, text::upper),
-    row("lower", &[], 0, text::lower),
-    row("capitalize", &[], 0, text::capitalize),
-    row("title", &[], 0, text::title),
-    row("trim", &["chars"], 0, text::trim),
-    row("replace", &["old", "new"], 2, text::replace),
-    row("split", &["separator", "parts"], 0, text::split),
-    row("lines", &[], 0, text::lines),
-    row("string", &[], 0, text::string),
-    row("join", &["separator", "attribute"], 0, text::join),
-    row("length", &[], 0, list::length),
-    row("count", &[], 0, list::length),
-    row("first", &[], 0, list::first),
-    row("last", &[], 0, list::last),
-    row("list", &[], 0, list::list),
-    row("items", &[], 0, list::items),
-    row("dictsort", &["by", "reverse"], 0, list::dictsort),
-    row("reverse", &[], 0, list::reverse),
-    row("sort", &["reverse", "attribute"], 0, list::sort),
-    row("unique", &["attribute"], 0, list::unique),
-    row("min", &["attribute"], 0, list::min),
-    row("max", &["attribute"], 0, list::max),
-    row("map", &["filter", "argument", "second", "attribute", "default"], 0, list::map),
-    row("select", &["test", "value"], 0, list::select),
-    row("reject", &["test", "value"], 0, list::reject),
-    row("selectattr", &["attribute", "test", "value"], 1, list::selectattr),
-    row("rejectattr", &["attribute", "test", "value"], 1, list::rejectattr),
-    row("groupby", &["attribute"], 1, list::groupby),
-    row("batch", &["size"], 1, list::batch),
-    row("zip", &["other"], 1, list::zip),
-    row("bool", &[], 0, json::bool),
-    row("tojson", &["indent"], 0, json::tojson),
-    row("fromjson", &[], 0, json::fromjson),
-    row("jsonpath", &["path"], 1, json::jsonpath),
-    row("base64", &[], 0, bytes::base64),
-    row("base64_decode", &[], 0, bytes::base64_decode),
-    row("urlencode", &[], 0, bytes::urlencode),
-    row("sha256", &[], 0, bytes::sha256),
-    row("parse_date", &["format", "zone"], 0, time::parse_date),
-    row("format_date", &["format", "zone"], 1, time::format_date),
-    row("plus", time::SPAN_PARAMS, 0, time::plus),
-    row("minus", time::SPAN_PARAMS, 0, time::minus),
-    row("start_of_day", &["zone"], 0, time::start_of_day),
-    row("end_of_day", &["zone"], 0, time::end_of_day),
+    row("decimal", &["places"], 0, Pick(numeric::decimal)),
+    row("int", &[], 0, Pick(numeric::int)),
+    row("round", &["places"], 0, Make(numeric::round)),
+    row("abs", &[], 0, Make(numeric::abs)),
+    row("sum", &["attribute", "start"], 0, Make(numeric::sum)),
+    row("upper", &[], 0, Make(text::upper)),
+    row("lower", &[], 0, Make(text::lower)),
+    row("capitalize", &[], 0, Make(text::capitalize)),
+    row("title", &[], 0, Make(text::title)),
+    row("trim", &["chars"], 0, Make(text::trim)),
+    row("replace", &["old", "new"], 2, Make(text::replace)),
+    row("split", &["separator", "parts"], 0, Make(text::split)),
+    row("lines", &[], 0, Make(text::lines)),
+    row("string", &[], 0, Pick(text::string)),
+    row("join", &["separator", "attribute"], 0, Make(text::join)),
+    row("length", &[], 0, Make(list::length)),
+    row("count", &[], 0, Make(list::length)),
+    row("first", &[], 0, Pick(list::first)),
+    row("last", &[], 0, Pick(list::last)),
+    row("list", &[], 0, Pick(list::list)),
+    row("items", &[], 0, Make(list::items)),
+    row("dictsort", &["by", "reverse"], 0, Make(list::dictsort)),
+    row("reverse", &[], 0, Pick(list::reverse)),
+    row("sort", &["reverse", "attribute"], 0, Pick(list::sort)),
+    row("unique", &["attribute"], 0, Make(list::unique)),
+    row("min", &["attribute"], 0, Pick(list::min)),
+    row("max", &["attribute"], 0, Pick(list::max)),
+    row("map", &["filter", "argument", "second", "attribute", "default"], 0, Pick(list::map)),
+    row("select", &["test", "value"], 0, Pick(list::select)),
+    row("reject", &["test", "value"], 0, Pick(list::reject)),
+    row("selectattr", &["attribute", "test", "value"], 1, Pick(list::selectattr)),
+    row("rejectattr", &["attribute", "test", "value"], 1, Pick(list::rejectattr)),
+    row("groupby", &["attribute"], 1, Make(list::groupby)),
+    row("batch", &["size"], 1, Make(list::batch)),
+    row("zip", &["other"], 1, Make(list::zip)),
+    row("bool", &[], 0, Make(json::bool)),
+    row("tojson", &["indent"], 0, Make(json::tojson)),
+    row("fromjson", &[], 0, Make(json::fromjson)),
+    row("jsonpath", &["path"], 1, Make(json::jsonpath)),
+    row("base64", &[], 0, Make(bytes::base64)),
+    row("base64_decode", &[], 0, Make(bytes::base64_decode)),
+    row("urlencode", &[], 0, Make(bytes::urlencode)),
+    row("sha256", &[], 0, Make(bytes::sha256)),
+    row("parse_date", &["format", "zone"], 0, Make(time::parse_date)),
+    row("format_date", &["format", "zone"], 1, Make(time::format_date)),
+    row("plus", time::SPAN_PARAMS, 0, Make(time::plus)),
+    row("minus", time::SPAN_PARAMS, 0, Make(time::minus)),
+    row("start_of_day", &["zone"], 0, Make(time::start_of_day)),
+    row("end_of_day", &["zone"], 0, Make(time::end_of_day)),
 ];
 
 const fn row(name: &'static str, params: &'static [&'static str], required: usize, apply: Apply) -> Filter {
@@ -156,8 +174,8 @@ impl<'f, 'a> Args<'f, 'a> {
     }
 
     /// A list of `items`, paid for.
-    fn collect<'v>(&self, items: impl IntoIterator<Item = Value<'v>>) -> Result<Value<'a>, Fault> {
-        items.into_iter().map(|item| self.budget.own(item)).collect::<Result<_, _>>().map(Json::Array).map(Cow::Owned)
+    fn collect<'v>(&self, items: impl IntoIterator<Item = Value<'v>>) -> Result<Json, Fault> {
+        items.into_iter().map(|item| self.budget.own(item)).collect::<Result<_, _>>().map(Json::Array)
     }
 }
 
@@ -187,7 +205,7 @@ fn apply_named<'a>(
     if given > filter.params.len() || given < filter.required {
         return Err(Fault::value(format!("`{name}` takes {} to {} arguments", filter.required, filter.params.len())));
     }
-    (filter.apply)(value, &Args::new(filter, args, budget))
+    filter.apply(value, &Args::new(filter, args, budget))
 }
 
 /// The test that was named by a value, as `select("gt", 3)` does.

@@ -1,5 +1,7 @@
 //! Filters that compute.
 
+use std::borrow::Cow;
+
 use serde_json::Value as Json;
 
 use super::super::ast::Operator;
@@ -31,29 +33,29 @@ pub(super) fn int<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>
 }
 
 /// Rounds to `places` digits after the point (none by default), halves away from zero.
-pub(super) fn round<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
+pub(super) fn round(value: &Json, args: &Args<'_, '_>) -> Result<Json, Fault> {
     let places = args.whole(0)?.unwrap_or(0);
     let places = i32::try_from(places).map_err(|_| Fault::value("`places` is too large"))?;
-    Ok(made(number::exact(&value)?.rounded(places)?.json()))
+    Ok(number::exact(value)?.rounded(places)?.json())
 }
 
-pub(super) fn abs<'a>(value: Value<'a>, _: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
-    Ok(made(number::exact(&value)?.absolute()?.json()))
+pub(super) fn abs(value: &Json, _: &Args<'_, '_>) -> Result<Json, Fault> {
+    Ok(number::exact(value)?.absolute()?.json())
 }
 
 /// The exact sum of a list, or of one attribute of its items.
-pub(super) fn sum<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
+pub(super) fn sum(value: &Json, args: &Args<'_, '_>) -> Result<Json, Fault> {
     let path = args.text(0)?;
     let start = args.get(1).map_or(Ok(Exact::Integer(0)), number::exact)?;
     let mut total = start;
-    for item in args.items(value)? {
+    for item in args.items(Cow::Borrowed(value))? {
         let amount = match path {
             Some(path) => attribute(&item, path).ok_or_else(|| Fault::value(format!("an item has no `{path}`")))?,
             None => &*item,
         };
         total = number::binary(Operator::Add, total, number::exact(amount)?)?;
     }
-    Ok(made(total.json()))
+    Ok(total.json())
 }
 
 fn read(value: &Json, args: &Args<'_, '_>) -> Result<Exact, Fault> {

@@ -7,24 +7,24 @@ use serde_json::Value as Json;
 use super::super::eval::{self, Value};
 use super::{Args, Fault, attribute, made};
 
-pub(super) fn upper<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
-    Ok(made(args.input(&value)?.to_uppercase()))
+pub(super) fn upper(value: &Json, args: &Args<'_, '_>) -> Result<Json, Fault> {
+    Ok(Json::from(args.input(value)?.to_uppercase()))
 }
 
-pub(super) fn lower<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
-    Ok(made(args.input(&value)?.to_lowercase()))
+pub(super) fn lower(value: &Json, args: &Args<'_, '_>) -> Result<Json, Fault> {
+    Ok(Json::from(args.input(value)?.to_lowercase()))
 }
 
 /// The first character in upper case, the rest in lower case.
-pub(super) fn capitalize<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
-    Ok(made(capitalized(&args.input(&value)?)))
+pub(super) fn capitalize(value: &Json, args: &Args<'_, '_>) -> Result<Json, Fault> {
+    Ok(Json::from(capitalized(&args.input(value)?)))
 }
 
 /// Every word capitalized.
-pub(super) fn title<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
-    let text = args.input(&value)?;
+pub(super) fn title(value: &Json, args: &Args<'_, '_>) -> Result<Json, Fault> {
+    let text = args.input(value)?;
     let words = text.split_inclusive(|c: char| c.is_whitespace() || c == '-');
-    Ok(made(words.map(capitalized).collect::<String>()))
+    Ok(Json::from(words.map(capitalized).collect::<String>()))
 }
 
 fn capitalized(text: &str) -> String {
@@ -34,27 +34,27 @@ fn capitalized(text: &str) -> String {
 }
 
 /// Without white space at both ends, or without any of `chars`.
-pub(super) fn trim<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
-    let text = args.input(&value)?;
+pub(super) fn trim(value: &Json, args: &Args<'_, '_>) -> Result<Json, Fault> {
+    let text = args.input(value)?;
     let trimmed = match args.text(0)? {
         Some(chars) => text.trim_matches(|c| chars.contains(c)),
         None => text.trim(),
     };
-    Ok(made(trimmed))
+    Ok(Json::from(trimmed))
 }
 
-pub(super) fn replace<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
-    let text = args.input(&value)?;
+pub(super) fn replace(value: &Json, args: &Args<'_, '_>) -> Result<Json, Fault> {
+    let text = args.input(value)?;
     let (old, new) = (args.text(0)?.unwrap_or(""), args.text(1)?.unwrap_or(""));
     // Paid for before it is made: every place may grow.
     let places = if new.len() > old.len() { text.matches(old).count() } else { 0 };
     args.budget.bytes(text.len() + places.saturating_mul(new.len()))?;
-    Ok(made(text.replace(old, new)))
+    Ok(Json::from(text.replace(old, new)))
 }
 
 /// The parts between separators; without a separator, the words. `parts` is the most that are cut off.
-pub(super) fn split<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
-    let text = args.input(&value)?;
+pub(super) fn split(value: &Json, args: &Args<'_, '_>) -> Result<Json, Fault> {
+    let text = args.input(value)?;
     let most = args.whole(1)?.and_then(|parts| usize::try_from(parts).ok());
     let parts: Box<dyn Iterator<Item = &str>> = match (args.text(0)?, most) {
         (Some(""), _) => return Err(Fault::value("`separator` of `split` is empty")),
@@ -65,16 +65,16 @@ pub(super) fn split<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'
     pieces(parts, args)
 }
 
-pub(super) fn lines<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
-    pieces(args.input(&value)?.lines(), args)
+pub(super) fn lines(value: &Json, args: &Args<'_, '_>) -> Result<Json, Fault> {
+    pieces(args.input(value)?.lines(), args)
 }
 
-fn pieces<'a, 't>(parts: impl Iterator<Item = &'t str>, args: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
+fn pieces<'t>(parts: impl Iterator<Item = &'t str>, args: &Args<'_, '_>) -> Result<Json, Fault> {
     let piece = |part: &str| {
         args.budget.bytes(size_of::<Json>() + part.len())?;
         Ok(Json::from(part))
     };
-    parts.map(piece).collect::<Result<_, _>>().map(Json::Array).map(Cow::Owned)
+    parts.map(piece).collect::<Result<_, _>>().map(Json::Array)
 }
 
 /// The text that the value is printed as.
@@ -87,10 +87,10 @@ pub(super) fn string<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<
 }
 
 /// The items, or one attribute of them, as text with `separator` between them.
-pub(super) fn join<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
+pub(super) fn join(value: &Json, args: &Args<'_, '_>) -> Result<Json, Fault> {
     let (separator, path) = (args.text(0)?.unwrap_or(""), args.text(1)?);
     let mut text = String::new();
-    for (place, item) in args.items(value)?.iter().enumerate() {
+    for (place, item) in args.items(Cow::Borrowed(value))?.iter().enumerate() {
         let part = match path {
             Some(path) => attribute(item, path).ok_or_else(|| Fault::value(format!("an item has no `{path}`")))?,
             None => item,
@@ -101,5 +101,5 @@ pub(super) fn join<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a
         }
         text.push_str(&eval::printed(part));
     }
-    Ok(made(text))
+    Ok(Json::from(text))
 }

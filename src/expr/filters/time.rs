@@ -4,15 +4,17 @@
 //! without it that of the offset in the text. Hours and less are exact durations. A wall time inside a
 //! spring gap moves to the first valid moment after it; of the two in an autumn overlap, the first is meant.
 
+use std::ops::RangeInclusive;
+
 use chrono::{
     DateTime, Days, FixedOffset, LocalResult, Months, NaiveDate, NaiveDateTime, NaiveTime, Offset, SecondsFormat,
 };
-use chrono::{TimeDelta, TimeZone, Utc};
+use chrono::{Datelike, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use serde_json::Value as Json;
 
-use super::super::eval::{self, Value};
-use super::{Args, Fault, made};
+use super::super::eval;
+use super::{Args, Fault};
 
 pub(super) const SPAN_PARAMS: &[&str] =
     &["span", "years", "months", "weeks", "days", "hours", "minutes", "seconds", "zone"];
@@ -20,40 +22,42 @@ pub(super) const SPAN_PARAMS: &[&str] =
 /// Where `zone` stands in [`SPAN_PARAMS`].
 const SPAN_ZONE: usize = 8;
 
+/// Years that RFC 3339 can write.
+const YEARS: RangeInclusive<i32> = 0..=9999;
+
 /// Longest wall-clock gap that any zone has had (Samoa skipped a day in 2011), minutes.
 const GAP_MINUTES_MAX: i64 = 25 * 60;
 
 /// Reads a time and writes it as RFC 3339. Without `format`: RFC 3339, a date, or a date and time. With it:
 /// a `strftime` format, or `"unix"` / `"unix_ms"`. `zone` is that of a text without an offset (UTC by default);
 /// a time that has one is moved to `zone`.
-pub(super) fn parse_date<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
+pub(super) fn parse_date(value: &Json, args: &Args<'_, '_>) -> Result<Json, Fault> {
     let zone = Zone::of(args, 1)?;
     let format = args.text(0)?;
-    let at = match format {
-        Some("unix" | "unix_ms") => epoch(&value, format == Some("unix_ms"))?,
-        _ => {
-            let text = args.input(&value)?;
-            match (format, read_offset(&text, format), read_naive(&text, format)) {
-                (_, Some(at), _) => at,
-                (_, None, Some(naive)) => zone.unwrap_or(Zone::Named(Tz::UTC)).earliest(naive)?,
-                (Some(format), ..) => {
-                    return Err(Fault::value(format!("`{}` is not a time of the form `{format}`", short(&text))));
-                }
-                (None, ..) => return Err(not_a_time(&text)),
+    let at = if let Some("unix" | "unix_ms") = format {
+        epoch(value, format == Some("unix_ms"))?
+    } else {
+        let text = args.input(value)?;
+        match (format, read_offset(&text, format), read_naive(&text, format)) {
+            (_, Some(at), _) => in_range(at)?,
+            (_, None, Some(naive)) => zone.unwrap_or(Zone::Named(Tz::UTC)).earliest(naive)?,
+            (Some(format), ..) => {
+                return Err(Fault::value(format!("`{}` is not a time of the form `{format}`", short(&text))));
             }
+            (None, ..) => return Err(not_a_time(&text)),
         }
     };
-    Ok(made(written(zone.map_or(at, |zone| zone.shown(at)))))
+    written(zone.map_or(at, |zone| zone.shown(at)))
 }
 
 /// Writes a time in a `strftime` format, or as `"unix"` seconds or `"unix_ms"`, in `zone` when given.
-pub(super) fn format_date<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
-    let at = instant(&value, args)?;
+pub(super) fn format_date(value: &Json, args: &Args<'_, '_>) -> Result<Json, Fault> {
+    let at = instant(value, args)?;
     let at = Zone::of(args, 1)?.map_or(at, |zone| zone.shown(at));
     let format = args.text(0)?.unwrap_or_default();
     match format {
-        "unix" => return Ok(made(at.timestamp())),
-        "unix_ms" => return Ok(made(at.timestamp_millis())),
+        "unix" => return Ok(Json::from(at.timestamp())),
+        "unix_ms" => return Ok(Json::from(at.timestamp_millis())),
         _ => {}
     }
     let items = chrono::format::StrftimeItems::new(format).parse();
@@ -61,32 +65,32 @@ pub(super) fn format_date<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<V
         Fault::value(format!("`{}` is not a format", short(format))).with_help("use `%Y-%m-%d %H:%M:%S`")
     })?;
     args.budget.bytes(64 * items.len())?;
-    Ok(made(at.format_with_items(items.iter()).to_string()))
+    Ok(Json::from(at.format_with_items(items.iter()).to_string()))
 }
 
-pub(super) fn plus<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
-    moved(&value, args, 1)
+pub(super) fn plus(value: &Json, args: &Args<'_, '_>) -> Result<Json, Fault> {
+    moved(value, args, 1)
 }
 
-pub(super) fn minus<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
-    moved(&value, args, -1)
+pub(super) fn minus(value: &Json, args: &Args<'_, '_>) -> Result<Json, Fault> {
+    moved(value, args, -1)
 }
 
 /// The first moment of the day.
-pub(super) fn start_of_day<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
-    let at = instant(&value, args)?;
+pub(super) fn start_of_day(value: &Json, args: &Args<'_, '_>) -> Result<Json, Fault> {
+    let at = instant(value, args)?;
     let zone = Zone::of(args, 0)?.unwrap_or(Zone::Offset(*at.offset()));
     let day = zone.wall(at).date();
-    Ok(made(written(zone.earliest(day.and_time(NaiveTime::MIN))?)))
+    written(zone.earliest(day.and_time(NaiveTime::MIN))?)
 }
 
 /// The last millisecond of the day.
-pub(super) fn end_of_day<'a>(value: Value<'a>, args: &Args<'_, 'a>) -> Result<Value<'a>, Fault> {
-    let at = instant(&value, args)?;
+pub(super) fn end_of_day(value: &Json, args: &Args<'_, '_>) -> Result<Json, Fault> {
+    let at = instant(value, args)?;
     let zone = Zone::of(args, 0)?.unwrap_or(Zone::Offset(*at.offset()));
     let tomorrow = zone.wall(at).date().succ_opt().ok_or_else(out_of_range)?;
     let end = zone.earliest(tomorrow.and_time(NaiveTime::MIN))? - TimeDelta::milliseconds(1);
-    Ok(made(written(zone.shown(end))))
+    written(zone.shown(end))
 }
 
 /// What wall time is read in.
@@ -123,6 +127,9 @@ impl Zone {
 
     /// The instant of a wall time: the first of two, or the first valid one after a gap.
     fn earliest(self, wall: NaiveDateTime) -> Result<DateTime<FixedOffset>, Fault> {
+        if !YEARS.contains(&wall.year()) {
+            return Err(out_of_range());
+        }
         let Self::Named(zone) = self else {
             let Self::Offset(offset) = self else { return Err(out_of_range()) };
             return offset.from_local_datetime(&wall).single().ok_or_else(out_of_range);
@@ -151,7 +158,7 @@ struct Span {
     millis: i64,
 }
 
-fn moved<'a>(value: &Json, args: &Args<'_, 'a>, sign: i64) -> Result<Value<'a>, Fault> {
+fn moved(value: &Json, args: &Args<'_, '_>, sign: i64) -> Result<Json, Fault> {
     let at = instant(value, args)?;
     let span = span(args)?;
     let zone = Zone::of(args, SPAN_ZONE)?;
@@ -162,8 +169,8 @@ fn moved<'a>(value: &Json, args: &Args<'_, 'a>, sign: i64) -> Result<Value<'a>, 
         at = zone.earliest(wall)?;
     }
     let exact = TimeDelta::try_milliseconds(span.millis * sign).ok_or_else(out_of_range)?;
-    at = at.checked_add_signed(exact).ok_or_else(out_of_range)?;
-    Ok(made(written(zone.map_or(at, |zone| zone.shown(at)))))
+    at = in_range(at.checked_add_signed(exact).ok_or_else(out_of_range)?)?;
+    written(zone.map_or(at, |zone| zone.shown(at)))
 }
 
 /// Months first, to the last day of a shorter month, then days.
@@ -226,7 +233,7 @@ fn instant(value: &Json, args: &Args<'_, '_>) -> Result<DateTime<FixedOffset>, F
     let Json::String(text) = value else {
         return Err(args.refuse("a time as text", value).with_help("read numbers with `parse_date(\"unix\")`"));
     };
-    read_offset(text, None).ok_or_else(|| not_a_time(text))
+    in_range(read_offset(text, None).ok_or_else(|| not_a_time(text))?)
 }
 
 fn read_offset(text: &str, format: Option<&str>) -> Option<DateTime<FixedOffset>> {
@@ -254,11 +261,20 @@ fn epoch(value: &Json, millis: bool) -> Result<DateTime<FixedOffset>, Fault> {
         other => eval::whole(other)?,
     };
     let at = if millis { DateTime::<Utc>::from_timestamp_millis(count) } else { DateTime::from_timestamp(count, 0) };
-    at.map(|at| at.fixed_offset()).ok_or_else(out_of_range)
+    in_range(at.ok_or_else(out_of_range)?.fixed_offset())
 }
 
-fn written(at: DateTime<FixedOffset>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+/// Refuses years that RFC 3339 cannot write.
+fn in_range(at: DateTime<FixedOffset>) -> Result<DateTime<FixedOffset>, Fault> {
+    if YEARS.contains(&at.naive_utc().year()) { Ok(at) } else { Err(out_of_range()) }
+}
+
+fn written(at: DateTime<FixedOffset>) -> Result<Json, Fault> {
+    if YEARS.contains(&at.year()) {
+        Ok(Json::from(at.to_rfc3339_opts(SecondsFormat::AutoSi, true)))
+    } else {
+        Err(out_of_range())
+    }
 }
 
 fn not_a_time(text: &str) -> Fault {

@@ -4,8 +4,6 @@
 
 mod host;
 mod people;
-/// What a caller may do.
-pub mod scope;
 mod throttle;
 /// Bearer tokens: minted and checked.
 pub mod token;
@@ -24,14 +22,11 @@ use arc_swap::ArcSwap;
 pub use self::host::HostNames;
 pub use self::people::Person;
 use self::people::People;
-use self::scope::{Scope, Scopes};
 use self::throttle::Throttle;
 use self::token::{Refused, TokenKey};
 use crate::clock::{Clock, Timestamp};
+use crate::gateway::{Caller, Scopes};
 use crate::http::problem::{self, Problem};
-
-/// What `auth: none` calls everybody.
-pub const LOCAL: &str = "local";
 
 /// How callers prove who they are.
 #[derive(Debug, Clone)]
@@ -87,7 +82,7 @@ impl Auth {
     fn caller(&self, request: &HttpRequest) -> Result<Caller, Problem> {
         let address = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
         let Rule::Required { tokens, people } = &self.rule else {
-            return Ok(Caller { name: LOCAL.to_owned(), scopes: Scopes::all(), address });
+            return Ok(Caller { remote: address.to_string(), ..Caller::local() });
         };
         let people = people.load();
         let sent = credentials(request).map_err(|problem| self.challenge(problem))?;
@@ -98,7 +93,7 @@ impl Auth {
             (Sent::Bearer(_) | Sent::Basic(_), _) => Err(invalid("these credentials are of a kind that is not accepted here")),
         };
         let (name, scopes) = found.map_err(|problem| self.challenge(problem))?;
-        Ok(Caller { name, scopes, address })
+        Ok(Caller { name, scopes, remote: address.to_string() })
     }
 
     /// Only passwords can be guessed, so only they are slowed down: a good token always gets in.
@@ -140,39 +135,14 @@ impl fmt::Debug for Auth {
     }
 }
 
-/// Who calls, once their credentials hold. Handlers take it as an argument, and ask it for a scope.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Caller {
-    /// The token's subject, the person, or [`LOCAL`].
-    pub name: String,
-    /// What they may do.
-    pub scopes: Scopes,
-    /// Where they call from: the far end of the connection.
-    pub address: IpAddr,
-}
-
-impl Caller {
-    /// Goes on only with this scope.
-    pub fn require(&self, scope: Scope) -> Result<(), Problem> {
-        if self.scopes.permits(scope) {
-            return Ok(());
-        }
-        let challenge = format!(r#"Bearer realm="clawhook", error="insufficient_scope", scope="{scope}""#);
-        let problem = Problem::new(problem::AUTH_SCOPE, format!("this needs the scope `{scope}`"))
-            .help(format!("use a token made with `clawhook token create --scope {scope}`"));
-        Err(match HeaderValue::from_str(&challenge) {
-            Ok(challenge) => problem.challenge(challenge),
-            Err(_) => problem,
-        })
-    }
-}
-
+/// Handlers take who calls as an argument; what that caller may do, the gateway checks.
 impl FromRequest for Caller {
     type Error = Problem;
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let refuse = || Problem::new(problem::AUTH_MISSING, "this door checks no credentials");
+        // Every door that serves a handler with this argument carries what checks it.
+        let refuse = || Problem::new(problem::AUTH_MISSING, "this door knows no callers");
         ready(request.app_data::<web::Data<Auth>>().ok_or_else(refuse).and_then(|auth| auth.caller(request)))
     }
 }
@@ -240,6 +210,7 @@ mod tests {
     use super::*;
     use crate::clock::TestClock;
     use crate::domain::secret::SecretValue;
+    use crate::gateway::Scope;
     use crate::limits;
 
     const NOW: Timestamp = Timestamp::from_secs(1_795_338_000);
@@ -306,7 +277,7 @@ mod tests {
         let people = auth(false, &[("ops", "pass")]);
         check(&people, &[&bearer], Err(("auth.invalid", &[PASSWORD_WANTED])));
         check(&auth(false, &[]), &[], Err(("auth.missing", &[])));
-        check(&Auth::new(Settings::Open, Arc::new(TestClock::at(NOW))), &["Digest x"], Ok(LOCAL));
+        check(&Auth::new(Settings::Open, Arc::new(TestClock::at(NOW))), &["Digest x"], Ok("local"));
     }
 
     #[tokio::test]
@@ -332,17 +303,5 @@ mod tests {
         assert!(ask(&auth, &[&format!("Bearer {token}")], "192.0.2.1:5").is_ok());
         tokio::time::advance(limits::AUTH_FAILURE_EVERY).await;
         assert!(ask(&auth, &[&basic("ops:pass")], "192.0.2.1:5").is_ok());
-    }
-
-    #[test]
-    fn scopes_are_required() {
-        let caller = |claim| Caller { name: "x".into(), scopes: Scopes::parse(claim), address: [127, 0, 0, 1].into() };
-        assert!(caller("runs:read").require(Scope::RunsRead).is_ok());
-        assert!(caller("admin").require(Scope::RunsWrite).is_ok());
-        let refused = caller("runs:read").require(Scope::RunsWrite).unwrap_err();
-        let answer = refused.answer(Some("/v1/runs"));
-        assert_eq!(answer.status(), 403);
-        let way = r#"Bearer realm="clawhook", error="insufficient_scope", scope="runs:write""#;
-        assert_eq!(answer.headers().get(WWW_AUTHENTICATE).unwrap(), way);
     }
 }

@@ -13,9 +13,9 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Number, Value, json};
 
-use super::scope::{Scope, Scopes};
 use crate::clock::Timestamp;
 use crate::domain::secret::SecretValue;
+use crate::gateway::{Scope, Scopes};
 use crate::limits;
 
 /// Why there is no key, or no token.

@@ -1,0 +1,307 @@
+//! One webhook, straight through: find the route, verify the raw bytes, accept once, answer. Nothing parses a body
+//! before its signature was checked.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::Gateway;
+use super::refusals::Refused;
+use super::routes::{Door, KeysError, Ready, over_rate};
+use crate::domain::delivery::{Delivery, DeliveryKey, RouteRef};
+use crate::domain::event::Accepted;
+use crate::domain::masking::Masker;
+use crate::domain::trigger::Trigger;
+use crate::engine::{AcceptError, Intake, values};
+use crate::expr::Context;
+use crate::id::RunId;
+use crate::limits;
+use crate::signature::{self, Proof, Verdict, ip_allow};
+use crate::store;
+use crate::tasks::plan::{DedupeKey, RoutePlan, Verify};
+
+/// A request at the hooks door.
+#[derive(Debug)]
+pub struct Inbound<'a> {
+    /// What the signature covers.
+    pub request: signature::Inbound<'a>,
+    /// The same bytes, to keep.
+    pub body: Bytes,
+    /// The far end of the connection.
+    pub peer: IpAddr,
+}
+
+/// What a sender is told when all is well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Receipt {
+    /// These runs are on disk; a duplicate gets the same answer.
+    Accepted { status: u16, runs: Vec<RunId>, duplicate: bool },
+    /// No route's filter wanted it: counted, and nothing started.
+    Filtered { status: u16 },
+    /// The platform tried the address.
+    Handshake(signature::Answer),
+}
+
+/// What a sender is told when nothing was accepted. It never says which check failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    pub kind: RefusalKind,
+    /// Our word for it, for the counter and the kept copy.
+    pub code: &'static str,
+}
+
+/// The kinds of refusal, as the sender sees them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// There is no route at this path, or it is switched off.
+    NoRoute,
+    /// The sender did not prove who it is.
+    Unverified,
+    /// The sender's address may not call.
+    Address,
+    /// The body is longer than the route takes.
+    TooLarge,
+    /// Too many for now; come again after this long.
+    Rate { retry_after: Duration },
+    /// The gateway cannot keep it for now; come again.
+    Unavailable { retry_after: Duration },
+}
+
+/// A route that let the request in.
+struct Admitted {
+    door: Arc<Door>,
+    proof: Proof,
+    ready: Option<Ready>,
+}
+
+/// Headers that carry credentials: they are never kept.
+const CREDENTIAL_HEADERS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
+
+impl Gateway {
+    /// Takes one delivery. When this returns `Accepted`, its runs are on disk.
+    pub async fn receive(&self, inbound: Inbound<'_>) -> Result<Receipt, Refusal> {
+        let received = self.receive_inner(&inbound).await;
+        let (route, outcome) = match &received {
+            Ok((route, Receipt::Accepted { duplicate: false, .. })) => (Some(route), "accepted"),
+            Ok((route, Receipt::Accepted { duplicate: true, .. })) => (Some(route), "duplicate"),
+            Ok((route, Receipt::Filtered { .. })) => (Some(route), "filtered"),
+            Ok((route, Receipt::Handshake(_))) => (Some(route), "handshake"),
+            Err(refused) => (refused.route.as_ref(), refused.refusal.code),
+        };
+        let route = route.map_or_else(|| "-".to_owned(), ToString::to_string);
+        metrics::counter!("clawhook_deliveries_total", "route" => route, "outcome" => outcome).increment(1);
+        match received {
+            Ok((_, receipt)) => Ok(receipt),
+            Err(refused) => {
+                let refusal = refused.refusal.clone();
+                self.0.refusals.keep(&self.0.doors.load(), &inbound, refused);
+                Err(refusal)
+            }
+        }
+    }
+
+    async fn receive_inner(&self, inbound: &Inbound<'_>) -> Result<(crate::id::RouteName, Receipt), Refused> {
+        let doors = self.0.doors.load();
+        let doors = doors.at(inbound.request.path);
+        let Some(first) = doors.iter().find(|door| door.plan.enabled) else {
+            let code = if doors.is_empty() { "route.unknown" } else { "route.disabled" };
+            return Err(Refused::new(None, RefusalKind::NoRoute, code, String::new()));
+        };
+        let name = first.plan.name.clone();
+        if let Some(wait) = self.0.global_rate.as_ref().and_then(over_rate) {
+            let kind = RefusalKind::Rate { retry_after: wait };
+            return Err(Refused::new(Some(name), kind, "rate.global", String::new()));
+        }
+        let mut admitted = Vec::new();
+        let mut refused = None;
+        for door in doors.iter().filter(|door| door.plan.enabled) {
+            match self.admit(door, inbound).await {
+                Ok((Verdict::Handshake(answer), _)) => return Ok((door.plan.name.clone(), Receipt::Handshake(answer))),
+                Ok((Verdict::Deliver(proof), ready)) => {
+                    admitted.push(Admitted { door: Arc::clone(door), proof, ready })
+                }
+                Err(refusal) => refused = refused.or(Some(refusal)),
+            }
+        }
+        if let (true, Some(refused)) = (admitted.is_empty(), refused) {
+            return Err(refused);
+        }
+        let receipt = self.accept(inbound, admitted).await?;
+        Ok((name, receipt))
+    }
+
+    /// Everything about one route that can be checked without reading the body: size, address, rate, signature.
+    async fn admit(&self, door: &Door, inbound: &Inbound<'_>) -> Result<(Verdict, Option<Ready>), Refused> {
+        let plan = &door.plan;
+        let refuse = |kind, code, why: String| Refused::new(Some(plan.name.clone()), kind, code, why);
+        if inbound.body.len() > plan.body_bytes_max {
+            return Err(refuse(RefusalKind::TooLarge, "body.too_large", format!("{} bytes", inbound.body.len())));
+        }
+        if !plan.allow_ip.is_empty() {
+            let forwarded: Vec<_> = inbound.request.headers.get_all(ip_allow::FORWARDED_FOR).collect();
+            let client = ip_allow::client_ip(inbound.peer, forwarded.into_iter(), &self.0.settings.trusted_proxies);
+            let allowed = client.as_ref().is_ok_and(|ip| ip_allow::allowed(*ip, &plan.allow_ip));
+            if !allowed {
+                let why = client.map_or_else(|reject| reject.to_string(), |ip| ip.to_string());
+                return Err(refuse(RefusalKind::Address, "address.not_allowed", why));
+            }
+        }
+        if let Some(wait) = door.limiter.as_ref().and_then(over_rate) {
+            return Err(refuse(RefusalKind::Rate { retry_after: wait }, "rate.route", String::new()));
+        }
+        let ready = door.keys(self.0.secrets.as_ref()).await.map_err(|error| keys_refused(plan, &error))?;
+        let verdict = match &ready {
+            Some(ready) => ready.prepared.verify(&inbound.request),
+            None => Ok(Verdict::Deliver(Proof::default())),
+        };
+        let verdict = verdict.map_err(|reject| refuse(RefusalKind::Unverified, reject.code(), reject.to_string()))?;
+        Ok((verdict, ready))
+    }
+
+    /// Filters, then accepts for all routes that want it, in one write.
+    async fn accept(&self, inbound: &Inbound<'_>, admitted: Vec<Admitted>) -> Result<Receipt, Refused> {
+        let Some(first) = admitted.first() else { return Ok(Receipt::Filtered { status: 202 }) };
+        let (name, status) = (first.door.plan.name.clone(), first.door.plan.respond_status);
+        let path = inbound.request.path;
+        let delivery = describe(inbound, first);
+        // Only routes that look into the body cost the reading of it.
+        let needs_values = |one: &Admitted| {
+            one.door.plan.filter.is_some() || matches!(one.door.plan.dedupe.key, DedupeKey::Expression(_))
+        };
+        let seen = admitted
+            .iter()
+            .any(needs_values)
+            .then(|| values::of_delivery(&delivery, &inbound.body, inbound.request.received_at));
+        let mut wanted = Vec::new();
+        for one in admitted {
+            if wants(&one.door.plan, seen.as_ref()) {
+                wanted.push(one);
+            }
+        }
+        let Some(first) = wanted.first() else { return Ok(Receipt::Filtered { status }) };
+        let refuse = |kind, code, why: String| Refused::new(Some(name.clone()), kind, code, why);
+        let key = delivery_key(&first.door.plan, &first.proof, path, &inbound.body, seen.as_ref());
+        let dedupe = &first.door.plan.dedupe;
+        let replay_guard =
+            dedupe.replay_guard.then(|| DeliveryKey::of_body(path, &inbound.body)).filter(|guard| *guard != key);
+        let window = dedupe.window;
+        let status = first.door.plan.respond_status;
+        let body = redacted(&wanted, &inbound.body);
+        let runs = wanted.iter().map(|one| self.first_event(&one.door.plan, &delivery)).collect();
+        let intake = Intake { key, window, replay_guard, runs, body };
+        match self.0.engine.accept(intake).await {
+            Ok(store::Receipt::New(runs)) => Ok(Receipt::Accepted { status, runs, duplicate: false }),
+            Ok(store::Receipt::Duplicate(runs)) => Ok(Receipt::Accepted { status, runs, duplicate: true }),
+            Err(error) => {
+                let code = match error {
+                    AcceptError::Store(store::Error::Full(_)) => "store.full",
+                    AcceptError::Store(_) => "store.failed",
+                    AcceptError::Slow => "store.slow",
+                    AcceptError::Draining => "gateway.draining",
+                };
+                let retry_after = Duration::from_secs(u64::from(limits::RETRY_AFTER_SECS));
+                Err(refuse(RefusalKind::Unavailable { retry_after }, code, error.to_string()))
+            }
+        }
+    }
+
+    fn first_event(&self, plan: &RoutePlan, delivery: &Delivery) -> Accepted {
+        let route = RouteRef { name: plan.name.clone(), revision: plan.revision.clone() };
+        let workflow = self.0.files.catalog().workflows.get(&plan.workflow).map(|plan| plan.revision.clone());
+        Accepted {
+            workflow: plan.workflow.clone(),
+            // A route that is in force names a workflow that is.
+            revision: workflow.unwrap_or_else(|| plan.revision.clone()),
+            trigger: Trigger::Delivery { route, delivery: Box::new(delivery.clone()) },
+            inputs: None,
+            state: None,
+            held: plan.paused || self.is_paused(&plan.name),
+            stripped: false,
+            route_concurrency: plan.concurrency.map(std::num::NonZeroU32::get),
+        }
+    }
+}
+
+fn keys_refused(plan: &RoutePlan, error: &KeysError) -> Refused {
+    tracing::error!(route = %plan.name, %error, "route {} cannot verify: its keys cannot be used", plan.name);
+    let retry_after = Duration::from_secs(u64::from(limits::RETRY_AFTER_SECS));
+    let kind = RefusalKind::Unavailable { retry_after };
+    Refused::new(Some(plan.name.clone()), kind, "secret.unavailable", error.to_string())
+}
+
+/// What is kept of the request beside its body.
+fn describe(inbound: &Inbound<'_>, first: &Admitted) -> Delivery {
+    let verified_by = match &first.door.plan.verify {
+        Verify::Nobody => "none".to_owned(),
+        Verify::Scheme { verifier, .. } => verifier.kind().name.to_owned(),
+    };
+    let masker = first.ready.as_ref().map(|ready| Arc::clone(&ready.masker)).unwrap_or_default();
+    Delivery {
+        id: first.proof.delivery_id.clone(),
+        method: inbound.request.method.to_owned(),
+        path: inbound.request.path.to_owned(),
+        query: masker.mask(inbound.request.query).into_owned(),
+        headers: kept_headers(inbound.request.headers, &masker),
+        remote: inbound.peer.to_string(),
+        verified_by,
+    }
+}
+
+/// Headers without those that carry credentials; a key that is sent along elsewhere is masked.
+pub(super) fn kept_headers(headers: &signature::Headers<'_>, masker: &Masker) -> Vec<(String, String)> {
+    headers
+        .iter()
+        .map(|(name, value)| (name.to_ascii_lowercase(), value))
+        .filter(|(name, _)| !CREDENTIAL_HEADERS.contains(&name.as_str()))
+        .map(|(name, value)| {
+            let text = String::from_utf8_lossy(value);
+            let shown = masker.mask(&text).into_owned();
+            (name, shown)
+        })
+        .collect()
+}
+
+/// Whether the route's filter lets it through. A filter that cannot be evaluated lets it through: the run will say
+/// what is wrong, and no order is lost to a typing error.
+fn wants(plan: &RoutePlan, seen: Option<&Context>) -> bool {
+    let (Some(filter), Some(seen)) = (&plan.filter, seen) else { return true };
+    filter.is_true(seen).unwrap_or_else(|error| {
+        tracing::warn!(route = %plan.name, %error, "the filter of route {} failed; the delivery is let through", plan.name);
+        true
+    })
+}
+
+fn delivery_key(plan: &RoutePlan, proof: &Proof, path: &str, body: &[u8], seen: Option<&Context>) -> DeliveryKey {
+    match (&plan.dedupe.key, &proof.delivery_id) {
+        (DedupeKey::DeliveryId, Some(id)) if proof.id_may_collide => {
+            let digest = DeliveryKey::of_body(path, body);
+            DeliveryKey::of_delivery(path, &[id.as_bytes(), digest.as_bytes()].concat())
+        }
+        (DedupeKey::DeliveryId, Some(id)) => DeliveryKey::of_delivery(path, id.as_bytes()),
+        (DedupeKey::DeliveryId, None) | (DedupeKey::Body, _) => DeliveryKey::of_body(path, body),
+        (DedupeKey::Expression(template), _) => match seen.map(|seen| template.eval(seen)) {
+            Some(Ok(Value::String(text))) => DeliveryKey::of_delivery(path, text.as_bytes()),
+            Some(Ok(Value::Null)) | None => DeliveryKey::of_body(path, body),
+            Some(Ok(value)) => DeliveryKey::of_delivery(path, value.to_string().as_bytes()),
+            Some(Err(error)) => {
+                tracing::warn!(route = %plan.name, %error, "`dedupe.key` failed; the body tells deliveries apart");
+                DeliveryKey::of_body(path, body)
+            }
+        },
+    }
+}
+
+/// The body to keep: with what any of the routes redacts blanked out. A body that cannot be read as JSON has no paths,
+/// and is kept as it is.
+fn redacted(wanted: &[Admitted], body: &Bytes) -> Bytes {
+    let paths: Vec<_> = wanted.iter().flat_map(|one| &one.door.plan.redact).collect();
+    if paths.is_empty() {
+        return body.clone();
+    }
+    let Ok(mut value) = serde_json::from_slice::<Value>(body) else { return body.clone() };
+    let blanked: usize = paths.iter().map(|path| path.blank(&mut value)).sum();
+    if blanked == 0 { body.clone() } else { value.to_string().into() }
+}
