@@ -20,8 +20,10 @@ impl<'a> Query<'a> {
                 Err(Problem::new(problem::PARAMETER, format!("there is no parameter `{}` here", cut(name)))
                     .help("this takes no query parameters"))
             }
-            Some((name, _)) => Err(Problem::new(problem::PARAMETER, format!("there is no parameter `{}` here", cut(name)))
-                .help(format!("known are {}", quoted(known)))),
+            Some((name, _)) => {
+                Err(Problem::new(problem::PARAMETER, format!("there is no parameter `{}` here", cut(name)))
+                    .help(format!("known are {}", quoted(known))))
+            }
             None => Ok(Self { pairs }),
         }
     }
@@ -78,7 +80,8 @@ mod tests {
             let limit = query.parsed("limit", "a number", |text| text.parse().ok())?;
             Ok((limit, query.all("label").map(ToOwned::to_owned).collect::<Vec<_>>()))
         });
-        let expected = expected.map(|(limit, labels)| (limit, labels.iter().map(|label| (*label).to_owned()).collect()));
+        let expected =
+            expected.map(|(limit, labels)| (limit, labels.iter().map(|label| (*label).to_owned()).collect()));
         assert_eq!(found.map_err(|problem| problem.to_string()), expected.map_err(ToOwned::to_owned), "{raw}");
     }
 

@@ -40,7 +40,9 @@ pub enum Error {
     )]
     Plain { door: &'static str, address: SocketAddr },
     /// Anybody could do anything.
-    #[error("the control door on {0} would let everybody in: `auth: none` is for loopback addresses, set `auth.jwt` or `auth.basic`")]
+    #[error(
+        "the control door on {0} would let everybody in: `auth: none` is for loopback addresses, set `auth.jwt` or `auth.basic`"
+    )]
     Open(SocketAddr),
     /// The certificate cannot be used.
     #[error(transparent)]
@@ -166,10 +168,14 @@ fn help(cause: &io::Error, door: &str) -> String {
             format!("another program listens there; stop it, or set `listen.{door}.address` to another port")
         }
         io::ErrorKind::PermissionDenied => {
-            format!("ports below 1024 want the capability CAP_NET_BIND_SERVICE; give it, or set `listen.{door}.address` to a higher port")
+            format!(
+                "ports below 1024 want the capability CAP_NET_BIND_SERVICE; give it, or set `listen.{door}.address` to a higher port"
+            )
         }
         io::ErrorKind::AddrNotAvailable => {
-            format!("no interface of this machine has this address; set `listen.{door}.address` to one that it has, or to 0.0.0.0")
+            format!(
+                "no interface of this machine has this address; set `listen.{door}.address` to one that it has, or to 0.0.0.0"
+            )
         }
         _ => format!("check `listen.{door}.address`"),
     }
@@ -199,7 +205,9 @@ mod tests {
         let stop = CancellationToken::new();
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let check = |address: &str, expected: &str| {
-            let error = open(KIND, &settings(address, plain.clone()), stop.clone(), TaskTracker::new(), hello).unwrap_err().to_string();
+            let error = open(KIND, &settings(address, plain.clone()), stop.clone(), TaskTracker::new(), hello)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(expected), "{error}");
         };
         check(&taken.local_addr().unwrap().to_string(), "another program listens there");
@@ -209,7 +217,14 @@ mod tests {
     #[tokio::test]
     async fn a_door_runs_on_a_plain_tokio_runtime_and_closes() {
         let stop = CancellationToken::new();
-        let door = open(KIND, &settings("127.0.0.1:0", Encryption::Plain { insecure: false }), stop.clone(), TaskTracker::new(), hello).unwrap();
+        let door = open(
+            KIND,
+            &settings("127.0.0.1:0", Encryption::Plain { insecure: false }),
+            stop.clone(),
+            TaskTracker::new(),
+            hello,
+        )
+        .unwrap();
         assert_ne!(door.address().port(), 0);
         let url = door.url();
         let tracker = TaskTracker::new();

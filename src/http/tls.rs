@@ -161,7 +161,8 @@ async fn read(files: &PemFiles, provider: &CryptoProvider) -> Result<CertifiedKe
 
 fn certificates(path: &Path, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
     let wrong = |cause| Error::Pem { path: path.to_owned(), wanted: "certificate", block: "CERTIFICATE", cause };
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(text).collect::<Result<_, _>>().map_err(|cause| wrong(Some(cause)))?;
+    let chain: Vec<_> =
+        CertificateDer::pem_slice_iter(text).collect::<Result<_, _>>().map_err(|cause| wrong(Some(cause)))?;
     if chain.is_empty() { Err(wrong(None)) } else { Ok(chain) }
 }
 
@@ -222,7 +223,8 @@ mod tests {
         let (cert, key) = (one.cert.pem(), one.signing_key.serialize_pem());
         check_refused("", &key, "holds no certificate").await;
         check_refused(&key, &key, "holds no certificate").await;
-        check_refused("-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n", &key, "holds no certificate").await;
+        check_refused("-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n", &key, "holds no certificate")
+            .await;
         check_refused(&cert, "", "holds no private key").await;
         check_refused(&cert, &cert, "holds no private key").await;
         check_refused(&cert, &two.signing_key.serialize_pem(), "KeyMismatch").await;

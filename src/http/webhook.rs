@@ -66,7 +66,13 @@ impl Hooks {
             Ok(receipt) => accepted(receipt),
             Err(refused) => refuse(&refused),
         };
-        tracing::debug!(path = request.path(), status = answer.status().as_u16(), "{} {}", request.method(), request.path());
+        tracing::debug!(
+            path = request.path(),
+            status = answer.status().as_u16(),
+            "{} {}",
+            request.method(),
+            request.path()
+        );
         answer
     }
 
@@ -179,7 +185,9 @@ fn refuse(refused: &Refused) -> HttpResponse {
         Refused::Gateway(RefusalKind::Unverified) => (StatusCode::UNAUTHORIZED, None),
         Refused::Gateway(RefusalKind::Address) => (StatusCode::FORBIDDEN, None),
         Refused::Gateway(RefusalKind::Rate { retry_after }) => (StatusCode::TOO_MANY_REQUESTS, Some(*retry_after)),
-        Refused::Gateway(RefusalKind::Unavailable { retry_after }) => (StatusCode::SERVICE_UNAVAILABLE, Some(*retry_after)),
+        Refused::Gateway(RefusalKind::Unavailable { retry_after }) => {
+            (StatusCode::SERVICE_UNAVAILABLE, Some(*retry_after))
+        }
     };
     let mut answer = HttpResponse::build(status);
     answer.insert_header((CONTENT_TYPE, HeaderValue::from_static(problem::MEDIA_TYPE)));

@@ -13,8 +13,9 @@ mod schedules;
 mod stream;
 mod workflows;
 
+use actix_web::http::Method;
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{FromRequest, Handler, HttpResponse, Responder};
+use actix_web::{FromRequest, Handler, HttpResponse, Responder, Route};
 use serde::Serialize;
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
@@ -43,8 +44,10 @@ static PARTS: &[Part] = &[
 
 /// Mounts every resource.
 pub(super) fn mount(config: &mut ServiceConfig) {
-    for resource in resources() {
-        config.service(resource.inner);
+    for Resource { path, verbs } in resources() {
+        let mount =
+            |resource: actix_web::Resource, (method, route): (Method, Route)| resource.route(route.method(method));
+        config.service(verbs.into_iter().fold(web::resource(path), mount));
     }
 }
 
@@ -52,16 +55,15 @@ fn resources() -> impl Iterator<Item = Resource> {
     PARTS.iter().flat_map(|part| (part.resources)())
 }
 
-/// One path, with the methods that it takes.
+/// One path, with what each method does there.
 struct Resource {
     path: &'static str,
-    methods: Vec<&'static str>,
-    inner: actix_web::Resource,
+    verbs: Vec<(Method, Route)>,
 }
 
 impl Resource {
     fn at(path: &'static str) -> Self {
-        Self { path, methods: Vec::new(), inner: web::resource(path) }
+        Self { path, verbs: Vec::new() }
     }
 
     /// GET, and HEAD with it (RFC 9110, section 9.3.2).
@@ -71,8 +73,8 @@ impl Resource {
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.methods.push("get");
-        self.inner = self.inner.route(web::get().to(handler.clone())).route(web::head().to(handler));
+        self.verbs.push((Method::GET, web::to(handler.clone())));
+        self.verbs.push((Method::HEAD, web::to(handler)));
         self
     }
 
@@ -82,8 +84,7 @@ impl Resource {
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.methods.push("post");
-        self.inner = self.inner.route(web::post().to(handler));
+        self.verbs.push((Method::POST, web::to(handler)));
         self
     }
 }
@@ -149,12 +150,14 @@ mod tests {
             .paths
             .iter()
             .flat_map(|(path, item)| {
-                let verbs = [("get", &item.get), ("post", &item.post)];
+                let verbs = [("GET", &item.get), ("HEAD", &item.get), ("POST", &item.post)];
                 verbs.into_iter().filter(|(_, verb)| verb.is_some()).map(move |(name, _)| format!("{name} {path}"))
             })
             .collect();
         let mounted: BTreeSet<_> = resources()
-            .flat_map(|resource| resource.methods.into_iter().map(move |method| format!("{method} {}", resource.path)))
+            .flat_map(|resource| {
+                resource.verbs.into_iter().map(move |(method, _)| format!("{method} {}", resource.path))
+            })
             .collect();
         assert_eq!(described, mounted);
     }
@@ -164,7 +167,9 @@ mod tests {
         let text = serde_json::to_string(&openapi()).unwrap_or_default();
         let value: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
         let schemas = value["components"]["schemas"].as_object().cloned().unwrap_or_default();
-        for (_, reference) in text.match_indices("\"$ref\":\"#/components/schemas/").map(|(at, _)| (at, &text[at + 29..])) {
+        for (_, reference) in
+            text.match_indices("\"$ref\":\"#/components/schemas/").map(|(at, _)| (at, &text[at + 29..]))
+        {
             let name = reference.split('"').next().unwrap_or_default().trim_start_matches('/');
             assert!(schemas.contains_key(name), "`{name}` is referred to and not described");
         }

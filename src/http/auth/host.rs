@@ -4,9 +4,9 @@
 
 use std::net::IpAddr;
 
+use actix_web::dev::RequestHead;
 use actix_web::http::header::{HOST, HeaderName, ORIGIN};
 use actix_web::http::{Method, uri::Authority};
-use actix_web::dev::RequestHead;
 
 use crate::http::problem::{self, Problem};
 
@@ -33,7 +33,9 @@ impl HostNames {
         }
         if is_foreign_page(head, &authority) {
             let detail = "a browser sent this on behalf of a page of another site";
-            return Err(Problem::new(problem::ORIGIN, detail).help("call the gateway from a program, not from a web page"));
+            return Err(
+                Problem::new(problem::ORIGIN, detail).help("call the gateway from a program, not from a web page")
+            );
         }
         Ok(())
     }
@@ -94,10 +96,24 @@ mod tests {
 
     #[test]
     fn names() {
-        for ours in ["localhost", "LOCALHOST:8080", "127.0.0.1:8080", "[::1]:8080", "192.0.2.7", "hooks.EXAMPLE.com:1", "localhost."] {
+        for ours in [
+            "localhost",
+            "LOCALHOST:8080",
+            "127.0.0.1:8080",
+            "[::1]:8080",
+            "192.0.2.7",
+            "hooks.EXAMPLE.com:1",
+            "localhost.",
+        ] {
             check(Method::POST, &[("host", ours)], Ok(()));
         }
-        for foreign in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "example.com", "hooks.example.com.evil:8080"] {
+        for foreign in [
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "example.com",
+            "hooks.example.com.evil:8080",
+        ] {
             check(Method::GET, &[("host", foreign)], Err("http.host"));
         }
         for broken in ["", "a b", "localhost/x"] {

@@ -20,8 +20,8 @@ use actix_web::{FromRequest, HttpRequest, web};
 use arc_swap::ArcSwap;
 
 pub use self::host::HostNames;
-pub use self::people::Person;
 use self::people::People;
+pub use self::people::Person;
 use self::throttle::Throttle;
 use self::token::{Refused, TokenKey};
 use crate::clock::{Clock, Timestamp};
@@ -90,7 +90,9 @@ impl Auth {
             (Sent::Nothing, _) => Err(missing(tokens.is_some(), !people.is_empty())),
             (Sent::Bearer(token), Some(key)) => bearer(key, token, self.clock.now()),
             (Sent::Basic(credentials), _) if !people.is_empty() => self.person(&people, credentials, address),
-            (Sent::Bearer(_) | Sent::Basic(_), _) => Err(invalid("these credentials are of a kind that is not accepted here")),
+            (Sent::Bearer(_) | Sent::Basic(_), _) => {
+                Err(invalid("these credentials are of a kind that is not accepted here"))
+            }
         };
         let (name, scopes) = found.map_err(|problem| self.challenge(problem))?;
         Ok(Caller { name, scopes, remote: address.to_string() })
@@ -184,7 +186,9 @@ fn bearer(key: &TokenKey, token: &str, now: Timestamp) -> Result<(String, Scopes
 fn missing(tokens: bool, people: bool) -> Problem {
     let help = match (tokens, people) {
         (true, false) => "send `Authorization: Bearer TOKEN`; `clawhook token create` makes one",
-        (true, true) => "send `Authorization: Bearer TOKEN` (`clawhook token create` makes one), or sign in with user and password",
+        (true, true) => {
+            "send `Authorization: Bearer TOKEN` (`clawhook token create` makes one), or sign in with user and password"
+        }
         (false, true) => "sign in with user and password",
         (false, false) => "set `auth.jwt` or `auth.basic` in the settings",
     };

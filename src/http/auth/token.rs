@@ -165,7 +165,10 @@ impl TokenKey {
 
 impl fmt::Debug for TokenKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenKey").field("issuer", &self.issuer).field("audience", &self.audience).finish_non_exhaustive()
+        f.debug_struct("TokenKey")
+            .field("issuer", &self.issuer)
+            .field("audience", &self.audience)
+            .finish_non_exhaustive()
     }
 }
 
@@ -208,7 +211,10 @@ fn instant(number: &Number) -> Result<Timestamp, Refused> {
         return Ok(Timestamp::from_secs(secs));
     }
     let secs = number.as_f64().filter(|secs| secs.is_finite()).ok_or(Refused::Claims)?;
-    #[expect(clippy::cast_possible_truncation, reason = "a cast of a float saturates, and the ends of time are far off")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a cast of a float saturates, and the ends of time are far off"
+    )]
     let millis = (secs * 1000.0).floor() as i64;
     Ok(Timestamp::from_millis(millis))
 }
@@ -303,7 +309,8 @@ mod tests {
         check(&format!("{body}.{signature}="), false);
         check(&format!(".{body}.{signature}"), false);
         check(&format!("{body}.{}", &signature[..20]), false);
-        let none = format!("{}.{}.", BASE64URL_NOPAD.encode(br#"{"alg":"none"}"#), BASE64URL_NOPAD.encode(good.as_bytes()));
+        let none =
+            format!("{}.{}.", BASE64URL_NOPAD.encode(br#"{"alg":"none"}"#), BASE64URL_NOPAD.encode(good.as_bytes()));
         check(&none, false);
         check("", false);
         check("..", false);
