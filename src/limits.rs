@@ -138,6 +138,10 @@ pub const REDIRECT_BODY_BYTES_MAX: usize = 16 * 1024;
 pub const URL_BYTES_MAX: usize = 16 * 1024;
 /// Sets of TLS options with a connection pool of their own.
 pub const TLS_POOLS_MAX: usize = 64;
+/// Files of `routes/` and of `workflows/`, each.
+pub const FILES_MAX: usize = 10_000;
+/// Folders in folders of `routes/` and `workflows/`; also ends a circle of symlinks.
+pub const FOLDER_DEPTH_MAX: usize = 8;
 /// Longest that `POST /v1/workflows/trigger` waits for the end of its run.
 pub const TRIGGER_WAIT_MAX: Duration = Duration::from_mins(1);
 /// How often the certificate's files are looked at for a change.
@@ -190,3 +194,9 @@ pub const AUTH_FAILURE_EVERY: Duration = Duration::from_secs(6);
 pub const AUTH_ADDRESSES_MAX: usize = 4096;
 /// Answers to repeated calls that are remembered in memory; those that start runs are remembered by the store.
 pub const ANSWERS_KEPT_MAX: usize = 1024;
+/// Reads waiting for one of the store's readers; past this the caller is told that the store is full.
+pub const READS_QUEUED_MAX: usize = 4096;
+/// Bytes of write-ahead log after which it is copied into the database file, off the commit path.
+pub const WAL_COPY_BYTES: u64 = 8 * 1024 * 1024;
+/// Bytes of write-ahead log at which the writer stops to copy it itself: bounds the disk and the time to open.
+pub const WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;

@@ -2,6 +2,13 @@
 //! sequence number just read. The rest only helps to find work and to show it; it may lag behind the logs and can be
 //! rebuilt from them. No backend knows the rules of a run: it is given heads that were folded elsewhere.
 
+/// A store that fails on purpose, by a seeded plan: for tests.
+pub mod faulty;
+/// A store in memory: for tests and for `clawhook run`.
+pub mod memory;
+/// The embedded store: one SQLite file, one writer.
+pub mod sqlite;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,9 +99,9 @@ pub struct RunQuery {
     pub trigger: Option<TriggerKind>,
     /// The route, schedule or person behind the trigger.
     pub source: Option<String>,
-    /// Accepted at or after.
+    /// Accepted at or after, by the time in the run's id.
     pub since: Option<Timestamp>,
-    /// Accepted before.
+    /// Accepted before, by the time in the run's id.
     pub until: Option<Timestamp>,
     /// Each of these labels with this value.
     pub labels: Vec<(String, String)>,
@@ -102,6 +109,26 @@ pub struct RunQuery {
     /// Only runs older than this one: the last of the page before.
     pub before: Option<RunId>,
     pub limit: usize,
+}
+
+impl RunQuery {
+    /// Whether a run belongs on the list. Backends find candidates by index and keep those that match.
+    pub fn matches(&self, head: &RunHead) -> bool {
+        self.workflow.as_ref().is_none_or(|workflow| *workflow == head.workflow)
+            && (self.states.is_empty() || self.states.contains(&head.state))
+            && self.trigger.is_none_or(|trigger| trigger == head.trigger)
+            && self.source.as_ref().is_none_or(|source| *source == head.source)
+            && self.labels.iter().all(|(name, value)| head.labels.get(name) == Some(value))
+            && self.cause.as_ref().is_none_or(|cause| head.cause.as_ref() == Some(cause))
+            && self.ids().contains(&head.id.as_u64())
+    }
+
+    /// The numbers of the ids that the list may show.
+    pub fn ids(&self) -> std::ops::Range<u64> {
+        let first = self.since.map_or(0, |since| RunId::floor(since).as_u64());
+        let until = self.until.map_or(u64::MAX >> 1, |until| RunId::floor(until).as_u64());
+        first..until.min(self.before.map_or(u64::MAX >> 1, RunId::as_u64))
+    }
 }
 
 /// Which journal entries a list wants, newest first.
@@ -179,10 +206,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn queued(&self, after: Option<RunId>, limit: usize) -> Result<Vec<Queued>, Error>;
 
     /// Waiting runs whose moment has come and driven runs whose lease has ended, soonest first; and when the next
-    /// one comes after `now`.
+    /// one comes after `now`. A run that is held until somebody lets it go has no such moment.
     async fn due(&self, now: Timestamp, limit: usize) -> Result<(Vec<RunHead>, Option<Timestamp>), Error>;
 
-    /// Hides a queued run from `queued` until its lane is free.
+    /// Hides a queued run from `queued` until its lane is free. A run that is no longer queued stays as it is, and
+    /// any append shows or moves a parked run as its new head says.
     async fn park(&self, run: RunId, lane: &str) -> Result<(), Error>;
 
     /// The oldest run parked in this lane, with its log.
@@ -230,7 +258,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// How the store is doing; an error when it does not work.
     async fn health(&self) -> Result<Health, Error>;
 
-    /// Only this process can write to the store, so a lease of another incarnation is dead.
+    /// True when only this process can write to the store, so a lease of another incarnation is dead.
     fn exclusive(&self) -> bool;
 
     /// Commits what is queued and closes; later calls fail.
@@ -255,4 +283,19 @@ pub struct Backend {
     pub summary: &'static str,
     /// Opens it, creating what is not there.
     pub open: fn(&Settings) -> Result<Arc<dyn Store>, Error>,
+}
+
+/// Every backend that `storage.backend` can name.
+pub static BACKENDS: &[Backend] = &[sqlite::BACKEND];
+
+/// Opens the store that the settings name, creating what is not there.
+pub fn open(settings: &Settings) -> Result<Arc<dyn Store>, Error> {
+    let Some(backend) = BACKENDS.iter().find(|backend| backend.name == settings.backend) else {
+        let names: Vec<_> = BACKENDS.iter().map(|backend| format!("`{}`", backend.name)).collect();
+        return Err(Error::Open {
+            place: settings.path.display().to_string(),
+            why: format!("there is no backend `{}`; `storage.backend` may be {}", settings.backend, names.join(", ")),
+        });
+    };
+    (backend.open)(settings)
 }

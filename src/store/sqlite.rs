@@ -1,0 +1,305 @@
+//! The embedded store: one SQLite file in a folder that this process has to itself. One thread writes and commits for
+//! everyone who waits, two read, one keeps the write-ahead log short. It never runs SQL on the caller's thread.
+//!
+//! `synchronous=FULL` in WAL mode: a commit is on disk before anyone is answered
+//! (<https://www.sqlite.org/pragma.html#pragma_synchronous>).
+
+mod checkpoint;
+mod class;
+mod commands;
+mod list;
+mod prune;
+mod queue;
+mod read;
+mod reader;
+mod schema;
+mod trouble;
+mod writer;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+use serde_json::{Map, Value};
+use tokio::sync::watch;
+
+use self::checkpoint::Checkpoints;
+use self::commands::{ReadyAcceptance, ReadyAppend, to_json};
+use self::reader::Readers;
+use self::trouble::Trouble;
+use self::writer::{Memo, Tx, Writer};
+use super::{
+    Acceptance, Append, Backend, Error, Health, JournalQuery, Prune, Pruned, Queued, Receipt, RunQuery, Settings, Store,
+};
+use crate::clock::Timestamp;
+use crate::domain::event::Entry;
+use crate::domain::journal::{JournalEntry, JournalRow};
+use crate::domain::run::RunHead;
+use crate::domain::state::State;
+use crate::id::{Revision, RunId, WorkflowName};
+
+/// The embedded store.
+pub const BACKEND: Backend = Backend {
+    name: "sqlite",
+    summary: "Everything in one SQLite file under `storage.path`; one gateway on one machine.",
+    open: |settings: &Settings| Ok(Arc::new(Sqlite::open(&settings.path)?)),
+};
+
+/// Threads that read: lists must not make the engine wait.
+const READERS: usize = 2;
+/// Runs that one step of `unpark_all` shows again.
+const UNPARKED_PER_STEP: usize = 4096;
+
+/// One SQLite file, open.
+#[derive(Debug)]
+pub struct Sqlite {
+    folder: PathBuf,
+    writer: Arc<Writer>,
+    readers: Arc<Readers>,
+    checkpoints: Arc<Checkpoints>,
+    threads: Mutex<Threads>,
+    keys_swept_to: Mutex<Vec<u8>>,
+}
+
+#[derive(Debug, Default)]
+struct Threads {
+    running: Vec<JoinHandle<()>>,
+    /// Fails when the writer's thread has ended.
+    writer_ended: Option<watch::Receiver<()>>,
+    /// Held for as long as the files are open.
+    lock: Option<File>,
+}
+
+/// Bounds that tests set.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// The most pages that the file may have: what a full disk looks like.
+    pub page_count_max: Option<u32>,
+}
+
+impl Sqlite {
+    /// Opens the store in a folder, creating what is not there. It fails when another process has it open, when the
+    /// file is not ours, and when a newer version wrote it.
+    pub fn open(folder: &Path) -> Result<Self, Error> {
+        Self::open_with(folder, Options::default())
+    }
+
+    /// Opens the store with bounds of its own.
+    pub fn open_with(folder: &Path, options: Options) -> Result<Self, Error> {
+        let lock = schema::lock(folder)?;
+        let connection = schema::open_writer(folder, options.page_count_max)?;
+        let place = || folder.display().to_string();
+        let broken = |error: rusqlite::Error| Error::Open { place: place(), why: error.to_string() };
+        let memo = Memo::read(&connection).map_err(broken)?;
+        let page_bytes: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0)).map_err(broken)?;
+        let store = Self {
+            folder: folder.to_owned(),
+            writer: Arc::new(Writer::new()),
+            readers: Arc::new(Readers::new()),
+            checkpoints: Arc::new(Checkpoints::new(page_bytes.unsigned_abs())),
+            threads: Mutex::new(Threads { lock: Some(lock), ..Threads::default() }),
+            keys_swept_to: Mutex::default(),
+        };
+        store.start(connection, memo)?;
+        Ok(store)
+    }
+
+    fn start(&self, connection: Connection, memo: Memo) -> Result<(), Error> {
+        for _ in 0..READERS {
+            let (readers, connection) = (Arc::clone(&self.readers), schema::open_reader(&self.folder)?);
+            self.spawn("store-read", move || readers.run(&connection))?;
+        }
+        let (checkpoints, copier) = (Arc::clone(&self.checkpoints), schema::open_copier(&self.folder)?);
+        self.spawn("store-copy", move || checkpoints.run(&copier))?;
+        let (ended, writer_ended) = watch::channel(());
+        self.threads().writer_ended = Some(writer_ended);
+        let (writer, checkpoints) = (Arc::clone(&self.writer), Arc::clone(&self.checkpoints));
+        self.spawn("store-write", move || {
+            writer.run(&connection, memo, &checkpoints);
+            checkpoint::finish(&connection);
+            drop(ended);
+        })
+    }
+
+    fn spawn(&self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+        let thread = Builder::new().name(name.to_owned()).spawn(work).map_err(|error| Error::Open {
+            place: self.folder.display().to_string(),
+            why: format!("cannot start the thread `{name}`: {error}"),
+        })?;
+        self.threads().running.push(thread);
+        Ok(())
+    }
+
+    /// Microseconds that the writer has worked so far, the wait for the disk left out: for benchmarks.
+    pub fn writer_busy_us(&self) -> u64 {
+        self.writer.busy_us()
+    }
+
+    fn threads(&self) -> MutexGuard<'_, Threads> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keys_swept_to(&self) -> Vec<u8> {
+        self.keys_swept_to.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_keys_swept_to(&self, hash: Vec<u8>) {
+        *self.keys_swept_to.lock().unwrap_or_else(PoisonError::into_inner) = hash;
+    }
+
+    /// Takes nothing more in; every thread does what is queued and ends.
+    fn stop(&self) {
+        self.readers.close();
+        self.checkpoints.close();
+        self.writer.close();
+    }
+
+    /// Waits for the threads, then gives the folder free.
+    fn join(&self) {
+        let mut threads = self.threads();
+        for thread in threads.running.drain(..) {
+            // A thread that panicked has said so, and its callers were told.
+            let _ = thread.join();
+        }
+        threads.lock = None;
+    }
+}
+
+impl Drop for Sqlite {
+    fn drop(&mut self) {
+        self.stop();
+        self.join();
+    }
+}
+
+#[async_trait]
+impl Store for Sqlite {
+    async fn accept(&self, acceptance: Acceptance) -> Result<Receipt, Error> {
+        let ready = ReadyAcceptance::new(acceptance)?;
+        self.writer.call("accepting a delivery", move |tx| ready.write(tx)).await
+    }
+
+    async fn append(&self, append: Append) -> Result<(), Error> {
+        let ready = ReadyAppend::new(append)?;
+        self.writer.call("adding to a run's log", move |tx| ready.write(tx)).await
+    }
+
+    async fn log(&self, run: RunId) -> Result<Vec<Entry>, Error> {
+        self.readers.call("reading a run's log", move |connection| read::log(connection, run)).await
+    }
+
+    async fn queued(&self, after: Option<RunId>, limit: usize) -> Result<Vec<Queued>, Error> {
+        let work = move |connection: &Connection| read::queued(connection, after, limit);
+        self.readers.call("looking for queued runs", work).await
+    }
+
+    async fn due(&self, now: Timestamp, limit: usize) -> Result<(Vec<RunHead>, Option<Timestamp>), Error> {
+        self.readers.call("looking for due runs", move |connection| read::due(connection, now, limit)).await
+    }
+
+    async fn park(&self, run: RunId, lane: &str) -> Result<(), Error> {
+        let lane = lane.to_owned();
+        self.writer.call("parking a run", move |tx| commands::park(tx, run, &lane)).await
+    }
+
+    async fn parked(&self, lane: &str) -> Result<Option<Queued>, Error> {
+        let lane = lane.to_owned();
+        self.readers.call("looking for parked runs", move |connection| read::parked(connection, &lane)).await
+    }
+
+    async fn unpark_all(&self) -> Result<(), Error> {
+        let step = |tx: &mut Tx<'_>| commands::unpark(tx, UNPARKED_PER_STEP);
+        while self.writer.call("showing parked runs again", step).await? == UNPARKED_PER_STEP {}
+        Ok(())
+    }
+
+    async fn runs(&self, query: &RunQuery) -> Result<Vec<RunHead>, Error> {
+        let query = query.clone();
+        self.readers.call("listing runs", move |connection| list::runs(connection, &query)).await
+    }
+
+    async fn open_counts(&self) -> Result<Vec<(State, u64)>, Error> {
+        self.readers.call("counting runs", read::open_counts).await
+    }
+
+    async fn journal_append(&self, entries: Vec<JournalEntry>) -> Result<(), Error> {
+        let doing = "writing a journal";
+        let ready = |entry: JournalEntry| to_json(doing, &entry.detail).map(|detail| (entry, detail));
+        let entries = entries.into_iter().map(ready).collect::<Result<Vec<_>, _>>()?;
+        self.writer.call(doing, move |tx| commands::write_journal(tx, &entries)).await
+    }
+
+    async fn journal(&self, query: &JournalQuery) -> Result<Vec<JournalRow>, Error> {
+        let query = query.clone();
+        self.readers.call("reading a journal", move |connection| read::journal(connection, &query)).await
+    }
+
+    async fn put_document(&self, revision: &Revision, text: &str) -> Result<(), Error> {
+        let (revision, text) = (revision.clone(), text.to_owned());
+        let work = move |tx: &mut Tx<'_>| commands::put_document(tx, revision.as_str(), &text);
+        self.writer.call("keeping a document", work).await
+    }
+
+    async fn document(&self, revision: &Revision) -> Result<Option<String>, Error> {
+        let revision = revision.clone();
+        let work = move |connection: &Connection| read::document(connection, revision.as_str());
+        self.readers.call("reading a document", work).await
+    }
+
+    async fn marks(&self, prefix: &str) -> Result<Vec<(String, String)>, Error> {
+        let prefix = prefix.to_owned();
+        self.readers.call("reading marks", move |connection| read::marks(connection, &prefix)).await
+    }
+
+    async fn set_mark(&self, name: &str, value: Option<&str>) -> Result<(), Error> {
+        let (name, value) = (name.to_owned(), value.map(str::to_owned));
+        self.writer.call("setting a mark", move |tx| commands::set_mark(tx, &name, value.as_deref())).await
+    }
+
+    async fn state(&self, workflow: &WorkflowName) -> Result<Map<String, Value>, Error> {
+        let workflow = workflow.clone();
+        let work = move |connection: &Connection| read::state(connection, workflow.as_str());
+        self.readers.call("reading a workflow's state", work).await
+    }
+
+    async fn prune(&self, prune: &Prune) -> Result<Pruned, Error> {
+        prune::prune(self, *prune).await
+    }
+
+    async fn health(&self) -> Result<Health, Error> {
+        let doing = "asking for its health";
+        // While the door refuses, nothing is written that could show that writing works again.
+        if self.writer.is_failing() {
+            self.writer.call(doing, commands::probe).await?;
+            self.writer.call(doing, commands::forget_probe).await?;
+        }
+        let alive = |connection: &Connection| {
+            connection.query_row("SELECT count(*) FROM shapes", [], |_| Ok(())).map_err(Trouble::from)
+        };
+        self.readers.call(doing, alive).await?;
+        let files = ["", "-wal", "-shm"].map(|end| self.folder.join(format!("{}{end}", schema::DATABASE_FILE)));
+        let bytes = files.iter().filter_map(|file| std::fs::metadata(file).ok()).map(|file| file.len());
+        Ok(Health {
+            disk_bytes: bytes.sum(),
+            writes_queued: self.writer.queued(),
+            commit_ms: self.writer.commit_us() / 1000,
+        })
+    }
+
+    fn exclusive(&self) -> bool {
+        true
+    }
+
+    async fn close(&self) {
+        self.stop();
+        let ended = self.threads().writer_ended.clone();
+        if let Some(mut ended) = ended {
+            // An error is what is waited for: the writer, which ends last, is gone.
+            let _ = ended.changed().await;
+        }
+        self.join();
+    }
+}

@@ -1,0 +1,380 @@
+//! The two conditional writes, and the small ones beside them, as the writer does them. JSON is made before a command
+//! is queued: the writer's time is what all writes share.
+
+use bytes::Bytes;
+use rusqlite::{OptionalExtension, params};
+use serde_json::{Map, Value};
+
+use super::super::{Acceptance, Append, Error, NewRun, Receipt};
+use super::class::{Shape, Standing, Term, shape_in, source_is_term, term_class};
+use super::trouble::{Outcome, Trouble};
+use super::writer::{Tx, number, run_id, run_number};
+use crate::clock::Timestamp;
+use crate::domain::delivery::DeliveryKey;
+use crate::domain::event::Event;
+use crate::domain::journal::{JournalEntry, JournalKind};
+use crate::domain::state::State;
+use crate::id::{RunId, Seq, WorkflowName};
+use crate::limits;
+
+/// What `doing` says when a value cannot be written as JSON.
+pub(super) fn to_json<T: serde::Serialize>(doing: &'static str, value: &T) -> Result<String, Error> {
+    serde_json::to_string(value).map_err(|error| Error::Failed { doing, why: error.to_string() })
+}
+
+/// An acceptance, ready to be written.
+pub(super) struct ReadyAcceptance {
+    key: DeliveryKey,
+    replay_guard: Option<DeliveryKey>,
+    at: Timestamp,
+    expires: Timestamp,
+    runs: Vec<ReadyRun>,
+}
+
+struct ReadyRun {
+    shape: Shape,
+    standing: Standing,
+    due: Option<i64>,
+    terms: Vec<Term>,
+    event: String,
+    body: Bytes,
+}
+
+impl ReadyAcceptance {
+    pub(super) fn new(acceptance: Acceptance) -> Result<Self, Error> {
+        let Acceptance { key, window, replay_guard, at, runs } = acceptance;
+        let runs = runs.into_iter().map(ReadyRun::new).collect::<Result<_, _>>()?;
+        Ok(Self { key, replay_guard, at, expires: at.plus(window), runs })
+    }
+
+    /// Inserts the runs unless the key is known.
+    pub(super) fn write(&self, tx: &mut Tx<'_>) -> Outcome<Receipt> {
+        if let Some((first, count)) = known(tx, self.key, self.at)? {
+            let following = (0..count).map(|place| RunId::from_u64(first.as_u64() + place));
+            return Ok(Receipt::Duplicate(following.collect()));
+        }
+        let replay_of = match self.replay_guard {
+            Some(guard) => known(tx, guard, self.at)?.map(|(first, _)| first),
+            None => None,
+        };
+        let mut ids = Vec::with_capacity(self.runs.len());
+        for run in &self.runs {
+            let id = tx.memo.ids.next(self.at);
+            run.write(tx, id, self.at, replay_of)?;
+            ids.push(id);
+        }
+        if let Some(first) = ids.first() {
+            remember(tx, self.key, *first, ids.len(), self.expires)?;
+            if let Some(guard) = self.replay_guard.filter(|_| replay_of.is_none()) {
+                remember(tx, guard, *first, ids.len(), self.expires)?;
+            }
+        }
+        Ok(Receipt::New(ids))
+    }
+}
+
+/// The first run of a key that has not expired, and how many there are: one acceptance's ids follow each other.
+fn known(tx: &Tx<'_>, key: DeliveryKey, at: Timestamp) -> rusqlite::Result<Option<(RunId, u64)>> {
+    tx.connection
+        .prepare_cached("SELECT run, runs FROM keys WHERE hash = ?1 AND expires > ?2")?
+        .query_row(params![key.as_bytes(), at.as_millis()], |row| {
+            Ok((run_id(row.get(0)?), row.get::<_, i64>(1)?.cast_unsigned()))
+        })
+        .optional()
+}
+
+fn remember(tx: &Tx<'_>, key: DeliveryKey, first: RunId, runs: usize, expires: Timestamp) -> rusqlite::Result<()> {
+    tx.connection
+        .prepare_cached("INSERT OR REPLACE INTO keys (hash, run, runs, expires) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![key.as_bytes(), run_number(first), number(runs), expires.as_millis()])
+        .map(drop)
+}
+
+impl ReadyRun {
+    fn new(new: NewRun) -> Result<Self, Error> {
+        let NewRun { accepted, body } = new;
+        let trigger = &accepted.trigger;
+        let terms = if source_is_term(trigger.kind()) { vec![Term::source(&trigger.source())] } else { Vec::new() };
+        let (standing, due) =
+            if accepted.held { (Standing::of(State::Waiting), Some(i64::MAX)) } else { (Standing::QUEUED, None) };
+        let shape = Shape::of(&accepted.workflow, trigger);
+        let event = to_json("accepting a delivery", &Event::Accepted(Box::new(accepted)))?;
+        Ok(Self { shape, standing, due, terms, event, body })
+    }
+
+    fn write(&self, tx: &mut Tx<'_>, id: RunId, at: Timestamp, replay_of: Option<RunId>) -> Outcome<()> {
+        let run = run_number(id);
+        let class = self.standing.class(tx.shape(&self.shape)?);
+        let connection = tx.connection;
+        connection
+            .prepare_cached("INSERT INTO arrivals (run, at, event, body) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![run, at.as_millis(), self.event, &self.body[..]])?;
+        let mut next = Seq(1);
+        if let Some(of) = replay_of {
+            let events = serde_json::to_string(&[Event::SuspectedReplay { of }])?;
+            write_events(tx, run, next, at, &events)?;
+            next = next.plus(1);
+        }
+        connection
+            .prepare_cached("INSERT INTO runs (id, class, next, due, terms) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![run, class, next.0, self.due, Term::pack(&self.terms)])?;
+        for term in &self.terms {
+            list_under(tx, *term, class, run)?;
+        }
+        Ok(())
+    }
+}
+
+fn write_events(tx: &Tx<'_>, run: i64, seq: Seq, at: Timestamp, events: &str) -> rusqlite::Result<()> {
+    tx.connection
+        .prepare_cached("INSERT INTO appends (run, seq, at, events) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![run, seq.0, at.as_millis(), events])
+        .map(drop)
+}
+
+fn list_under(tx: &Tx<'_>, term: Term, class: i64, run: i64) -> rusqlite::Result<()> {
+    tx.connection
+        .prepare_cached("INSERT OR IGNORE INTO terms (term, class, run) VALUES (?1, ?2, ?3)")?
+        .execute(params![term.0, class, run])
+        .map(drop)
+}
+
+fn unlist(tx: &Tx<'_>, term: Term, class: i64, run: i64) -> rusqlite::Result<()> {
+    tx.connection
+        .prepare_cached("DELETE FROM terms WHERE term = ?1 AND class = ?2 AND run = ?3")?
+        .execute(params![term.0, class, run])
+        .map(drop)
+}
+
+/// An append, ready to be written.
+pub(super) struct ReadyAppend {
+    run: RunId,
+    after: Seq,
+    count: usize,
+    at: Timestamp,
+    events: String,
+    head: String,
+    state: State,
+    due: Option<i64>,
+    ended: Option<i64>,
+    terms: Vec<Term>,
+    workflow: WorkflowName,
+    /// Members of the workflow's state to set, as JSON; none removes one.
+    changes: Vec<(String, Option<String>)>,
+}
+
+/// A row of `runs`.
+struct IndexRow {
+    class: i64,
+    next: u32,
+    due: Option<i64>,
+    terms: Vec<Term>,
+}
+
+impl ReadyAppend {
+    pub(super) fn new(append: Append) -> Result<Self, Error> {
+        let doing = "adding to a run's log";
+        let Append { run, after, at, events, head, state, .. } = append;
+        Ok(Self {
+            run,
+            after,
+            count: events.len(),
+            at,
+            events: to_json(doing, &events)?,
+            head: to_json(doing, &head)?,
+            state: head.state,
+            due: head.due.map(Timestamp::as_millis),
+            ended: head.ended_at.map(Timestamp::as_millis),
+            terms: Term::all_of(&head),
+            workflow: head.workflow,
+            changes: changes(doing, state.unwrap_or_default())?,
+        })
+    }
+
+    /// Adds the events if nobody else has added to the log since it was read.
+    pub(super) fn write(&self, tx: &mut Tx<'_>) -> Outcome<()> {
+        let run = run_number(self.run);
+        let Some(row) = index_row(tx, run)? else {
+            return Err(Error::NoRun(self.run).into());
+        };
+        if row.next != self.after.0 {
+            return Err(Error::Conflict { run: self.run, after: self.after }.into());
+        }
+        if self.count > 0 {
+            write_events(tx, run, self.after, self.at, &self.events)?;
+        }
+        self.write_index(tx, run, &row)?;
+        tx.connection
+            .prepare_cached("INSERT OR REPLACE INTO heads (run, head) VALUES (?1, ?2)")?
+            .execute(params![run, self.head])?;
+        write_state(tx, &self.workflow, &self.changes)?;
+        Ok(())
+    }
+
+    /// Moves the run in the indexes, but touches only those in which it moves.
+    fn write_index(&self, tx: &Tx<'_>, run: i64, row: &IndexRow) -> rusqlite::Result<()> {
+        let class = Standing::of(self.state).class(shape_in(row.class));
+        let next = self.after.plus(self.count).0;
+        if class == row.class && self.due == row.due && self.terms == row.terms {
+            return tx
+                .connection
+                .prepare_cached("UPDATE runs SET next = ?2 WHERE id = ?1")?
+                .execute(params![run, next])
+                .map(drop);
+        }
+        tx.connection
+            .prepare_cached(
+                "UPDATE runs SET class = ?2, next = ?3, due = ?4, ended = ?5, lane = NULL, terms = ?6 WHERE id = ?1",
+            )?
+            .execute(params![run, class, next, self.due, self.ended, Term::pack(&self.terms)])?;
+        let (old, new) = (term_class(row.class), term_class(class));
+        for term in row.terms.iter().filter(|term| old != new || !self.terms.contains(term)) {
+            unlist(tx, *term, old, run)?;
+        }
+        for term in self.terms.iter().filter(|term| old != new || !row.terms.contains(term)) {
+            list_under(tx, *term, new, run)?;
+        }
+        Ok(())
+    }
+}
+
+fn index_row(tx: &Tx<'_>, run: i64) -> rusqlite::Result<Option<IndexRow>> {
+    tx.connection
+        .prepare_cached("SELECT class, next, due, terms FROM runs WHERE id = ?1")?
+        .query_row([run], |row| {
+            let terms = Term::unpack(row.get_ref(3)?.as_blob_or_null()?);
+            Ok(IndexRow { class: row.get(0)?, next: row.get(1)?, due: row.get(2)?, terms })
+        })
+        .optional()
+}
+
+fn changes(doing: &'static str, state: Map<String, Value>) -> Result<Vec<(String, Option<String>)>, Error> {
+    let change = |(name, value): (String, Value)| match value {
+        Value::Null => Ok((name, None)),
+        value => Ok((name, Some(to_json(doing, &value)?))),
+    };
+    state.into_iter().map(change).collect()
+}
+
+fn write_state(tx: &Tx<'_>, workflow: &WorkflowName, changes: &[(String, Option<String>)]) -> rusqlite::Result<()> {
+    for (name, value) in changes {
+        match value {
+            Some(value) => tx
+                .connection
+                .prepare_cached("INSERT OR REPLACE INTO states (workflow, name, value) VALUES (?1, ?2, ?3)")?
+                .execute(params![workflow.as_str(), name, value])?,
+            None => tx
+                .connection
+                .prepare_cached("DELETE FROM states WHERE workflow = ?1 AND name = ?2")?
+                .execute(params![workflow.as_str(), name])?,
+        };
+    }
+    Ok(())
+}
+
+/// Hides a queued run until its lane is free.
+pub(super) fn park(tx: &mut Tx<'_>, run: RunId, lane: &str) -> Outcome<()> {
+    let row = index_row(tx, run_number(run))?.ok_or(Trouble::Refused(Error::NoRun(run)))?;
+    let standing = Standing::in_class(row.class);
+    if standing == Standing::QUEUED || standing == Standing::PARKED {
+        tx.connection.prepare_cached("UPDATE runs SET class = ?2, lane = ?3 WHERE id = ?1")?.execute(params![
+            run_number(run),
+            Standing::PARKED.class(shape_in(row.class)),
+            lane
+        ])?;
+    }
+    Ok(())
+}
+
+/// Shows at most `count_max` parked runs again, and says how many there were.
+pub(super) fn unpark(tx: &mut Tx<'_>, count_max: usize) -> Outcome<usize> {
+    let (from, to) = Standing::PARKED.classes();
+    let (queued, _) = Standing::QUEUED.classes();
+    let shown = tx
+        .connection
+        .prepare_cached(
+            "UPDATE runs SET class = class - ?1 + ?2, lane = NULL
+             WHERE id IN (SELECT id FROM runs WHERE class >= ?1 AND class < ?3 LIMIT ?4)",
+        )?
+        .execute(params![from, queued, to, number(count_max)])?;
+    Ok(shown)
+}
+
+/// The number of a journal on disk, and how many entries it keeps.
+pub(super) fn journal_code(kind: JournalKind) -> (i64, usize) {
+    match kind {
+        JournalKind::Audit => (0, limits::JOURNAL_KEPT_MAX),
+        JournalKind::Refusal => (1, limits::REFUSALS_KEPT_MAX),
+        JournalKind::Gateway => (2, limits::JOURNAL_KEPT_MAX),
+    }
+}
+
+/// Adds entries, with their detail as JSON, to their journals; the oldest beyond the bound go.
+pub(super) fn write_journal(tx: &mut Tx<'_>, entries: &[(JournalEntry, String)]) -> Outcome<()> {
+    for (entry, detail) in entries {
+        let (kind, kept) = journal_code(entry.kind);
+        let newest: Option<i64> = tx
+            .connection
+            .prepare_cached("SELECT max(id) FROM journal WHERE kind = ?1")?
+            .query_row([kind], |row| row.get(0))?;
+        let id = newest.unwrap_or(0) + 1;
+        tx.connection
+            .prepare_cached(
+                "INSERT INTO journal (kind, id, at, what, subject, cause, detail, body)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?
+            .execute(params![
+                kind,
+                id,
+                entry.at.as_millis(),
+                entry.what,
+                entry.subject,
+                entry.cause,
+                detail,
+                &entry.body[..]
+            ])?;
+        tx.connection.prepare_cached("DELETE FROM journal WHERE kind = ?1 AND id <= ?2 - ?3")?.execute(params![
+            kind,
+            id,
+            number(kept)
+        ])?;
+    }
+    Ok(())
+}
+
+/// Keeps a text under its hash.
+pub(super) fn put_document(tx: &mut Tx<'_>, revision: &str, text: &str) -> Outcome<()> {
+    tx.connection
+        .prepare_cached("INSERT OR IGNORE INTO documents (revision, text) VALUES (?1, ?2)")?
+        .execute([revision, text])?;
+    Ok(())
+}
+
+/// Sets a mark, or removes it.
+pub(super) fn set_mark(tx: &mut Tx<'_>, name: &str, value: Option<&str>) -> Outcome<()> {
+    match value {
+        Some(value) => tx
+            .connection
+            .prepare_cached("INSERT OR REPLACE INTO marks (name, value) VALUES (?1, ?2)")?
+            .execute([name, value])?,
+        None => tx.connection.prepare_cached("DELETE FROM marks WHERE name = ?1")?.execute([name])?,
+    };
+    Ok(())
+}
+
+/// Writes something of no meaning, to see whether there is room for a delivery.
+pub(super) fn probe(tx: &mut Tx<'_>) -> Outcome<()> {
+    tx.connection
+        .prepare_cached("INSERT OR REPLACE INTO documents (revision, text) VALUES ('probe', printf('%.*c', ?1, ' '))")?
+        .execute([PROBE_BYTES])?;
+    Ok(())
+}
+
+/// Takes what `probe` wrote away again.
+pub(super) fn forget_probe(tx: &mut Tx<'_>) -> Outcome<()> {
+    tx.connection.prepare_cached("DELETE FROM documents WHERE revision = 'probe'")?.execute([])?;
+    Ok(())
+}
+
+/// Bytes that `probe` writes.
+const PROBE_BYTES: i64 = 32 * 1024;

@@ -1,0 +1,270 @@
+//! The one thread that writes. It takes whatever is queued, does it in one transaction, commits once, and then answers
+//! everyone. The cost of a durable write is shared by all that wait, and run ids are handed out in commit order.
+//!
+//! Each command decides by what it reads, so that one that is refused leaves the others alone. A batch that SQLite
+//! stops is undone and done again one by one; when the disk is full, all of it is refused.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use rusqlite::{Connection, params};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::super::Error;
+use super::checkpoint::Checkpoints;
+use super::class::{Shape, trigger_code, trigger_of};
+use super::queue::{Queue, Refused};
+use super::trouble::{Outcome, Trouble, is_full, sql_error};
+use crate::id::{RunId, RunIds, WorkflowName};
+use crate::limits;
+
+/// The open transaction, and what the writer knows by heart.
+pub(super) struct Tx<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) memo: &'a mut Memo,
+}
+
+/// What the writer knows by heart.
+#[derive(Debug, Default)]
+pub(super) struct Memo {
+    pub(super) ids: RunIds,
+    shapes: HashMap<Shape, i64>,
+    /// Shapes that the open transaction added.
+    uncommitted: Vec<Shape>,
+}
+
+/// The way in to the writer, shared by all callers.
+#[derive(Debug)]
+pub(super) struct Writer {
+    queue: Queue<Box<dyn Command>>,
+    commit_us: AtomicU64,
+    busy_us: AtomicU64,
+    failing: AtomicBool,
+}
+
+impl Writer {
+    pub(super) fn new() -> Self {
+        Self {
+            queue: Queue::new(limits::WRITES_QUEUED_MAX),
+            commit_us: AtomicU64::new(0),
+            busy_us: AtomicU64::new(0),
+            failing: AtomicBool::new(false),
+        }
+    }
+
+    /// Queues `work` and waits until it is committed. `work` may run more than once; only the last run counts.
+    pub(super) async fn call<T, F>(&self, doing: &'static str, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> Outcome<T> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let call = Call { doing, work, outcome: None, reply };
+        self.queue.push(Box::new(call)).map_err(|refused| match refused {
+            Refused::Full => Error::Full(format!("{} writes are waiting already", limits::WRITES_QUEUED_MAX)),
+            Refused::Closed => Error::Failed { doing, why: "the store is closed".into() },
+        })?;
+        let gone = |_| Error::Failed { doing, why: "the store's writer ended before it answered".into() };
+        answer.await.unwrap_or_else(|error| Err(gone(error)))
+    }
+
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(super) fn commit_us(&self) -> u64 {
+        self.commit_us.load(Ordering::Relaxed)
+    }
+
+    /// Time that the writer has spent on batches so far, the wait for the disk left out.
+    pub(super) fn busy_us(&self) -> u64 {
+        self.busy_us.load(Ordering::Relaxed)
+    }
+
+    /// Whether the last commit failed.
+    pub(super) fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
+    }
+
+    /// Lets the writer end when it has done what is queued.
+    pub(super) fn close(&self) {
+        self.queue.close();
+    }
+
+    /// The writer's thread.
+    pub(super) fn run(&self, connection: &Connection, mut memo: Memo, checkpoints: &Arc<Checkpoints>) {
+        let mut batch = Vec::new();
+        while self.queue.take(limits::WRITES_PER_COMMIT_MAX, &mut batch) {
+            self.commit(connection, &mut memo, &mut batch);
+            checkpoints.after_commit(connection);
+        }
+    }
+
+    fn commit(&self, connection: &Connection, memo: &mut Memo, batch: &mut Vec<Box<dyn Command>>) {
+        match self.transaction(connection, memo, batch) {
+            Ok(()) => batch.drain(..).for_each(|command| command.answer(None)),
+            Err(error) if is_full(&error) => batch.drain(..).for_each(|command| command.answer(Some(&error))),
+            Err(error) if batch.len() == 1 => batch.drain(..).for_each(|command| command.answer(Some(&error))),
+            Err(_) => {
+                for command in batch.drain(..) {
+                    let mut alone = vec![command];
+                    let error = self.transaction(connection, memo, &mut alone).err();
+                    if let Some(command) = alone.pop() {
+                        command.answer(error.as_ref());
+                    }
+                }
+            }
+        }
+    }
+
+    fn transaction(
+        &self,
+        connection: &Connection,
+        memo: &mut Memo,
+        batch: &mut [Box<dyn Command>],
+    ) -> rusqlite::Result<()> {
+        let began = Instant::now();
+        let mut synced = began;
+        let done = run_all(connection, memo, batch).and_then(|()| {
+            synced = Instant::now();
+            execute(connection, "COMMIT")
+        });
+        self.failing.store(done.is_err(), Ordering::Relaxed);
+        if done.is_ok() {
+            memo.uncommitted.clear();
+            let ended = Instant::now();
+            self.commit_us.store(micros(ended - synced), Ordering::Relaxed);
+            self.busy_us.fetch_add(micros(synced - began), Ordering::Relaxed);
+        } else {
+            for shape in memo.uncommitted.drain(..) {
+                memo.shapes.remove(&shape);
+            }
+            // SQLite has undone it already when this finds no transaction.
+            let _ = execute(connection, "ROLLBACK");
+        }
+        done
+    }
+}
+
+fn micros(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn run_all(connection: &Connection, memo: &mut Memo, batch: &mut [Box<dyn Command>]) -> rusqlite::Result<()> {
+    execute(connection, "BEGIN IMMEDIATE")?;
+    let mut tx = Tx { connection, memo };
+    batch.iter_mut().try_for_each(|command| command.run(&mut tx))
+}
+
+fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([]).map(drop)
+}
+
+impl Memo {
+    /// Learns what the file holds.
+    pub(super) fn read(connection: &Connection) -> rusqlite::Result<Self> {
+        let memo = Self {
+            shapes: read_shapes(connection)?.into_iter().map(|(id, shape)| (shape, id)).collect(),
+            ..Self::default()
+        };
+        let newest: Option<i64> = connection.query_row("SELECT max(id) FROM runs", [], |row| row.get(0))?;
+        if let Some(newest) = newest {
+            memo.ids.skip_to(run_id(newest));
+        }
+        Ok(memo)
+    }
+}
+
+/// Every shape with its number.
+pub(super) fn read_shapes(connection: &Connection) -> rusqlite::Result<Vec<(i64, Shape)>> {
+    let mut statement = connection.prepare_cached("SELECT id, workflow, trigger, source FROM shapes")?;
+    let mut rows = statement.query([])?;
+    let mut shapes = Vec::new();
+    while let Some(row) = rows.next()? {
+        let workflow = WorkflowName::new(row.get_ref(1)?.as_str()?);
+        let (Ok(workflow), Some(trigger)) = (workflow, trigger_of(row.get(2)?)) else { continue };
+        shapes.push((row.get(0)?, Shape { workflow, trigger, source: row.get(3)? }));
+    }
+    Ok(shapes)
+}
+
+/// The id behind a number in the file.
+pub(super) fn run_id(number: i64) -> RunId {
+    RunId::from_u64(number.cast_unsigned())
+}
+
+/// A count as SQLite takes it.
+pub(super) fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// The number of an id in the file: ids fit 63 bits.
+pub(super) fn run_number(run: RunId) -> i64 {
+    run.as_u64().cast_signed()
+}
+
+impl Tx<'_> {
+    /// The number of a shape, a new one when it was not seen before.
+    pub(super) fn shape(&mut self, shape: &Shape) -> rusqlite::Result<i64> {
+        if let Some(id) = self.memo.shapes.get(shape) {
+            return Ok(*id);
+        }
+        self.connection
+            .prepare_cached("INSERT INTO shapes (workflow, trigger, source) VALUES (?1, ?2, ?3)")?
+            .execute(params![shape.workflow.as_str(), trigger_code(shape.trigger), shape.source])?;
+        let id = self.connection.last_insert_rowid();
+        self.memo.shapes.insert(shape.clone(), id);
+        self.memo.uncommitted.push(shape.clone());
+        Ok(id)
+    }
+}
+
+/// One thing to do in a transaction, and somebody to tell.
+trait Command: Send + std::fmt::Debug {
+    /// Does it; an error undoes the whole transaction.
+    fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()>;
+    /// Tells the caller, after the commit or after its failure.
+    fn answer(self: Box<Self>, failure: Option<&rusqlite::Error>);
+}
+
+struct Call<T, F> {
+    doing: &'static str,
+    work: F,
+    outcome: Option<Result<T, Error>>,
+    reply: oneshot::Sender<Result<T, Error>>,
+}
+
+impl<T, F> Command for Call<T, F>
+where
+    T: Send,
+    F: FnMut(&mut Tx<'_>) -> Outcome<T> + Send,
+{
+    fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()> {
+        self.outcome = Some(match (self.work)(tx) {
+            Ok(value) => Ok(value),
+            Err(Trouble::Sql(error)) => return Err(error),
+            // It may have written before it stopped: undo that too.
+            Err(Trouble::Broken(why)) => return Err(rusqlite::Error::ToSqlConversionFailure(why.into())),
+            Err(Trouble::Refused(error)) => Err(error),
+        });
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, failure: Option<&rusqlite::Error>) {
+        let never = || Err(Error::Failed { doing: self.doing, why: "it was not done".into() });
+        let answer = match failure {
+            Some(error) => Err(sql_error(self.doing, error)),
+            None => self.outcome.unwrap_or_else(never),
+        };
+        // A caller that went away does not want to know.
+        let _ = self.reply.send(answer);
+    }
+}
+
+impl<T, F> std::fmt::Debug for Call<T, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Call({})", self.doing)
+    }
+}
