@@ -16,3 +16,6 @@ pub mod server;
 pub mod tls;
 /// The hooks door.
 pub mod webhook;
+
+#[cfg(test)]
+mod tests;
