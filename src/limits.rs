@@ -138,6 +138,10 @@ pub const REDIRECT_BODY_BYTES_MAX: usize = 16 * 1024;
 pub const URL_BYTES_MAX: usize = 16 * 1024;
 /// Sets of TLS options with a connection pool of their own.
 pub const TLS_POOLS_MAX: usize = 64;
+/// Files of `routes/` and of `workflows/`, each.
+pub const FILES_MAX: usize = 10_000;
+/// Folders in folders of `routes/` and `workflows/`; also ends a circle of symlinks.
+pub const FOLDER_DEPTH_MAX: usize = 8;
 /// Longest that `POST /v1/workflows/trigger` waits for the end of its run.
 pub const TRIGGER_WAIT_MAX: Duration = Duration::from_mins(1);
 /// Reads waiting for one of the store's readers; past this the caller is told that the store is full.

@@ -1,13 +1,18 @@
 //! YAML in, checked structs and problems out.
 //!
 //! One way for every file: text → [`yaml`] (a JSON value and a [`source_map`]) → [`structure`] (judged by the JSON
-//! Schema that [`schema`] makes of the structs in [`raw`]) → those structs. So what `check` says, what an editor
-//! says and what the program accepts come from one source. This part opens no files and decides nothing about time.
+//! Schema that [`schema`] makes of the structs in [`raw`]) → those structs → plans. So what `check` says, what an
+//! editor says and what the program accepts come from one source. [`Files::read`] reads the folders; nothing else here
+//! opens files, reads a secret or the clock.
 
 /// Problems and the reports made of them.
 pub mod diagnostic;
+mod folder;
+mod inside;
+mod load;
 /// The files as written.
 pub mod raw;
+mod resolve;
 /// The published JSON Schemas.
 pub mod schema;
 /// From path to place.
@@ -17,3 +22,7 @@ pub mod structure;
 mod words;
 /// Text into values and places.
 pub mod yaml;
+
+pub use self::folder::{Files, SourceFile};
+pub use self::load::{Around, Loaded, RoutesCompiled, compile_routes, compile_workflow, extensions, load, reader};
+pub use self::resolve::{SecretUse, missing_secrets};

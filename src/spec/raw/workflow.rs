@@ -129,6 +129,10 @@ pub struct Concurrency {
 pub enum ConcurrencyBehavior {
     /// It waits, in order of arrival.
     Queue,
+    /// It is cancelled, and says so.
+    Skip,
+    /// The runs before it are cancelled.
+    CancelRunning,
 }
 
 /// One step of a workflow.

@@ -1,0 +1,171 @@
+//! The business of the stand-in: an ERP that knows orders by where they came from, a stock list, and alerts.
+//!
+//! | Call | Answers |
+//! |---|---|
+//! | `GET /orders/by-source?source=&source_id=` | the order, or 404 until it was created |
+//! | `POST /orders` | 201 and the order; the same answer again for the same `Idempotency-Key` |
+//! | `GET /orders` | all orders |
+//! | `GET /stock` | SKUs and what is on hand; `below=N` keeps those under N |
+//! | `POST /alerts` | 202; wants a `text` |
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::{Answer, Recorded};
+
+/// What was ordered, and under which keys.
+#[derive(Debug, Default)]
+pub(super) struct Erp {
+    pub(super) orders: Vec<Value>,
+    /// Bodies and answers by idempotency key.
+    keys: BTreeMap<String, (Vec<u8>, Value)>,
+    /// Calls that were answered again under a known key.
+    pub(super) repeats: usize,
+    alerts: usize,
+}
+
+/// SKU and what is on hand; two lie under the threshold that the examples use.
+const STOCK: [(&str, u32); 5] =
+    [("LAMP-OAK", 42), ("LAMP-ASH", 2), ("CHAIR-BLK", 17), ("CHAIR-WHT", 0), ("DESK-140", 8)];
+
+/// Longest idempotency key, bytes.
+const KEY_BYTES_MAX: usize = 255;
+
+impl Erp {
+    pub(super) fn answer(&mut self, request: &Recorded) -> Answer {
+        match (request.method.as_str(), request.path.as_str()) {
+            ("GET", "/orders/by-source") => self.by_source(request),
+            ("GET", "/orders") => Answer::new(200, json!({ "orders": self.orders })),
+            ("POST", "/orders") => self.create(request),
+            ("GET", "/stock") => stock(request),
+            ("POST", "/alerts") => self.alert(request),
+            (_, "/orders/by-source" | "/orders" | "/stock" | "/alerts") => Answer::wrong(405, "no such method here"),
+            _ => Answer::wrong(404, "no such path"),
+        }
+    }
+
+    fn by_source(&self, request: &Recorded) -> Answer {
+        let (Some(source), Some(id)) = (query(&request.query, "source"), query(&request.query, "source_id")) else {
+            return Answer::wrong(400, "`source` and `source_id` are wanted");
+        };
+        match self.find(&source, &id) {
+            Some(order) => Answer::new(200, order.clone()),
+            None => Answer::new(404, json!({ "error": "no such order" })),
+        }
+    }
+
+    fn find(&self, source: &str, id: &str) -> Option<&Value> {
+        self.orders.iter().find(|order| order["source"] == source && order["source_id"] == id)
+    }
+
+    fn create(&mut self, request: &Recorded) -> Answer {
+        let order = match json_object(request) {
+            Ok(order) => order,
+            Err(wrong) => return *wrong,
+        };
+        let key = match request.header_all("idempotency-key").as_slice() {
+            [] => None,
+            [key] if !key.is_empty() && key.len() <= KEY_BYTES_MAX => Some((*key).to_owned()),
+            [_] => return Answer::wrong(400, "`Idempotency-Key` is empty or too long"),
+            _ => return Answer::wrong(400, "`Idempotency-Key` was sent twice"),
+        };
+        if let Some((body, answer)) = key.as_ref().and_then(|key| self.keys.get(key)) {
+            if *body != request.body {
+                return Answer::wrong(422, "the same `Idempotency-Key` came with another body");
+            }
+            self.repeats += 1;
+            let mut again = Answer::new(201, answer.clone());
+            again.headers.push(("idempotent-replayed", "true".to_owned()));
+            return again;
+        }
+        // Two shapes are known: one that names its source, and an order as the shop sent it.
+        let source = order.get("source").and_then(text).unwrap_or_else(|| "shopify".to_owned());
+        let Some(id) = order.get("source_id").or_else(|| order.get("id")).and_then(text) else {
+            return Answer::wrong(422, "an order wants `source_id` or `id`");
+        };
+        if self.find(&source, &id).is_some() {
+            return Answer::wrong(409, format!("order {id} of {source} is there already, under another key"));
+        }
+        let created = json!({
+            "id": format!("ERP-{}", 1001 + self.orders.len()),
+            "source": source,
+            "source_id": id,
+            "status": "open",
+            "name": order.get("name"),
+            "total": order.get("total_price").or_else(|| order.get("total")),
+        });
+        self.orders.push(created.clone());
+        if let Some(key) = key {
+            self.keys.insert(key, (request.body.clone(), created.clone()));
+        }
+        Answer::new(201, created)
+    }
+
+    fn alert(&mut self, request: &Recorded) -> Answer {
+        match json_object(request) {
+            Err(wrong) => *wrong,
+            Ok(alert) if alert.get("text").and_then(Value::as_str).is_none_or(str::is_empty) => {
+                Answer::wrong(422, "an alert wants a `text`")
+            }
+            Ok(_) => {
+                self.alerts += 1;
+                Answer::new(202, json!({ "id": format!("ALERT-{}", self.alerts) }))
+            }
+        }
+    }
+}
+
+/// The refusal of a request without the right key, when keys are asked for.
+pub(super) fn refused_key(request: &Recorded, api_key: Option<&str>) -> Option<Answer> {
+    let api_key = api_key?;
+    match request.header_all("x-api-key").as_slice() {
+        [given] if *given == api_key => None,
+        [] => Some(Answer::wrong(401, "no `X-Api-Key`")),
+        [_] => Some(Answer::wrong(401, "a wrong `X-Api-Key`")),
+        _ => Some(Answer::wrong(401, "`X-Api-Key` was sent twice")),
+    }
+}
+
+/// The value of one query parameter, decoded.
+pub(super) fn query(query: &str, name: &str) -> Option<String> {
+    url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+}
+
+fn stock(request: &Recorded) -> Answer {
+    let below = match query(&request.query, "below").map(|below| below.parse()) {
+        None => u32::MAX,
+        Some(Ok(below)) => below,
+        Some(Err(_)) => return Answer::wrong(400, "`below` is not a number"),
+    };
+    let items: Vec<_> = STOCK
+        .iter()
+        .filter(|(_, on_hand)| *on_hand < below)
+        .map(|(sku, on_hand)| json!({ "sku": sku, "on_hand": on_hand }))
+        .collect();
+    Answer::new(200, json!({ "items": items }))
+}
+
+fn json_object(request: &Recorded) -> Result<serde_json::Map<String, Value>, Box<Answer>> {
+    let kinds = request.header_all("content-type");
+    let [kind] = kinds.as_slice() else {
+        return Err(Box::new(Answer::wrong(415, "`Content-Type` is wanted once")));
+    };
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        return Err(Box::new(Answer::wrong(415, format!("`Content-Type` is `{kind}`, not `application/json`"))));
+    }
+    match request.json() {
+        Some(Value::Object(object)) => Ok(object),
+        Some(_) => Err(Box::new(Answer::wrong(422, "the body is not a JSON object"))),
+        None => Err(Box::new(Answer::wrong(400, "the body is not JSON"))),
+    }
+}
+
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}

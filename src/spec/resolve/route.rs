@@ -1,0 +1,307 @@
+//! One route: the path, who may call it, what it makes of a delivery.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+
+use ipnet::IpNet;
+use serde_json::{Map, Value};
+
+use super::desk::{Desk, entry};
+use super::scope::{Scope, Where};
+use super::{Callee, Callees, verify};
+use crate::expr::{JsonPath, Mapping};
+use crate::id::{Revision, RouteName, WorkflowName};
+use crate::limits;
+use crate::spec::raw;
+use crate::spec::source_map::Path;
+use crate::spec::structure::{Item, RoutesFile};
+use crate::spec::words;
+use crate::tasks::plan::{Dedupe, DedupeKey, RateLimit, RoutePlan};
+
+/// What a sender is told on success when the route does not say.
+const STATUS: u16 = 202;
+
+/// Schemes that sign a body and neither the time nor the id: whoever saw one delivery can bring it again under a new
+/// id, so a known body under a new id is suspect. `generic_hmac` belongs here unless its template holds the time. The
+/// schemes that sign a time refuse an old delivery themselves, and those that sign nothing (a password, a token) cannot
+/// tell a replay from an order that looks like another.
+const GUARDED: &[&str] = &["shopify", "github", "woocommerce", "generic_hmac"];
+
+/// Makes a route runnable. `None` when it is not; why is told.
+pub(in crate::spec) fn resolve_route(
+    desk: &mut Desk<'_>,
+    item: &Item<raw::Route>,
+    callees: Callees<'_>,
+    revision: &Revision,
+) -> Option<RoutePlan> {
+    let raw = item.raw.as_ref()?;
+    let path = &item.path;
+    let errors = desk.errors();
+    let scope = Scope::of_trigger(Where::Route);
+    check_path(desk, &path.with("path"), &raw.path);
+    let name = name(desk, path, raw);
+    let workflow = workflow(desk, path, &raw.workflow, callees);
+    let verify = verify::resolve(desk, &path.with("verify"), &raw.verify, &raw.workflow);
+    let filter = match &raw.filter {
+        Some(raw::Condition::Fixed(true)) => None,
+        filter => desk.condition(&path.with("filter"), filter.as_ref(), &scope),
+    };
+    let dedupe = dedupe(desk, path, raw, &scope);
+    let limits = Limits::resolve(desk, &path.with("limits"), raw.limits.as_ref());
+    let allow_ip = networks(desk, &path.with("allow_ip"), raw.allow_ip.as_deref());
+    let redact = redact(desk, &path.with("redact"), &raw.redact);
+    let inputs = inputs(desk, path, &raw.inputs, &raw.workflow, callees, &scope);
+    if desk.errors() > errors {
+        return None;
+    }
+    Some(RoutePlan {
+        name: name?,
+        revision: revision.clone(),
+        path: raw.path.clone(),
+        verify: verify?,
+        filter,
+        dedupe,
+        body_bytes_max: limits.body_bytes_max,
+        rate: limits.rate,
+        concurrency: limits.concurrency,
+        allow_ip,
+        redact,
+        respond_status: raw.respond.as_ref().and_then(|respond| respond.status).unwrap_or(STATUS),
+        workflow: workflow?,
+        inputs: inputs?,
+        enabled: raw.enabled,
+        paused: raw.paused,
+    })
+}
+
+/// Checks what the routes of one file that share a path must have in common: a delivery is received once, whatever
+/// number of routes it then starts.
+pub(in crate::spec) fn check_shared_paths(desk: &mut Desk<'_>, file: &RoutesFile) {
+    const SHARED: &[&str] = &["verify", "dedupe", "limits", "allow_ip", "respond"];
+    let mut first: HashMap<&str, &Item<raw::Route>> = HashMap::new();
+    for item in &file.routes {
+        let Some(route_path) = item.text("path") else { continue };
+        let Some(other) = first.get(route_path) else {
+            first.insert(route_path, item);
+            continue;
+        };
+        let related = desk.map.value(&other.path.with("path"));
+        for key in SHARED.iter().filter(|key| shared(&item.json, key) != shared(&other.json, key)) {
+            let message = format!("two routes of the path `{route_path}` have not the same `{key}`");
+            let problem = desk.problem("spec.same_path", message, desk.map.key(&item.path, key));
+            let problem = problem.related(related, "the first route of this path");
+            desk.push(
+                problem.help(format!("write the same `{key}` in both: a delivery is received once for all of them")),
+            );
+        }
+        if item.json.get("filter").is_none() || other.json.get("filter").is_none() {
+            let message = format!("two routes have the path `{route_path}`, and not both have a filter");
+            let problem = desk.problem("spec.same_path", message, desk.map.value(&item.path.with("path")));
+            let problem =
+                problem.label("every delivery may start both").related(related, "the first route of this path");
+            desk.push(problem.warning().help("give each a `filter`, if they are for different deliveries"));
+        }
+    }
+}
+
+/// What two routes of one path must both say; how many runs go on at a time is each route's own.
+fn shared(route: &Value, key: &str) -> Option<Value> {
+    let mut value = route.get(key).cloned()?;
+    if key == "limits" {
+        value.as_object_mut()?.shift_remove("concurrency");
+        return value.as_object().filter(|limits| !limits.is_empty()).map(|limits| Value::Object(limits.clone()));
+    }
+    Some(value)
+}
+
+fn check_path(desk: &mut Desk<'_>, path: &Path, text: &str) {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/-._~!$&'()+,;=:@".contains(c);
+    let (sentence, help) = if let Some((before, _)) = text.split_once(['?', '#']) {
+        (
+            "a path has no query and no fragment".to_owned(),
+            format!("write `{}` and look at `query` in `filter`", entry(path, before)),
+        )
+    } else if !text.starts_with('/') {
+        let text = text.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or(text, |(_, path)| path);
+        ("a path starts with `/`".to_owned(), format!("write `{}`", entry(path, &format!("/{text}"))))
+    } else if let Some(c) = text.chars().find(|c| !plain(*c)) {
+        let help = "use letters, digits, `-`, `_`, `.`, `~` and `/`; a path has no wildcards".to_owned();
+        (format!("the character `{c}` cannot stand in a path"), help)
+    } else if text.len() > 1 && text[1..].split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+        (
+            "a path has no empty, `.` or `..` part and no `/` at its end".to_owned(),
+            format!("write it like `{}`", entry(path, "/hooks/shopify/orders")),
+        )
+    } else {
+        return;
+    };
+    desk.bad_value(path, &sentence, help);
+}
+
+/// The route's own name, or one made from its path: `/hooks/shopify/us` is `hooks-shopify-us`.
+fn name(desk: &mut Desk<'_>, path: &Path, raw: &raw::Route) -> Option<RouteName> {
+    let (place, text) = match &raw.name {
+        Some(name) => (path.with("name"), name.clone()),
+        None => (path.with("path"), made_name(&raw.path)),
+    };
+    if raw.name.is_none() && RouteName::new(&text).is_err() {
+        let problem = desk.at("spec.name", "no name can be made from this path", &place);
+        desk.push(problem.help("add a `name:`"));
+        return None;
+    }
+    desk.name(&place, RouteName::new(&text))
+}
+
+/// The name of a route that has none.
+pub(in crate::spec) fn made_name(path: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' };
+    path.chars().map(plain).collect::<String>().trim_matches(['-', '.', '_']).to_owned()
+}
+
+pub(super) fn workflow(desk: &mut Desk<'_>, path: &Path, name: &str, callees: Callees<'_>) -> Option<WorkflowName> {
+    let here = path.with("workflow");
+    if let Some(callees) = callees
+        && !callees.iter().any(|callee| callee.name == name)
+    {
+        let known: Vec<&str> = callees.iter().map(|callee| callee.name.as_str()).collect();
+        desk.unknown("spec.unknown_workflow", format!("there is no workflow `{name}`"), &here, name, &known);
+        return None;
+    }
+    desk.name(&here, WorkflowName::new(name))
+}
+
+/// The inputs that a trigger gives, held against those that the workflow declares.
+pub(super) fn inputs(
+    desk: &mut Desk<'_>,
+    path: &Path,
+    given: &Map<String, Value>,
+    workflow: &str,
+    callees: Callees<'_>,
+    scope: &Scope<'_>,
+) -> Option<Mapping> {
+    let here = path.with("inputs");
+    let callee = callees.and_then(|callees| callees.iter().find(|callee| callee.name == workflow));
+    if let Some(callee) = callee {
+        check_inputs(desk, path, given, callee);
+    }
+    desk.mapping(&here, &Value::Object(given.clone()), scope)
+}
+
+fn check_inputs(desk: &mut Desk<'_>, path: &Path, given: &Map<String, Value>, callee: &Callee) {
+    let here = path.with("inputs");
+    let known: Vec<&str> = callee.inputs.iter().map(|(name, _)| name.as_str()).collect();
+    for (name, value) in given {
+        let Some((_, declared)) = callee.inputs.iter().find(|(known, _)| known == name) else {
+            let message = format!("the workflow `{}` has no input `{name}`", callee.name);
+            let problem = desk.problem("spec.unknown_input", message, desk.map.key(&here, name));
+            let problem = match words::similar(name, known.iter().copied()) {
+                Some(right) => problem.label(format!("did you mean `{right}`?")).help(format!("write `{right}:`")),
+                None if known.is_empty() => problem.help("it declares none; remove the line, or declare it there"),
+                None => problem.help(format!("it has {}", words::listed(&known, "and"))),
+            };
+            desk.push(problem);
+            continue;
+        };
+        let Some(declared) = declared else { continue };
+        let is_constant = value.as_str().is_none_or(|text| !text.contains("${{"));
+        if is_constant && !value.is_null() && !declared.of.admits(value) {
+            let of = declared.of.as_str();
+            let sentence = format!("`{}` takes the type `{of}`, found {}", declared.name, words::found(value));
+            desk.bad_value(&here.with(name.as_str()), &sentence, format!("write a value of type `{of}`"));
+        }
+    }
+    for (name, declared) in &callee.inputs {
+        let required = declared.as_ref().is_some_and(|input| input.required && input.default.is_none());
+        if required && !given.contains_key(name) {
+            let message = format!("the workflow `{}` requires the input `{name}`", callee.name);
+            let span = if given.is_empty() { desk.map.key(path, "workflow") } else { desk.map.key(path, "inputs") };
+            let problem = desk.problem("spec.missing_input", message, span).label(format!("`{name}` is not given"));
+            let help = if given.is_empty() {
+                format!("add `inputs: {{ {name}: … }}`")
+            } else {
+                format!("add `{name}: …` under `inputs`")
+            };
+            desk.push(problem.help(help));
+        }
+    }
+}
+
+fn dedupe(desk: &mut Desk<'_>, path: &Path, raw: &raw::Route, scope: &Scope<'_>) -> Dedupe {
+    let path = path.with("dedupe");
+    let dedupe = raw.dedupe.as_ref();
+    let window = dedupe.and_then(|dedupe| desk.duration(&path.with("window"), dedupe.window.as_ref()));
+    let key = dedupe.and_then(|dedupe| dedupe.key.as_deref());
+    let key = key.and_then(|key| dedupe_key(desk, &path.with("key"), key, scope)).unwrap_or(DedupeKey::DeliveryId);
+    let guard = dedupe.and_then(|dedupe| dedupe.replay_guard);
+    let replay_guard = match guard {
+        Some(guard) => guard == raw::ReplayGuard::Body,
+        None => is_guarded(&raw.verify),
+    };
+    Dedupe { key, window: window.unwrap_or(limits::DEDUPE_WINDOW), replay_guard }
+}
+
+fn dedupe_key(desk: &mut Desk<'_>, path: &Path, text: &str, scope: &Scope<'_>) -> Option<DedupeKey> {
+    const WORDS: &[&str] = &["delivery_id", "body"];
+    match text {
+        "delivery_id" => Some(DedupeKey::DeliveryId),
+        "body" => Some(DedupeKey::Body),
+        text if text.contains("{{") => desk.template(path, text, scope).map(DedupeKey::Expression),
+        text => {
+            let message = format!("`{text}` would be the same key for every delivery");
+            let problem = desk.at("spec.value", message, path);
+            let problem = match words::similar(text, WORDS.iter().copied()) {
+                Some(right) => problem.label(format!("did you mean `{right}`?")).help(format!("write `key: {right}`")),
+                None => problem.help("write `delivery_id`, `body`, or an expression such as `${{ body.id }}`"),
+            };
+            desk.push(problem);
+            None
+        }
+    }
+}
+
+/// Whether suspected replays are flagged when the route does not say.
+fn is_guarded(verify: &raw::Verify) -> bool {
+    let raw::Verify::Preset(raw::VerifyPreset { preset, parameters }) = verify else { return false };
+    let template = parameters.get("template").and_then(Value::as_str).unwrap_or_default();
+    GUARDED.contains(&preset.as_str()) && !template.contains("{timestamp}")
+}
+
+struct Limits {
+    body_bytes_max: usize,
+    rate: Option<RateLimit>,
+    concurrency: Option<NonZeroU32>,
+}
+
+impl Limits {
+    fn resolve(desk: &mut Desk<'_>, path: &Path, raw: Option<&raw::RouteLimits>) -> Self {
+        let size = raw.and_then(|raw| raw.max_body.as_ref());
+        let size = desk.size(&path.with("max_body"), size, limits::BODY_BYTES_CEILING);
+        let rate = desk.rate_limit(path, raw.and_then(|raw| raw.rate.as_ref()), raw.and_then(|raw| raw.burst));
+        let concurrency = Desk::count(raw.and_then(|raw| raw.concurrency));
+        Self { body_bytes_max: size.unwrap_or(desk.body_bytes_max), rate, concurrency }
+    }
+}
+
+fn networks(desk: &mut Desk<'_>, path: &Path, raw: Option<&[String]>) -> Vec<IpNet> {
+    let Some(raw) = raw else { return Vec::new() };
+    if raw.is_empty() {
+        let problem = desk.at("spec.no_effect", "an empty list lets everyone call", path).warning();
+        desk.push(problem.help("name the addresses that may call, or remove the line"));
+    }
+    raw.iter().enumerate().filter_map(|(index, text)| desk.network(&path.with(index), text)).collect()
+}
+
+fn redact(desk: &mut Desk<'_>, path: &Path, raw: &[String]) -> Vec<JsonPath> {
+    let mut paths = Vec::new();
+    for (index, text) in raw.iter().enumerate() {
+        match JsonPath::parse(text) {
+            Ok(json_path) => paths.push(json_path),
+            Err(error) => {
+                let path = path.with(index);
+                let help = error.help.clone().unwrap_or_default();
+                desk.text_problem("spec.value", &path, text, None, format!("`{path}`: {error}"), Some(help));
+            }
+        }
+    }
+    paths
+}

@@ -1,0 +1,229 @@
+//! Which names an expression can use where it stands.
+
+use crate::expr::Name;
+use crate::spec::source_map::Span;
+use crate::spec::words;
+
+use super::desk::there_are;
+
+/// The place that an expression stands in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Where {
+    /// `filter`, `dedupe.key` and `inputs` of a route.
+    Route,
+    /// `inputs` of a schedule.
+    Schedule,
+    /// `labels` and `concurrency.key`: before the first task.
+    Head,
+    /// A task of `tasks`, and `outputs`.
+    Task,
+    /// A task of `on_success`.
+    OnSuccess,
+    /// A task of `on_failure` or `finally`.
+    Handler,
+}
+
+/// What can be used there.
+#[derive(Debug)]
+pub(super) struct Scope<'a> {
+    pub(super) place: Where,
+    /// The declared inputs.
+    pub(super) inputs: &'a [&'a str],
+    /// The tasks that ran before, in order.
+    pub(super) before: &'a [Step<'a>],
+    /// The task that the expression belongs to.
+    pub(super) own: &'a str,
+    /// Every task of the workflow.
+    pub(super) all: &'a [Step<'a>],
+}
+
+/// A task as others see it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Step<'a> {
+    pub(super) id: &'a str,
+    /// The list that it stands in.
+    pub(super) list: &'static str,
+    /// Where its id stands.
+    pub(super) span: Span,
+}
+
+/// What is wrong with a name.
+#[derive(Debug)]
+pub(super) struct Finding {
+    pub(super) code: &'static str,
+    pub(super) message: String,
+    pub(super) label: String,
+    pub(super) help: Option<String>,
+    pub(super) related: Option<(Span, String)>,
+    /// A `-` and what follows it were meant to belong to the name.
+    pub(super) swallows: bool,
+}
+
+impl Finding {
+    fn new(message: String, help: impl Into<String>) -> Self {
+        let help = Some(help.into());
+        Self { code: "spec.name", message, label: String::new(), help, related: None, swallows: false }
+    }
+}
+
+const RUN: &[&str] = &["id", "workflow", "revision", "trigger", "source", "accepted_at", "started_at"];
+const SLOT: &[&str] = &["schedule", "due", "local"];
+const DELIVERY: &[&str] = &["id", "method", "remote", "received_at", "verified_by"];
+const FAILURE: &[&str] = &["task", "code", "message", "help", "fault", "status", "place"];
+
+impl Where {
+    fn roots(self) -> &'static [&'static str] {
+        match self {
+            Self::Route => &["headers", "query", "path", "body", "delivery"],
+            Self::Schedule => &["slot"],
+            Self::Head => &["inputs", "state", "run", "slot"],
+            Self::Task | Self::OnSuccess => &["inputs", "tasks", "state", "run", "slot"],
+            Self::Handler => &["inputs", "tasks", "state", "run", "slot", "failure"],
+        }
+    }
+}
+
+impl<'a> Scope<'a> {
+    /// The names of a route or a schedule.
+    pub(super) fn of_trigger(place: Where) -> Self {
+        Self { place, inputs: &[], before: &[], own: "", all: &[] }
+    }
+
+    /// What is wrong with `name`, if anything; `rest` is the text behind it.
+    pub(super) fn check(&self, name: &Name, rest: &str) -> Option<Finding> {
+        let root = name.path.first()?.as_str();
+        if !self.place.roots().contains(&root) {
+            return Some(self.unknown_root(root));
+        }
+        let member = name.path.get(1)?;
+        match root {
+            "inputs" => self.input(member, rest),
+            "tasks" => self.task(member, rest),
+            "headers" => header(member),
+            "run" => fixed(root, member, RUN),
+            "slot" => fixed(root, member, SLOT),
+            "delivery" => fixed(root, member, DELIVERY),
+            "failure" => fixed(root, member, FAILURE),
+            _ => None,
+        }
+    }
+
+    fn unknown_root(&self, root: &str) -> Finding {
+        let roots = self.place.roots();
+        let here = format!("the names here are {}", words::listed(roots, "and"));
+        let in_workflow = !matches!(self.place, Where::Route | Where::Schedule);
+        match root {
+            "item" | "index" if in_workflow => {
+                let message =
+                    format!("`{root}` belongs to `for_each`, which is part of the language but not of this version");
+                let help = "give the whole list to one task, or use a newer clawhook";
+                Finding { code: "spec.later", ..Finding::new(message, help) }
+            }
+            "body" | "headers" | "query" | "path" | "delivery" if in_workflow => {
+                let help = "hand it over in the route's `inputs`, declare the input here, and read `inputs.…`";
+                Finding::new(format!("`{root}` is known in routes only; a workflow never knows its trigger"), help)
+            }
+            "failure" if in_workflow => {
+                Finding::new("`failure` is known in `on_failure` and `finally` only".to_owned(), here)
+            }
+            "tasks" if in_workflow => {
+                Finding::new("no task has run yet where labels and keys are made".to_owned(), "read `inputs` here")
+            }
+            "response" if in_workflow => Finding::new("`response` is known in `fail_if` only".to_owned(), here),
+            "inputs" | "tasks" | "state" | "run" if !in_workflow => {
+                Finding::new(format!("`{root}` is known in workflows only"), here)
+            }
+            "slot" => Finding::new("`slot` is known in schedules and workflows only".to_owned(), here),
+            "secrets" | "secret" | "env" | "vars" => {
+                let help = "write `{ secret_ref: NAME }` where a connection, a header or a verifier takes a secret";
+                Finding::new(format!("there is no `{root}`: expressions never see secrets or the environment"), help)
+            }
+            "now" | "today" => {
+                let help =
+                    if in_workflow { "write `run.started_at`, which a replay sees again" } else { here.as_str() };
+                Finding::new(format!("there is no `{root}`: a replay must compute the same again"), help)
+            }
+            _ => meant(format!("there is no name `{root}`"), root, roots, here),
+        }
+    }
+
+    fn input(&self, member: &str, rest: &str) -> Option<Finding> {
+        if self.inputs.contains(&member) {
+            return None;
+        }
+        let dashed = self.inputs.iter().find(|input| is_cut_off(input, member, rest));
+        if let Some(input) = dashed {
+            return Some(dash("inputs", input));
+        }
+        let help = if self.inputs.is_empty() {
+            format!("declare it: `inputs: {{ {member}: {{ type: string }} }}`")
+        } else {
+            format!("{}; or declare `{member}` under `inputs`", there_are(self.inputs))
+        };
+        Some(meant(format!("the workflow has no input `{member}`"), member, self.inputs, help))
+    }
+
+    fn task(&self, member: &str, rest: &str) -> Option<Finding> {
+        if self.before.iter().any(|step| step.id == member) {
+            return None;
+        }
+        if member == self.own {
+            let help = "read the output of an earlier task, or move this into a later one";
+            return Some(Finding::new(format!("`tasks.{member}` is this task itself, which has no output yet"), help));
+        }
+        if let Some(step) = self.all.iter().find(|step| step.id == member) {
+            let (message, help) = if step.list == "tasks" {
+                (
+                    format!("task `{member}` runs later, so it has no output yet"),
+                    format!("move `{member}` up, before this one"),
+                )
+            } else {
+                let message = format!("task `{member}` stands in `{}` and has not run here", step.list);
+                (message, there_are(&ids(self.before)))
+            };
+            let related = Some((step.span, "it stands here".to_owned()));
+            return Some(Finding { related, ..Finding::new(message, help) });
+        }
+        if let Some(step) = self.before.iter().find(|step| is_cut_off(step.id, member, rest)) {
+            return Some(dash("tasks", step.id));
+        }
+        let before = ids(self.before);
+        let help = if before.is_empty() { "no task runs before this one".to_owned() } else { there_are(&before) };
+        Some(meant(format!("there is no task `{member}`"), member, &before, help))
+    }
+}
+
+fn ids<'a>(steps: &[Step<'a>]) -> Vec<&'a str> {
+    steps.iter().map(|step| step.id).collect()
+}
+
+/// `erp` before `-stock`, where `erp-stock` is known.
+fn is_cut_off(known: &str, written: &str, rest: &str) -> bool {
+    known.strip_prefix(written).is_some_and(|tail| tail.starts_with('-') && rest.starts_with(tail))
+}
+
+fn dash(root: &str, name: &str) -> Finding {
+    let message = format!("`{root}.{name}` reads as a subtraction");
+    Finding { swallows: true, ..Finding::new(message, format!("write `{root}[\"{name}\"]`")) }
+}
+
+fn header(member: &str) -> Option<Finding> {
+    let lower = member.to_ascii_lowercase();
+    (lower != member).then(|| {
+        let help = format!("write `headers[\"{lower}\"]`");
+        Finding::new("the names of headers are in lower case here".to_owned(), help)
+    })
+}
+
+fn fixed(root: &str, member: &str, known: &[&str]) -> Option<Finding> {
+    let help = format!("`{root}` has {}", words::listed(known, "and"));
+    (!known.contains(&member)).then(|| meant(format!("`{root}` has no `{member}`"), member, known, help))
+}
+
+fn meant(message: String, name: &str, known: &[&str], help: String) -> Finding {
+    let finding = Finding::new(message, help);
+    match words::similar(name, known.iter().copied()) {
+        Some(right) => Finding { label: format!("did you mean `{right}`?"), ..finding },
+        None => finding,
+    }
+}

@@ -1,0 +1,148 @@
+//! One task: its kind's settings, and the engine words around them.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::desk::{Desk, below};
+use super::scope::Scope;
+use crate::domain::retry::{Backoff, RetryOn, RetryPolicy};
+use crate::id::{ConnectionName, TaskId};
+use crate::limits;
+use crate::spec::raw;
+use crate::spec::source_map::Path;
+use crate::spec::structure::Item;
+use crate::tasks::plan::PlannedTask;
+use crate::tasks::{self, Task, TaskKind, WithProblem};
+
+/// Makes a task runnable. `None` when it is not; why is told.
+pub(super) fn resolve_task(desk: &mut Desk<'_>, item: &Item<raw::Task>, scope: &Scope<'_>) -> Option<PlannedTask> {
+    let raw = item.raw.as_ref()?;
+    let path = &item.path;
+    let errors = desk.errors();
+    let id = desk.name(&path.with("id"), TaskId::new(&raw.id));
+    let kind = tasks::kind(&raw.kind)?;
+    let connection = connection(desk, path, raw, kind);
+    let task = settings(desk, path, raw, kind, scope);
+    let condition = desk.condition(&path.with("if"), raw.condition.as_ref(), scope);
+    let retry = retry(desk, path, raw);
+    let timeout = desk.duration(&path.with("timeout"), raw.timeout.as_ref()).unwrap_or(limits::TASK_TIMEOUT);
+    if desk.errors() > errors {
+        return None;
+    }
+    let continue_on_error = raw.continue_on_error;
+    Some(PlannedTask { id: id?, kind, task: task?, connection, condition, retry, timeout, continue_on_error })
+}
+
+fn connection(desk: &mut Desk<'_>, path: &Path, raw: &raw::Task, kind: &TaskKind) -> Option<ConnectionName> {
+    let name = raw.connection.as_ref()?;
+    let here = path.with("connection");
+    if !kind.connects {
+        let span = desk.map.key(path, "connection");
+        let message = format!("a `{}` task calls nobody, so it takes no connection", kind.name);
+        let problem = desk.problem("spec.connection", message, span).help("remove the line");
+        desk.push(problem);
+        return None;
+    }
+    if let Some(known) = desk.connections
+        && !known.contains(name.as_str())
+    {
+        let known: Vec<&str> = known.iter().map(ConnectionName::as_str).collect();
+        desk.unknown("spec.unknown_connection", format!("there is no connection `{name}`"), &here, name, &known);
+        return None;
+    }
+    desk.name(&here, ConnectionName::new(name))
+}
+
+/// The kind's own settings.
+fn settings(
+    desk: &mut Desk<'_>,
+    path: &Path,
+    raw: &raw::Task,
+    kind: &TaskKind,
+    scope: &Scope<'_>,
+) -> Option<Box<dyn Task>> {
+    let (path, with) = (path.with("with"), Value::Object(raw.with.clone()));
+    let task = match (kind.parse)(&with, raw.connection.is_some()) {
+        Ok(task) => task,
+        Err(problems) => {
+            for problem in problems {
+                with_problem(desk, &path, &with, problem);
+            }
+            return None;
+        }
+    };
+    desk.places(&path, &with, &task.names(), scope);
+    let secrets = task.secrets();
+    let declared: Vec<&str> = secrets.iter().map(|(pointer, _)| pointer.as_str()).collect();
+    desk.no_secrets(&path, &with, &declared);
+    for (pointer, reference) in &secrets {
+        let (place, _) = below(&path, &with, pointer);
+        desk.uses_secret(&place.with("secret_ref"), reference.clone());
+    }
+    Some(task)
+}
+
+fn with_problem(desk: &mut Desk<'_>, path: &Path, with: &Value, problem: WithProblem) {
+    let WithProblem { pointer, range, message, help } = problem;
+    if pointer.is_empty() {
+        // Something about the whole: the key shows where better than all of its lines.
+        let mut problem = desk.problem("spec.task", message, desk.map.entry(path));
+        problem.help = help;
+        return desk.push(problem);
+    }
+    let (path, text) = below(path, with, &pointer);
+    let code = if range.is_some() { "spec.expression" } else { "spec.task" };
+    desk.text_problem(code, &path, text, range.as_ref(), message, help);
+}
+
+fn retry(desk: &mut Desk<'_>, path: &Path, raw: &raw::Task) -> RetryPolicy {
+    let default = RetryPolicy::default();
+    let delay = desk.duration(&path.with("retry_delay"), raw.retry_delay.as_ref()).unwrap_or(default.delay);
+    let longest = desk.duration(&path.with("max_retry_delay"), raw.max_retry_delay.as_ref());
+    if let Some(longest) = longest.filter(|longest| *longest < delay) {
+        shorter(desk, path, delay, longest);
+    }
+    let given = [
+        ("retry_delay", raw.retry_delay.is_some()),
+        ("retry_backoff", raw.retry_backoff.is_some()),
+        ("max_retry_delay", raw.max_retry_delay.is_some()),
+        ("retry_on", raw.retry_on.is_some()),
+        ("retry_unsafe", raw.retry_unsafe),
+    ];
+    if raw.retry.is_none_or(|retry| retry == 0)
+        && let Some((key, _)) = given.iter().find(|(_, given)| *given)
+    {
+        let message = format!("`{key}` does nothing, because this task is not retried");
+        let problem = desk.problem("spec.no_effect", message, desk.map.key(path, key));
+        desk.push(problem.warning().help("add `retry: 3` for three more attempts, or remove the line"));
+    }
+    RetryPolicy {
+        retries: raw.retry.unwrap_or_default(),
+        delay,
+        backoff: match raw.retry_backoff {
+            None | Some(raw::Backoff::Fixed) => Backoff::Fixed,
+            Some(raw::Backoff::Exponential) => Backoff::Exponential,
+        },
+        // A first delay that is longer than our own bound is meant.
+        delay_max: longest.unwrap_or(default.delay_max.max(delay)),
+        on: raw.retry_on.as_ref().map_or(default.on, |on| on.iter().map(retry_on).collect()),
+        repeat_unsafe: raw.retry_unsafe,
+    }
+}
+
+fn shorter(desk: &mut Desk<'_>, path: &Path, delay: Duration, longest: Duration) {
+    use crate::domain::duration::format;
+    let path = path.with("max_retry_delay");
+    let sentence = format!("the longest delay, `{}`, is shorter than the first, `{}`", format(longest), format(delay));
+    desk.bad_value(&path, &sentence, format!("write `max_retry_delay: {}`, or more", format(delay)));
+}
+
+fn retry_on(raw: &raw::RetryOn) -> RetryOn {
+    match raw {
+        raw::RetryOn::Connect => RetryOn::Connect,
+        raw::RetryOn::Timeout => RetryOn::Timeout,
+        raw::RetryOn::Status(status) => RetryOn::Status(*status),
+        raw::RetryOn::Class(hundred) => RetryOn::StatusClass(u16::from(*hundred)),
+    }
+}

@@ -1,0 +1,81 @@
+//! Tasks that do what the seed says: take their time, fail, or do their work, and leave a trace in the world.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use clawhook::domain::failure::{Class, Failure, Fault, Sent};
+use clawhook::expr::Place;
+use clawhook::id::{Revision, TaskId, WorkflowName};
+use clawhook::tasks::plan::{Plan, PlannedTask};
+use clawhook::tasks::{Attempted, Done, Effect, Task, TaskContext};
+use clawhook::{domain, limits, tasks};
+use rand::Rng;
+use serde_json::json;
+
+use super::world::{Outside, Trace};
+
+/// The task whose far end cannot tell a repeat.
+pub(super) const REFUND: &str = "refund";
+
+/// The workflow that all runs of the simulation run.
+pub(super) fn plan(outside: &Arc<Outside>) -> Plan {
+    let task = |id: &str, repeatable: bool| PlannedTask {
+        id: TaskId::new(id).unwrap(),
+        kind: tasks::kind("http_request").unwrap(),
+        task: Box::new(Scripted { outside: Arc::clone(outside), effect: Effect::Call { repeatable } }),
+        connection: None,
+        condition: None,
+        retry: domain::retry::RetryPolicy { retries: 4, delay: Duration::from_secs(2), ..Default::default() },
+        timeout: Duration::from_secs(20),
+        continue_on_error: false,
+    };
+    Plan {
+        name: WorkflowName::new("orders").unwrap(),
+        revision: Revision::from("r1"),
+        description: None,
+        labels: Vec::new(),
+        inputs: Vec::new(),
+        concurrency: None,
+        timeout: limits::RUN_TIMEOUT,
+        tasks: vec![task("look", true), task(REFUND, false), task("push", true)],
+        on_failure: vec![task("tell", true)],
+        on_success: Vec::new(),
+        finally: vec![task("tidy", true)],
+        outputs: Vec::new(),
+    }
+}
+
+#[derive(Debug)]
+struct Scripted {
+    outside: Arc<Outside>,
+    effect: Effect,
+}
+
+#[async_trait]
+impl Task for Scripted {
+    fn effect(&self) -> Effect {
+        self.effect
+    }
+
+    fn names(&self) -> Vec<Place> {
+        Vec::new()
+    }
+
+    async fn attempt(&self, ctx: &TaskContext<'_>) -> Attempted {
+        let (wait, fails) = {
+            let mut random = self.outside.random();
+            let wait = if random.random_ratio(1, 12) { 12_000 } else { random.random_range(0..1_500) };
+            (Duration::from_millis(wait), random.random_ratio(1, 8))
+        };
+        // The far end acts when the request arrives, and takes its time to answer.
+        let trace = Trace { run: ctx.run, task: ctx.task.to_string(), key: ctx.idempotency_key.to_owned() };
+        self.outside.trace(trace);
+        tokio::time::sleep(wait).await;
+        if fails {
+            let failure = Failure::new("http.status", Fault::Far, "503").retriable(Class::Status(503), None);
+            return Err(failure.sent(Sent::Maybe)).into();
+        }
+        Ok(Done::Output(json!({ "status": 200 }))).into()
+    }
+}
