@@ -38,6 +38,12 @@ pub(super) struct RefusalList {
 /// Which control actions to list.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Audit {
+    /// What was done to this run, route, schedule or workflow
+    #[arg(long, value_name = "NAME")]
+    subject: Option<String>,
+    /// Actions of this kind, such as `run.cancel`
+    #[arg(long, value_name = "WHAT")]
+    what: Option<String>,
     #[command(flatten)]
     page: Page,
 }
@@ -63,7 +69,10 @@ pub(super) async fn refusals(Refusals::List(wanted): &Refusals, output: &Output)
 }
 
 pub(super) async fn audit(wanted: &Audit, output: &Output) -> Result<ExitCode, Error> {
-    show_page(Place::new(&["audit"]), &wanted.page, output, show_audit).await
+    let mut place = Place::new(&["audit"]);
+    place.query("subject", wanted.subject.as_ref());
+    place.query("what", wanted.what.as_ref());
+    show_page(place, &wanted.page, output, show_audit).await
 }
 
 async fn show_page(

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::api::{Api, Once, Place, Server};
 use super::error::Error;
@@ -41,8 +41,7 @@ fn wait(text: &str) -> Result<Duration, String> {
 
 pub(super) async fn run(trigger: &Trigger, output: &Output) -> Result<ExitCode, Error> {
     let api = Api::open(&trigger.server)?;
-    // Only the gateway knows the declared types; a text that is to be a number must become one here.
-    let workflow = api.get(&Place::new(&["workflows", &trigger.workflow])).await?;
+    let workflow = declaration(&api, &trigger.workflow).await?;
     let declared: Vec<_> =
         list(&workflow, "inputs").iter().map(|input| (text(input, "name"), text(input, "type"))).collect();
     let inputs = inputs::read(&trigger.given, |name| {
@@ -60,4 +59,13 @@ pub(super) async fn run(trigger: &Trigger, output: &Output) -> Result<ExitCode, 
     print(output, trigger.json, &done, || show::triggered(&done));
     let failed = matches!(text(&done, "status"), "failed" | "cancelled");
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// The workflow as the gateway has it: only it knows the declared types, by which text is read. A caller who may start
+/// workflows and not look at them gets none, and types its values as JSON.
+async fn declaration(api: &Api, workflow: &str) -> Result<Value, Error> {
+    match api.get(&Place::new(&["workflows", workflow])).await {
+        Err(error) if error.code.as_deref() == Some("auth.forbidden") => Ok(Value::Null),
+        other => other,
+    }
 }
