@@ -7,7 +7,7 @@ use super::output::visible;
 /// Lays rows out under their heads; every row has one cell a head.
 pub(super) fn table(heads: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(heads);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(heads);
     for row in rows {
         table.add_row(row.iter().map(|cell| one_line(cell)));
     }

@@ -13,7 +13,7 @@ use super::words::took;
 use crate::clock::{Clock, SystemClock};
 use crate::domain::duration;
 use crate::gateway::Scope;
-use crate::http::auth::TokenKey;
+use crate::http::auth::token::TokenKey;
 
 /// What to do with tokens.
 #[derive(Debug, Clone, Subcommand)]
