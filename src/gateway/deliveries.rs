@@ -97,7 +97,9 @@ impl Gateway {
             Ok((_, receipt)) => Ok(receipt),
             Err(refused) => {
                 let refusal = refused.refusal.clone();
-                self.0.refusals.keep(&self.0.doors.load(), &inbound, refused);
+                let doors = self.0.doors.load();
+                let doors = doors.at(inbound.request.path);
+                self.0.refusals.keep(doors, self.0.secrets.as_ref(), &inbound, refused).await;
                 Err(refusal)
             }
         }
@@ -166,7 +168,7 @@ impl Gateway {
         let Some(first) = admitted.first() else { return Ok(Receipt::Filtered { status: 202 }) };
         let (name, status) = (first.door.plan.name.clone(), first.door.plan.respond_status);
         let path = inbound.request.path;
-        let delivery = describe(inbound, first);
+        let delivery = describe(inbound, &admitted, first);
         // Only routes that look into the body cost the reading of it.
         let needs_values = |one: &Admitted| {
             one.door.plan.filter.is_some() || matches!(one.door.plan.dedupe.key, DedupeKey::Expression(_))
@@ -233,35 +235,35 @@ fn keys_refused(plan: &RoutePlan, error: &KeysError) -> Refused {
 }
 
 /// What is kept of the request beside its body.
-fn describe(inbound: &Inbound<'_>, first: &Admitted) -> Delivery {
+fn describe(inbound: &Inbound<'_>, admitted: &[Admitted], first: &Admitted) -> Delivery {
     let verified_by = match &first.door.plan.verify {
         Verify::Nobody => "none".to_owned(),
         Verify::Scheme { verifier, .. } => verifier.kind().name.to_owned(),
     };
-    let masker = first.ready.as_ref().map(|ready| Arc::clone(&ready.masker)).unwrap_or_default();
+    let maskers: Vec<_> = admitted.iter().filter_map(|one| Some(Arc::clone(&one.ready.as_ref()?.masker))).collect();
     Delivery {
         id: first.proof.delivery_id.clone(),
         method: inbound.request.method.to_owned(),
         path: inbound.request.path.to_owned(),
-        query: masker.mask(inbound.request.query).into_owned(),
-        headers: kept_headers(inbound.request.headers, &masker),
+        query: masked(&maskers, inbound.request.query.to_owned()),
+        headers: kept_headers(inbound.request.headers, &maskers),
         remote: inbound.peer.to_string(),
         verified_by,
     }
 }
 
 /// Headers without those that carry credentials; a key that is sent along elsewhere is masked.
-pub(super) fn kept_headers(headers: &signature::Headers<'_>, masker: &Masker) -> Vec<(String, String)> {
+pub(super) fn kept_headers(headers: &signature::Headers<'_>, maskers: &[Arc<Masker>]) -> Vec<(String, String)> {
     headers
         .iter()
         .map(|(name, value)| (name.to_ascii_lowercase(), value))
         .filter(|(name, _)| !CREDENTIAL_HEADERS.contains(&name.as_str()))
-        .map(|(name, value)| {
-            let text = String::from_utf8_lossy(value);
-            let shown = masker.mask(&text).into_owned();
-            (name, shown)
-        })
+        .map(|(name, value)| (name, masked(maskers, String::from_utf8_lossy(value).into_owned())))
         .collect()
+}
+
+fn masked(maskers: &[Arc<Masker>], text: String) -> String {
+    maskers.iter().fold(text, |text, masker| masker.mask(&text).into_owned())
 }
 
 /// Whether the route's filter lets it through. A filter that cannot be evaluated lets it through: the run will say

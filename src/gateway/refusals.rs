@@ -1,7 +1,8 @@
 //! Requests that were refused, kept for people to look into: bounded, redacted, and never in the way. What comes faster
 //! than it can be kept is counted and let go.
 
-use std::net::IpAddr;
+use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -9,12 +10,12 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::deliveries::{Inbound, Refusal, RefusalKind, kept_headers};
-use super::routes::Doors;
+use super::routes::Door;
 use super::{Caller, Error, Gateway, Scope, view};
-use crate::clock::Timestamp;
 use crate::domain::attempt::BodyCopy;
 use crate::domain::journal::{JournalEntry, JournalKind};
 use crate::domain::masking::Masker;
+use crate::domain::secret::Secrets;
 use crate::id::RouteName;
 use crate::limits;
 use crate::store::JournalQuery;
@@ -48,26 +49,43 @@ impl Inbox {
         (Self(sender), receiver)
     }
 
-    pub(super) fn keep(&self, doors: &Doors, inbound: &Inbound<'_>, refused: Refused) {
+    pub(super) async fn keep(
+        &self,
+        doors: &[Arc<Door>],
+        secrets: &dyn Secrets,
+        inbound: &Inbound<'_>,
+        refused: Refused,
+    ) {
         let Ok(place) = self.0.try_reserve() else { return };
-        place.send(entry(doors, inbound.request.received_at, inbound.peer, inbound, refused));
+        // A sender that is refused for its address or its rate may have sent the right key along.
+        let mut maskers = Vec::new();
+        for door in doors {
+            match door.keys(secrets).await {
+                Ok(ready) => maskers.extend(ready.map(|ready| ready.masker)),
+                // What to mask is not known: nothing of what was sent is kept.
+                Err(_) => return place.send(entry(inbound, refused, Vec::new(), Bytes::new())),
+            }
+        }
+        let headers = kept_headers(inbound.request.headers, &maskers);
+        let body = kept_body(doors, &maskers, inbound);
+        place.send(entry(inbound, refused, headers, body));
     }
 }
 
-fn entry(doors: &Doors, at: Timestamp, peer: IpAddr, inbound: &Inbound<'_>, refused: Refused) -> JournalEntry {
+fn entry(inbound: &Inbound<'_>, refused: Refused, headers: Vec<(String, String)>, body: Bytes) -> JournalEntry {
     let subject = refused.route.as_ref().map_or_else(|| inbound.request.path.to_owned(), ToString::to_string);
     let code = refused.refusal.code;
     let detail = json!({
         "method": inbound.request.method,
         "path": inbound.request.path,
-        "headers": kept_headers(inbound.request.headers, &Masker::new()),
-        "remote": peer.to_string(),
+        "headers": headers,
+        "remote": inbound.peer.to_string(),
         "body_bytes": inbound.body.len(),
         "why": refused.why,
     });
     JournalEntry {
         kind: JournalKind::Refusal,
-        at,
+        at: inbound.request.received_at,
         what: code.to_owned(),
         cause: format!("{code}/{subject}"),
         subject: subject.chars().take(SUBJECT_CHARS_MAX).collect(),
@@ -75,17 +93,17 @@ fn entry(doors: &Doors, at: Timestamp, peer: IpAddr, inbound: &Inbound<'_>, refu
             Value::Object(members) => members,
             _ => serde_json::Map::new(),
         },
-        body: kept_body(doors, inbound),
+        body,
     }
 }
 
 /// Characters of an unknown path that are kept.
 const SUBJECT_CHARS_MAX: usize = 200;
 
-/// The first part of the body, with what the routes of this path redact blanked out. A body that cannot be read is not
+/// The first part of the body, with what the routes of this path redact blanked out, and their keys masked. A body that cannot be read is not
 /// kept where a route redacts, because what to blank in it is not known.
-fn kept_body(doors: &Doors, inbound: &Inbound<'_>) -> Bytes {
-    let paths: Vec<_> = doors.at(inbound.request.path).iter().flat_map(|door| &door.plan.redact).collect();
+fn kept_body(doors: &[Arc<Door>], maskers: &[Arc<Masker>], inbound: &Inbound<'_>) -> Bytes {
+    let paths: Vec<_> = doors.iter().flat_map(|door| &door.plan.redact).collect();
     let redacted = if paths.is_empty() {
         None
     } else {
@@ -95,7 +113,12 @@ fn kept_body(doors: &Doors, inbound: &Inbound<'_>) -> Bytes {
         }
         Some(Bytes::from(value.to_string()))
     };
-    let body = redacted.as_ref().unwrap_or(&inbound.body);
+    let mut body = redacted.unwrap_or_else(|| inbound.body.clone());
+    for masker in maskers {
+        if let Cow::Owned(masked) = masker.mask_prefix(&body, 2 * limits::REFUSAL_BODY_BYTES_MAX) {
+            body = masked.into();
+        }
+    }
     body.slice(..body.len().min(limits::REFUSAL_BODY_BYTES_MAX))
 }
 
