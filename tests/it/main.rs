@@ -1,6 +1,7 @@
 //! One binary for all tests that go through a door: one module per capability.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod app;
 mod cancel;
 mod dependencies;
 mod infra;
@@ -16,4 +17,5 @@ mod spec_semantics;
 #[path = "../../infra/standin/standin.rs"]
 mod standin;
 mod store_contract;
+mod webhook;
 mod workflow;
