@@ -6,9 +6,11 @@ mod cancel;
 mod dependencies;
 mod infra;
 mod kit;
+mod process;
 mod replay;
 mod retry;
 mod schemas;
+mod secrecy;
 mod signature_vectors;
 mod simulation;
 mod spec_errors;
@@ -17,5 +19,6 @@ mod spec_semantics;
 #[path = "../../infra/standin/standin.rs"]
 mod standin;
 mod store_contract;
+mod tls;
 mod webhook;
 mod workflow;
