@@ -3,7 +3,9 @@
 
 mod app;
 mod cancel;
+mod crash;
 mod dependencies;
+mod examples;
 mod infra;
 mod kit;
 mod process;
