@@ -11,6 +11,7 @@ mod kit;
 mod process;
 mod replay;
 mod retry;
+mod schedule;
 mod schemas;
 mod secrecy;
 mod signature_vectors;
