@@ -1,6 +1,7 @@
 //! One binary for all tests that go through a door: one module per capability.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod api;
 mod app;
 mod cancel;
 mod crash;
@@ -22,6 +23,7 @@ mod spec_semantics;
 #[path = "../../infra/standin/standin.rs"]
 mod standin;
 mod store_contract;
+mod tidy;
 mod tls;
 mod webhook;
 mod workflow;
