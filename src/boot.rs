@@ -121,6 +121,7 @@ pub async fn start(start: Start) -> Result<Running, Error> {
         hosts: HostNames::new(settings.control.hosts.clone()),
         metrics,
     };
+    let at = server::Settings { workers: Some(limits::CONTROL_WORKERS), ..at };
     let control = control::open(&at, parts, doors.clone())?;
     let (hooks_url, control_url) = (hooks.url(), control.url());
     let serving = [hooks, control].into_iter().map(|door| tracker.spawn(Door::run(door))).collect();

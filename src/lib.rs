@@ -48,7 +48,7 @@ pub mod gateway;
 /// [7] The hooks door and the control door.
 pub mod http;
 
-/// [8] Logs and metrics of the process.
+/// [7] Logs and metrics of the process.
 pub mod telemetry;
 
 /// [8] Settings in, running gateway out.

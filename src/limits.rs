@@ -1,6 +1,7 @@
 //! Every bound of the gateway, with its unit and its reason. A bound that a user may move is the
 //! default of a setting and says so.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 /// Body of a delivery, bytes, unless the route sets `limits.max_body`. Shopify's largest orders are about 1 MiB.
@@ -29,8 +30,6 @@ pub const ACCEPT_TIMEOUT: Duration = Duration::from_secs(4);
 pub const RETRY_AFTER_SECS: u32 = 5;
 /// A worker's right to drive a run; longer than any stall we expect, short enough to take over soon.
 pub const LEASE: Duration = Duration::from_secs(30);
-/// A lease is renewed when this much of it is gone.
-pub const LEASE_RENEW_AFTER: Duration = Duration::from_secs(10);
 /// Tasks of one workflow, handlers included.
 pub const TASKS_MAX: usize = 200;
 /// Times that one attempt may be cut off with its process before its task fails: stops a run that kills the gateway.
@@ -163,7 +162,7 @@ pub const CONTROL_CONNECTIONS_MAX: usize = 512;
 /// Connections that wait for a worker.
 pub const HTTP_BACKLOG: u32 = 1024;
 /// Workers of the control door: people and scripts, not floods.
-pub const CONTROL_WORKERS: usize = 1;
+pub const CONTROL_WORKERS: NonZeroUsize = NonZeroUsize::MIN;
 /// Bytes of all bodies that doors hold in memory at one time; past this a sender gets 503.
 pub const BODIES_HELD_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// How long a door lets requests in flight end when it closes.

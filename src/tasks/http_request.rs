@@ -1,19 +1,20 @@
 //! `http_request`: one call to a far end.
 
+mod failures;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
-use chrono::DateTime;
 use http::Method;
 use schemars::{JsonSchema, schema_for};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use self::failures::{at_connection, masked, quoted, retry_after, secret_failure, unproved, unsendable};
 use super::{
     Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, expression_failure, names_of, read_mapping,
     read_with,
 };
-use crate::clock::Timestamp;
 use crate::domain::attempt::Exchange;
 use crate::domain::body;
 use crate::domain::byte_size;
@@ -333,8 +334,6 @@ impl Task for HttpRequest {
 const RESPONSE: &str = "response";
 /// The client gives up this much before the engine cuts the attempt off, so that the time split is kept.
 const HEADROOM: Duration = Duration::from_millis(20);
-/// Characters of an unwanted answer that its failure quotes.
-const QUOTED_CHARS_MAX: usize = 200;
 
 impl HttpRequest {
     async fn request(&self, ctx: &TaskContext<'_>, masker: &mut Masker) -> Result<Request, Failure> {
@@ -508,57 +507,6 @@ fn joined(headers: &[(String, String)]) -> Value {
     Value::Object(members)
 }
 
-/// `Retry-After` (RFC 9110 section 10.2.3): seconds, which some platforms send with a fraction, or a date.
-fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
-    let text = text.trim();
-    if text.starts_with(|c: char| c.is_ascii_digit()) {
-        return Duration::try_from_secs_f64(text.parse().ok()?).ok();
-    }
-    DateTime::parse_from_rfc2822(text).ok().map(|at| Timestamp::from(at).since(now))
-}
-
-fn quoted(body: &Value) -> String {
-    if body.is_null() {
-        return String::new();
-    }
-    let text = printed(body);
-    let cut: String = text.chars().take(QUOTED_CHARS_MAX).collect();
-    let dots = if cut.len() < text.len() { "…" } else { "" };
-    format!(": {cut}{dots}")
-}
-
-fn at_connection(failure: Failure, ctx: &TaskContext<'_>) -> Failure {
-    match ctx.connection {
-        Some(connection) => failure.at(connection.name.as_str()),
-        None => failure,
-    }
-}
-
-fn masked(mut failure: Failure, masker: &Masker) -> Failure {
-    failure.message = masker.mask(&failure.message).into_owned();
-    failure
-}
-
-fn unsendable(cause: &outbound::Cause) -> Failure {
-    Failure::new(cause.code(), Fault::Config, cause.sentence()).help(cause.help())
-}
-
-fn unproved(error: &outbound::auth::Error, ctx: &TaskContext<'_>) -> Failure {
-    match error {
-        outbound::auth::Error::Secret(error) => at_connection(secret_failure(error), ctx),
-        other => at_connection(Failure::new("connection.auth", Fault::Config, other.to_string()), ctx),
-    }
-}
-
-/// A source that does not answer may answer later; a secret that is not there will not come by itself.
-fn secret_failure(error: &crate::domain::secret::Error) -> Failure {
-    let failure = Failure::new("secret.unavailable", Fault::Config, error.to_string());
-    match error {
-        crate::domain::secret::Error::Source { .. } => failure.retriable(Class::Connect, None),
-        _ => failure.help("put the secret into its source, then resume the run"),
-    }
-}
-
 impl JsonSchema for RawStatus {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "Status".into()
@@ -611,22 +559,6 @@ impl From<HttpMethod> for Method {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn retry_after_in_all_its_forms() {
-        let now = Timestamp::from_secs(1_795_338_000);
-        for (text, expected) in [
-            ("3", Some(Duration::from_secs(3))),
-            ("2.0", Some(Duration::from_secs(2))),
-            ("Sun, 22 Nov 2026 09:00:30 GMT", Some(Duration::from_secs(30))),
-            ("Sun, 22 Nov 2026 08:00:00 GMT", Some(Duration::ZERO)),
-            ("-1", None),
-            ("soon", None),
-            ("1e400", None),
-        ] {
-            assert_eq!(retry_after(text, now), expected, "{text}");
-        }
-    }
 
     #[track_caller]
     fn check(with: Value, connected: bool, expected: &[&str]) {
