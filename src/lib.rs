@@ -39,8 +39,14 @@ pub mod spec;
 /// [5] Drives runs from their logs.
 pub mod engine;
 
+/// [6] What `clawhook.yaml` and the environment say.
+pub mod settings;
+
 /// [6] One method for each thing that a caller can ask.
 pub mod gateway;
 
 /// [7] The hooks door and the control door.
 pub mod http;
+
+/// [8] Logs and metrics of the process.
+pub mod telemetry;

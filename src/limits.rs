@@ -200,3 +200,11 @@ pub const READS_QUEUED_MAX: usize = 4096;
 pub const WAL_COPY_BYTES: u64 = 8 * 1024 * 1024;
 /// Bytes of write-ahead log at which the writer stops to copy it itself: bounds the disk and the time to open.
 pub const WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// How long finished runs are kept when `retention.runs` is not set.
+pub const RETENTION_RUNS: Duration = Duration::from_hours(90 * 24);
+/// How long bodies of requests and answers are kept when `retention.payloads` is not set.
+pub const RETENTION_PAYLOADS: Duration = Duration::from_hours(30 * 24);
+/// How long failed runs are kept when `retention.failed_runs` is not set: people come back to them.
+pub const RETENTION_FAILED_RUNS: Duration = Duration::from_hours(180 * 24);
+/// Bytes of a PEM file with authorities: the largest public bundles have some 250 KiB.
+pub const CA_BYTES_MAX: usize = 1024 * 1024;

@@ -1,19 +1,18 @@
 //! Many files into one catalog, and single documents of the past into plans.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
-use super::diagnostic::{Problem, Severity, Spot};
+use super::diagnostic::{Problem, Severity};
 use super::folder::{Files, SourceFile};
 use super::resolve::{
-    Callee, Callees, Desk, SecretUse, callee, check_shared_paths, made_name, resolve_route, resolve_schedule,
-    resolve_workflow, verify_schema,
+    Callee, Callees, Desk, SecretUse, callee, resolve_route, resolve_schedule, resolve_workflow, tell_duplicates,
+    tell_shared_paths, verify_schema,
 };
 use super::schema::Extensions;
-use super::source_map::{Path, Source, SourceMap};
-use super::structure::{Item, Reader, RoutesFile, WorkflowFile};
-use super::{raw, yaml};
+use super::source_map::{Source, SourceMap};
+use super::structure::{Reader, RoutesFile, WorkflowFile};
+use super::yaml;
 use crate::id::{ConnectionName, Revision};
 use crate::limits;
 use crate::signature;
@@ -95,7 +94,10 @@ pub fn load(files: &Files, around: &Around) -> Loaded {
     for (text, file) in &routes {
         loaded.routes(around, text, file, &callees);
     }
-    loaded.tell_duplicates(&workflows, &routes);
+    let workflow_files: Vec<&WorkflowFile> = workflows.iter().map(|(_, file)| file).collect();
+    let routes_files: Vec<&RoutesFile> = routes.iter().map(|(_, file)| file).collect();
+    tell_duplicates(&workflow_files, &routes_files, &mut loaded.problems);
+    tell_shared_paths(&routes_files, &mut loaded.problems);
     loaded
 }
 
@@ -187,7 +189,6 @@ impl Loaded {
     fn routes(&mut self, around: &Around, text: &Text, file: &RoutesFile, callees: &[Callee]) {
         let mut desk = desk(&file.map, Some(around), &mut self.problems, &mut self.secrets);
         let compiled = compile(&mut desk, file, Some(callees), &text.revision);
-        check_shared_paths(&mut desk, file);
         self.catalog.documents.insert(text.revision.clone(), Arc::clone(&text.text));
         for route in compiled.routes {
             self.catalog.routes.entry(route.name.clone()).or_insert_with(|| Arc::new(route));
@@ -196,82 +197,4 @@ impl Loaded {
             self.catalog.schedules.entry(schedule.schedule.name.clone()).or_insert_with(|| Arc::new(schedule));
         }
     }
-
-    /// Names that stand twice, in one file or in two.
-    fn tell_duplicates(&mut self, workflows: &[(Text, WorkflowFile)], routes: &[(Text, RoutesFile)]) {
-        let mut names = Names { first: HashMap::new(), problems: &mut self.problems };
-        for (_, file) in workflows {
-            if let Some(name) = &file.name {
-                names.note(
-                    "workflows",
-                    name.clone(),
-                    spot(&file.map, &Path::root().with("name")),
-                    "give one of them another `name`",
-                );
-            }
-        }
-        for (_, file) in routes {
-            for item in &file.routes {
-                names.note_route(&file.map, item);
-            }
-            for item in &file.schedules {
-                if let Some(name) = item.text("name") {
-                    let spot = spot(&file.map, &item.path.with("name"));
-                    names.note("schedules", name.to_owned(), spot, "give one of them another `name`");
-                }
-            }
-        }
-    }
-}
-
-/// The names seen so far, and where.
-struct Names<'a> {
-    first: HashMap<(&'static str, String), Spot>,
-    problems: &'a mut Vec<Problem>,
-}
-
-impl Names<'_> {
-    fn note_route(&mut self, map: &SourceMap, item: &Item<raw::Route>) {
-        match (item.text("name"), item.text("path")) {
-            (Some(name), _) => {
-                self.note(
-                    "routes",
-                    name.to_owned(),
-                    spot(map, &item.path.with("name")),
-                    "give one of them another `name`",
-                );
-            }
-            (None, Some(path)) => {
-                let help = "the name is made from the path; give each route of this path a `name` of its own";
-                self.note("routes", made_name(path), spot(map, &item.path.with("path")), help);
-            }
-            (None, None) => {}
-        }
-    }
-
-    fn note(&mut self, kind: &'static str, name: String, spot: Spot, help: &str) {
-        if name.is_empty() {
-            return;
-        }
-        let message = format!("two {kind} have the name `{name}`");
-        let first = match self.first.entry((kind, name)) {
-            Entry::Vacant(entry) => {
-                entry.insert(spot);
-                return;
-            }
-            Entry::Occupied(entry) => entry.into_mut(),
-        };
-        let problem = Problem::new("spec.duplicate_name", message, &spot.source, spot.span).help(help);
-        let problem = if Arc::ptr_eq(&first.source, &spot.source) {
-            problem.label("again here").related(first.span, "first here")
-        } else {
-            let (line, _) = first.source.position(first.span.start);
-            problem.label(format!("first in {}, line {line}", first.source.name()))
-        };
-        self.problems.push(problem);
-    }
-}
-
-fn spot(map: &SourceMap, path: &Path) -> Spot {
-    Spot { source: Arc::clone(map.source()), span: map.value(path), label: String::new() }
 }

@@ -10,6 +10,8 @@ pub mod diagnostic;
 mod folder;
 mod inside;
 mod load;
+/// Settings from the environment.
+pub mod overrides;
 /// The files as written.
 pub mod raw;
 mod resolve;
@@ -25,4 +27,5 @@ pub mod yaml;
 
 pub use self::folder::{Files, SourceFile};
 pub use self::load::{Around, Loaded, RoutesCompiled, compile_routes, compile_workflow, extensions, load, reader};
+pub(crate) use self::resolve::Desk;
 pub use self::resolve::{SecretUse, missing_secrets};

@@ -194,6 +194,17 @@ pub(super) enum Children {
 }
 
 impl Branch {
+    /// Moves everything so many bytes on.
+    pub(super) fn shift(&mut self, bytes: usize) {
+        let moved = |span: Span| Span::new(span.start + bytes, span.end + bytes);
+        self.place = Place { key: self.place.key.map(moved), value: moved(self.place.value) };
+        match &mut self.children {
+            Children::None => {}
+            Children::List(items) => items.iter_mut().for_each(|item| item.shift(bytes)),
+            Children::Map(entries) => entries.values_mut().for_each(|entry| entry.shift(bytes)),
+        }
+    }
+
     fn child(&self, segment: &Segment) -> Option<&Self> {
         match (&self.children, segment) {
             (Children::List(items), Segment::Index(index)) => items.get(*index),
@@ -226,6 +237,10 @@ impl Branch {
 impl SourceMap {
     pub(super) fn new(source: Arc<Source>, root: Branch) -> Self {
         Self { source, root }
+    }
+
+    pub(super) fn into_root(self) -> Branch {
+        self.root
     }
 
     /// The file.

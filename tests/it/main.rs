@@ -1,13 +1,19 @@
 //! One binary for all tests that go through a door: one module per capability.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod cancel;
 mod dependencies;
 mod infra;
+mod kit;
+mod replay;
+mod retry;
 mod schemas;
 mod signature_vectors;
 mod simulation;
 mod spec_errors;
+mod spec_semantics;
 /// The ERP that workflows call.
 #[path = "../../infra/standin/standin.rs"]
 mod standin;
 mod store_contract;
+mod workflow;

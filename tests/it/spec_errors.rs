@@ -60,7 +60,7 @@ fn report_on(reader: &Reader, name: &str, bytes: &[u8]) -> Report {
     match yaml::decode(name, bytes) {
         Err(problem) => problems.push(*problem),
         Ok(source) => match name.split('-').next() {
-            Some("settings") => drop(reader.settings(&source, &mut problems)),
+            Some("settings") => drop(reader.settings(&source, &[], &mut problems)),
             Some("routes") => drop(reader.routes(&source, &mut problems)),
             Some("workflow") => drop(reader.workflow(&source, &mut problems)),
             _ => panic!("{name} does not say its kind"),

@@ -46,7 +46,7 @@ impl Desk<'_> {
     }
 
     /// How many errors there are so far: whoever made none of the later ones is healthy.
-    pub(super) fn errors(&self) -> usize {
+    pub(crate) fn errors(&self) -> usize {
         self.problems.iter().filter(|problem| problem.severity == Severity::Error).count()
     }
 
@@ -286,7 +286,7 @@ impl Desk<'_> {
     }
 
     /// Notes a secret that must exist.
-    pub(super) fn uses_secret(&mut self, path: &Path, reference: SecretRef) {
+    pub(crate) fn uses_secret(&mut self, path: &Path, reference: SecretRef) {
         let spot = self.spot(path);
         self.secrets.push(SecretUse { reference, spot });
     }

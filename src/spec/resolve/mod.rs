@@ -9,13 +9,15 @@ mod schedule;
 mod scope;
 mod secrets;
 mod task;
+mod unique;
 mod verify;
 mod workflow;
 
 pub(crate) use self::desk::Desk;
-pub(super) use self::route::{check_shared_paths, made_name, resolve_route};
+pub(super) use self::route::resolve_route;
 pub(super) use self::schedule::resolve_schedule;
 pub use self::secrets::{SecretUse, missing_secrets};
+pub(super) use self::unique::{tell_duplicates, tell_shared_paths};
 pub(super) use self::verify::schema as verify_schema;
 pub(super) use self::workflow::{callee, resolve_workflow};
 

@@ -1,6 +1,5 @@
 //! One route: the path, who may call it, what it makes of a delivery.
 
-use std::collections::HashMap;
 use std::num::NonZeroU32;
 
 use ipnet::IpNet;
@@ -14,7 +13,7 @@ use crate::id::{Revision, RouteName, WorkflowName};
 use crate::limits;
 use crate::spec::raw;
 use crate::spec::source_map::Path;
-use crate::spec::structure::{Item, RoutesFile};
+use crate::spec::structure::Item;
 use crate::spec::words;
 use crate::tasks::plan::{Dedupe, DedupeKey, RateLimit, RoutePlan};
 
@@ -74,46 +73,6 @@ pub(in crate::spec) fn resolve_route(
     })
 }
 
-/// Checks what the routes of one file that share a path must have in common: a delivery is received once, whatever
-/// number of routes it then starts.
-pub(in crate::spec) fn check_shared_paths(desk: &mut Desk<'_>, file: &RoutesFile) {
-    const SHARED: &[&str] = &["verify", "dedupe", "limits", "allow_ip", "respond"];
-    let mut first: HashMap<&str, &Item<raw::Route>> = HashMap::new();
-    for item in &file.routes {
-        let Some(route_path) = item.text("path") else { continue };
-        let Some(other) = first.get(route_path) else {
-            first.insert(route_path, item);
-            continue;
-        };
-        let related = desk.map.value(&other.path.with("path"));
-        for key in SHARED.iter().filter(|key| shared(&item.json, key) != shared(&other.json, key)) {
-            let message = format!("two routes of the path `{route_path}` have not the same `{key}`");
-            let problem = desk.problem("spec.same_path", message, desk.map.key(&item.path, key));
-            let problem = problem.related(related, "the first route of this path");
-            desk.push(
-                problem.help(format!("write the same `{key}` in both: a delivery is received once for all of them")),
-            );
-        }
-        if item.json.get("filter").is_none() || other.json.get("filter").is_none() {
-            let message = format!("two routes have the path `{route_path}`, and not both have a filter");
-            let problem = desk.problem("spec.same_path", message, desk.map.value(&item.path.with("path")));
-            let problem =
-                problem.label("every delivery may start both").related(related, "the first route of this path");
-            desk.push(problem.warning().help("give each a `filter`, if they are for different deliveries"));
-        }
-    }
-}
-
-/// What two routes of one path must both say; how many runs go on at a time is each route's own.
-fn shared(route: &Value, key: &str) -> Option<Value> {
-    let mut value = route.get(key).cloned()?;
-    if key == "limits" {
-        value.as_object_mut()?.shift_remove("concurrency");
-        return value.as_object().filter(|limits| !limits.is_empty()).map(|limits| Value::Object(limits.clone()));
-    }
-    Some(value)
-}
-
 fn check_path(desk: &mut Desk<'_>, path: &Path, text: &str) {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/-._~!$&'()+,;=:@".contains(c);
     let (sentence, help) = if let Some((before, _)) = text.split_once(['?', '#']) {
@@ -153,7 +112,7 @@ fn name(desk: &mut Desk<'_>, path: &Path, raw: &raw::Route) -> Option<RouteName>
 }
 
 /// The name of a route that has none.
-pub(in crate::spec) fn made_name(path: &str) -> String {
+pub(super) fn made_name(path: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') { c } else { '-' };
     path.chars().map(plain).collect::<String>().trim_matches(['-', '.', '_']).to_owned()
 }

@@ -14,7 +14,9 @@ use serde_json::{Map, Value};
 
 use self::judge::Judge;
 use super::diagnostic::Problem;
+use super::overrides::{self, Homes, Override};
 use super::raw;
+use super::resolve::SecretUse;
 use super::schema::{Extensions, FileKind};
 use super::source_map::{Path, Source, SourceMap};
 use super::yaml::{self, Document};
@@ -54,6 +56,15 @@ pub struct SettingsFile {
     pub head: Option<raw::Settings>,
     /// The connections; the last key of the path is the name.
     pub connections: Vec<Item<raw::Connection>>,
+    homes: Homes,
+}
+
+impl SettingsFile {
+    /// Puts problems and secrets where they belong: into the file, or into the variable that overrides it.
+    pub fn send_home(&self, problems: &mut [Problem], secrets: &mut [SecretUse]) {
+        problems.iter_mut().for_each(|problem| self.homes.send(problem));
+        secrets.iter_mut().for_each(|used| self.homes.send_spot(&mut used.spot));
+    }
 }
 
 /// A file of `routes/` whose form was judged.
@@ -99,14 +110,24 @@ impl Reader {
         }
     }
 
-    /// Reads a `clawhook.yaml`. `None` when nothing of it can be used.
-    pub fn settings(&self, source: &Arc<Source>, problems: &mut Vec<Problem>) -> Option<SettingsFile> {
-        let mut parts = Parts::read(&self.settings, source, problems)?;
-        Some(SettingsFile {
-            connections: parts.entries("connections", problems),
-            head: parts.head(&[], problems),
-            map: parts.map,
-        })
+    /// Reads a `clawhook.yaml` with the environment's variables over it. `None` when nothing of it can be used.
+    ///
+    /// Problems that are found later about the same file go through [`SettingsFile::send_home`].
+    pub fn settings(
+        &self,
+        source: &Arc<Source>,
+        overrides: &[Override],
+        problems: &mut Vec<Problem>,
+    ) -> Option<SettingsFile> {
+        let (document, homes) = overrides::read(source, overrides, problems)?;
+        let parts = Parts::judge(&self.settings, document, problems);
+        let entries = parts.map(|mut parts| {
+            let connections = parts.entries("connections", problems);
+            (connections, parts.head(&[], problems), parts.map)
+        });
+        problems.iter_mut().for_each(|problem| homes.send(problem));
+        let (connections, head, map) = entries?;
+        Some(SettingsFile { map, head, connections, homes })
     }
 
     /// Reads a file of `routes/`. `None` when nothing of it can be used.
@@ -147,7 +168,10 @@ struct Parts {
 
 impl Parts {
     fn read(judge: &Judge, source: &Arc<Source>, problems: &mut Vec<Problem>) -> Option<Self> {
-        let Document { value, map } = yaml::parse(source, problems)?;
+        Self::judge(judge, yaml::parse(source, problems)?, problems)
+    }
+
+    fn judge(judge: &Judge, Document { value, map }: Document, problems: &mut Vec<Problem>) -> Option<Self> {
         let mut wrong = judge.judge(&value, &map, problems)?;
         wrong.extend(map.refused());
         let Value::Object(json) = value else { return None };
@@ -257,7 +281,7 @@ mod tests {
 
         let text = "version: 1\nauth: none\nlisten: { control: { address: '127.0.0.1:8080' } }\nconnections:\n\
                     \x20 erp: { base_url: 'http://127.0.0.1:9', auth: { type: bearer, secret_ref: erp-key } }\n";
-        let file = reader().settings(&Source::new("c.yaml", text), &mut problems).unwrap();
+        let file = reader().settings(&Source::new("c.yaml", text), &[], &mut problems).unwrap();
         assert!(problems.is_empty(), "{problems:?}");
         assert!(matches!(file.head.unwrap().auth, Some(raw::Auth::None)));
         assert_eq!(file.connections[0].raw.as_ref().unwrap().base_url, "http://127.0.0.1:9");

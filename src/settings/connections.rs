@@ -1,0 +1,184 @@
+//! The far ends that workflows call.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use http::header::{HeaderName, HeaderValue};
+use serde_json::Value as Json;
+use url::{Host, Url};
+
+use super::Table;
+use crate::domain::secret::SecretRef;
+use crate::id::{ConnectionName, SecretName};
+use crate::limits;
+use crate::outbound::auth::{self, Auth};
+use crate::outbound::connection::{BaseUrl, Connection, Value};
+use crate::outbound::{Egress, Tls};
+use crate::spec::raw;
+use crate::spec::source_map::Path;
+use crate::spec::structure::Item;
+use crate::tasks::Connections;
+
+impl Table<'_> {
+    /// The healthy connections; what is wrong with the others is told. `egress` is absent when it is not known.
+    pub(super) fn connections(&mut self, items: &[Item<raw::Connection>], egress: Option<&Egress>) -> Connections {
+        let mut connections = Connections::new();
+        for item in items {
+            if let Some(connection) = self.connection(item, egress) {
+                connections.insert(connection.name.clone(), Arc::new(connection));
+            }
+        }
+        connections
+    }
+
+    fn connection(&mut self, item: &Item<raw::Connection>, egress: Option<&Egress>) -> Option<Connection> {
+        let raw = item.raw.as_ref()?;
+        let path = &item.path;
+        let name = ConnectionName::new(path.key()?).map_err(|error| {
+            let problem = self.desk.problem("spec.name", error.to_string(), self.desk.map.entry(path));
+            self.desk.push(problem.help("write another name"));
+        });
+        let base_url = self.base_url(&path.with("base_url"), &raw.base_url, egress);
+        let auth = raw.auth.as_ref().map(|auth| self.connection_auth(&path.with("auth"), auth, &item.json["auth"]));
+        let mut headers = Vec::new();
+        for (name, value) in &raw.headers {
+            headers.extend(self.header(&path.with("headers").with(name.as_str()), name, value));
+        }
+        let timeout = self.desk.duration(&path.with("timeout"), raw.timeout.as_ref());
+        let ca_pem = raw.tls.as_ref().map(|tls| self.file(&path.with("tls").with("ca"), &tls.ca, limits::CA_BYTES_MAX));
+        Some(Connection {
+            name: name.ok()?,
+            base_url: base_url?,
+            // An absent proof is fine; one that is wrong is not.
+            auth: auth.map_or(Some(None), |auth| auth.map(Some))?,
+            headers,
+            timeout,
+            tls: Tls { ca_pem: ca_pem.map_or(Some(None), |pem| pem.map(Some))? },
+        })
+    }
+
+    fn base_url(&mut self, path: &Path, text: &str, egress: Option<&Egress>) -> Option<BaseUrl> {
+        let url = match BaseUrl::new(text) {
+            Ok(url) => url,
+            Err(cause) => {
+                let problem = self.desk.at("spec.connection", cause.to_string(), path);
+                self.desk.push(problem.help("write it like `base_url: https://erp.example.com/api`"));
+                return None;
+            }
+        };
+        if let (Some(egress), Some(address)) = (egress, literal_address(url.as_str()))
+            && let Err(refusal) = egress.check(address)
+        {
+            let network =
+                if address.is_loopback() && address.is_ipv4() { "127.0.0.0/8".to_owned() } else { address.to_string() };
+            let problem = self.desk.at("spec.egress", format!("workflows may not call `{address}`, {refusal}"), path);
+            self.desk.push(problem.help(format!("allow it with `egress: {{ allow: [\"{network}\"] }}`")));
+        }
+        Some(url)
+    }
+
+    fn connection_auth(&mut self, path: &Path, raw: &raw::ConnectionAuth, json: &Json) -> Option<Arc<dyn Auth>> {
+        use raw::ConnectionAuthType::{Basic, Bearer, Header};
+        let errors = self.desk.errors();
+        let (kind, takes): (&str, &[&str]) = match raw.kind {
+            Header => ("header", &["header", "prefix"]),
+            Bearer => ("bearer", &[]),
+            Basic => ("basic", &["username"]),
+        };
+        let given =
+            [("header", raw.header.is_some()), ("prefix", raw.prefix.is_some()), ("username", raw.username.is_some())];
+        for (key, given) in given {
+            let needed = key != "prefix" && takes.contains(&key);
+            if given && !takes.contains(&key) {
+                let message = format!("`{key}` does not go with `type: {kind}`");
+                let problem = self.desk.problem("spec.connection", message, self.desk.map.key(path, key));
+                self.desk.push(problem.help("remove it, or change the `type`"));
+            } else if needed && !given {
+                let message = format!("the key `{key}` is missing in `{path}`");
+                let problem = self.desk.problem("spec.missing_key", message, self.desk.map.entry(path));
+                let example = if key == "header" { "header: X-Api-Key" } else { "username: …" };
+                self.desk.push(problem.help(format!("`type: {kind}` wants it: add `{example}`")));
+            }
+        }
+        if let Some(header) = &raw.header {
+            self.header_name(&path.with("header"), header);
+        }
+        if let Some(raw::TextOrSecret::Secret(user)) = &raw.username {
+            self.secret(&path.with("username"), user);
+        }
+        let own = raw::SecretRef {
+            secret_ref: raw.secret_ref.clone(),
+            prefix: None,
+            version: raw.version.clone(),
+            field: raw.field.clone(),
+        };
+        self.secret(path, &own);
+        if self.desk.errors() > errors {
+            return None;
+        }
+        let mut settings = json.clone();
+        settings.as_object_mut()?.shift_remove("type");
+        match auth::kind(kind)?.parse(settings) {
+            Ok(auth) => Some(auth),
+            Err(error) => {
+                let problem = self.desk.at("spec.connection", format!("the `auth` cannot be read: {error}"), path);
+                self.desk.push(problem);
+                None
+            }
+        }
+    }
+
+    fn header(&mut self, path: &Path, name: &str, raw: &raw::TextOrSecret) -> Option<(HeaderName, Value)> {
+        let key = self.header_name(path, name);
+        let value = match raw {
+            raw::TextOrSecret::Secret(raw) => self.secret(path, raw).map(Value::Secret),
+            raw::TextOrSecret::Text(text) if text.contains("${{") => {
+                let problem = self.desk.at("spec.expression", "a connection's header is the same for every call", path);
+                self.desk.push(problem.help("write the expression in the `headers` of the task"));
+                None
+            }
+            raw::TextOrSecret::Text(text) => match HeaderValue::from_str(text) {
+                Ok(value) => Some(Value::Plain(value)),
+                Err(_) => {
+                    self.desk.bad_value(
+                        path,
+                        "a header holds visible ASCII characters only",
+                        "write it on one line, without other characters",
+                    );
+                    None
+                }
+            },
+        };
+        Some((key?, value?))
+    }
+
+    fn header_name(&mut self, path: &Path, name: &str) -> Option<HeaderName> {
+        let read = HeaderName::from_bytes(name.as_bytes()).ok();
+        if read.is_none() {
+            let span = self.desk.map.key(&path.parent().unwrap_or_default(), path.key().unwrap_or_default());
+            let problem = self.desk.problem("spec.name", format!("`{name}` cannot be the name of a header"), span);
+            self.desk.push(problem.help("write it as the far end does, such as `X-Api-Key`"));
+        }
+        read
+    }
+
+    /// A secret that must exist; it is noted where it is named.
+    pub(super) fn secret(&mut self, path: &Path, raw: &raw::SecretRef) -> Option<SecretRef> {
+        // The schema has judged the name by the same rule.
+        let name = SecretName::new(&raw.secret_ref.0).ok()?;
+        let reference =
+            SecretRef { name, prefix: raw.prefix.clone(), version: raw.version.clone(), field: raw.field.clone() };
+        self.desk.uses_secret(&path.with("secret_ref"), reference.clone());
+        Some(reference)
+    }
+}
+
+/// The address in a URL that names one, or this machine.
+fn literal_address(url: &str) -> Option<IpAddr> {
+    match Url::parse(url).ok()?.host()? {
+        Host::Ipv4(address) => Some(address.into()),
+        Host::Ipv6(address) => Some(address.into()),
+        Host::Domain("localhost") => Some(Ipv4Addr::LOCALHOST.into()),
+        Host::Domain(_) => None,
+    }
+}

@@ -1,0 +1,210 @@
+//! The two doors: where they listen, how they are encrypted, who may use the control door.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+use super::Table;
+use crate::domain::rate::Rate;
+use crate::domain::secret::{SecretRef, SecretValue};
+use crate::limits;
+use crate::spec::raw;
+use crate::spec::source_map::Path;
+
+/// The public door: webhooks only.
+#[derive(Debug, Clone)]
+pub struct HooksDoor {
+    pub address: SocketAddr,
+    /// In the clear when absent.
+    pub tls: Option<TlsFiles>,
+    /// In the clear on an address that is not loopback, and that was written out.
+    pub insecure: bool,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Deliveries that all routes together take, and how many at once.
+    pub rate: Option<(Rate, NonZeroU32)>,
+}
+
+/// The door for people and programs.
+#[derive(Debug, Clone)]
+pub struct ControlDoor {
+    pub address: SocketAddr,
+    /// In the clear when absent.
+    pub tls: Option<TlsFiles>,
+    /// In the clear on an address that is not loopback, and that was written out.
+    pub insecure: bool,
+}
+
+/// A certificate and its key, PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+}
+
+/// Who may use the control door.
+#[derive(Debug, Clone)]
+pub enum Auth {
+    /// Everyone who reaches it; the door is on loopback, and `none` was written out.
+    None,
+    /// By these ways, at least one.
+    Methods {
+        /// The secret that signs tokens (HS256), at least [`limits::JWT_SECRET_BYTES_MIN`] bytes.
+        jwt: Option<SecretValue>,
+        /// User names, and the secrets that hold their passwords.
+        users: Vec<(String, SecretRef)>,
+    },
+}
+
+const HOOKS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8443);
+const CONTROL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+/// The variable that holds the secret when `auth` is left out.
+const JWT_SECRET: &str = "JWT_SECRET";
+
+/// What both doors have.
+struct Door {
+    address: SocketAddr,
+    tls: Option<TlsFiles>,
+    insecure: bool,
+}
+
+impl Table<'_> {
+    pub(super) fn doors(&mut self, head: &raw::Settings) -> (Option<HooksDoor>, Option<ControlDoor>) {
+        let path = Path::root().with("listen");
+        let hooks = head.listen.hooks.clone().unwrap_or_default();
+        let control = head.listen.control.clone().unwrap_or_default();
+        let hooks_path = path.with("hooks");
+        let trusted = hooks_path.with("trusted_proxies");
+        let trusted_proxies: Vec<IpNet> = hooks
+            .trusted_proxies
+            .iter()
+            .enumerate()
+            .filter_map(|(index, text)| self.desk.network(&trusted.with(index), text))
+            .collect();
+        let limit = self.desk.rate_limit(&hooks_path, hooks.rate.as_ref(), hooks.burst);
+        let rate = limit.map(|limit| (limit.rate, limit.burst));
+        let first = self.door(&hooks_path, hooks.address.as_ref(), hooks.tls.as_ref(), hooks.insecure, HOOKS);
+        let second =
+            self.door(&path.with("control"), control.address.as_ref(), control.tls.as_ref(), control.insecure, CONTROL);
+        if let (Some(first), Some(second)) = (&first, &second)
+            && first.address == second.address
+            && first.address.port() != 0
+        {
+            let at = path.with("control").with("address");
+            let problem = self.desk.at("spec.listen", format!("both doors listen on `{}`", first.address), &at);
+            let problem = problem.related(self.desk.map.value(&path.with("hooks").with("address")), "the public door");
+            self.desk.push(problem.help("give the control door another port, such as `127.0.0.1:8080`"));
+        }
+        let hooks =
+            first.map(|Door { address, tls, insecure }| HooksDoor { address, tls, insecure, trusted_proxies, rate });
+        (hooks, second.map(|Door { address, tls, insecure }| ControlDoor { address, tls, insecure }))
+    }
+
+    fn door(
+        &mut self,
+        path: &Path,
+        address: Option<&raw::ListenAddress>,
+        tls: Option<&raw::ListenTls>,
+        insecure: bool,
+        default: SocketAddr,
+    ) -> Option<Door> {
+        let at = path.with("address");
+        let address = match address.map(|raw::ListenAddress(text)| (text, text.parse::<SocketAddr>())) {
+            None => default,
+            Some((_, Ok(address))) => address,
+            Some((text, Err(_))) => {
+                let help = format!("write it like `address: {default}`; ports go up to 65535");
+                self.desk.bad_value(&at, &format!("`{text}` is not an address with a port"), help);
+                return None;
+            }
+        };
+        let tls = tls.map(|tls| TlsFiles {
+            cert: self.pem(&path.with("tls").with("cert"), &tls.cert),
+            key: self.pem(&path.with("tls").with("key"), &tls.key),
+        });
+        if tls.is_none() && !address.ip().is_loopback() {
+            let message = format!("`{address}` can be reached from other machines, and this door speaks plain HTTP");
+            let problem = self.desk.at("spec.insecure", message, &at);
+            let help = "add `tls: { cert: …, key: … }`, listen on `127.0.0.1`, or write `insecure: true` if a proxy in \
+                        front speaks TLS";
+            let problem = if insecure { problem.warning() } else { problem };
+            self.desk.push(problem.help(help));
+        }
+        Some(Door { address, tls, insecure })
+    }
+
+    /// A PEM file that must be there; the door reads it, and reads it again when it changes.
+    fn pem(&mut self, path: &Path, name: &str) -> PathBuf {
+        let file = self.absolute(name);
+        if !file.is_file() {
+            let problem = self.desk.at("spec.file", format!("there is no file `{}`", file.display()), path);
+            self.desk.push(problem.help("the path begins at the folder of `clawhook.yaml`"));
+        }
+        file
+    }
+
+    pub(super) fn auth(&mut self, head: &raw::Settings, control: Option<IpAddr>) -> Option<Auth> {
+        let path = Path::root().with("auth");
+        match &head.auth {
+            Some(raw::Auth::None) => {
+                if control.is_some_and(|ip| !ip.is_loopback()) {
+                    let message = "`auth: none` lets everyone who reaches the control door use it";
+                    let problem = self.desk.at("spec.auth", message, &path);
+                    let help = "listen on `127.0.0.1`, or write `auth: { jwt: { secret_env: JWT_SECRET } }`";
+                    self.desk.push(problem.help(help));
+                }
+                Some(Auth::None)
+            }
+            Some(raw::Auth::Methods(methods)) => {
+                let basic = path.with("basic").with("users");
+                let mut users = Vec::new();
+                for (user, raw) in methods.basic.iter().flat_map(|basic| &basic.users) {
+                    let path = basic.with(user.as_str());
+                    if user.contains(':') {
+                        // RFC 7617, section 2.
+                        let problem =
+                            self.desk.problem("spec.name", "a user name holds no `:`", self.desk.map.entry(&path));
+                        self.desk.push(problem.help("write another name"));
+                    }
+                    users.extend(self.secret(&path, raw).map(|reference| (user.clone(), reference)));
+                }
+                if methods.jwt.is_none() && users.is_empty() {
+                    let problem = self.desk.at("spec.auth", "`auth` names no way to prove who one is", &path);
+                    self.desk.push(problem.help("write `auth: { jwt: { secret_env: JWT_SECRET } }`"));
+                }
+                let jwt = methods.jwt.as_ref();
+                let jwt = jwt.and_then(|jwt| self.jwt_secret(&path.with("jwt").with("secret_env"), &jwt.secret_env));
+                Some(Auth::Methods { jwt, users })
+            }
+            None => {
+                let jwt = self.jwt_secret(&path, JWT_SECRET);
+                Some(Auth::Methods { jwt, users: Vec::new() })
+            }
+        }
+    }
+
+    fn jwt_secret(&mut self, path: &Path, variable: &str) -> Option<SecretValue> {
+        let value = self.env.get(variable).map_or("", String::as_str);
+        if value.len() >= limits::JWT_SECRET_BYTES_MIN {
+            return Some(SecretValue::new(value));
+        }
+        let least = limits::JWT_SECRET_BYTES_MIN;
+        let message = if value.is_empty() {
+            format!("the variable `{variable}` is not set, so nobody could prove anything at the control door")
+        } else {
+            format!(
+                "the variable `{variable}` has {} bytes; a secret that signs tokens has at least {least}",
+                value.len()
+            )
+        };
+        let help = format!(
+            "set it to the output of `openssl rand -hex 32`, or write `auth: none` while the control door is on loopback \
+             ({variable} is read from the environment only)"
+        );
+        let problem = self.desk.at("spec.jwt_secret", message, path).help(help);
+        self.desk.push(problem);
+        None
+    }
+}
