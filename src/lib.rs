@@ -50,3 +50,6 @@ pub mod http;
 
 /// [8] Logs and metrics of the process.
 pub mod telemetry;
+
+/// [8] Settings in, running gateway out.
+pub mod boot;

@@ -35,6 +35,8 @@ pub struct ControlDoor {
     pub tls: Option<TlsFiles>,
     /// In the clear on an address that is not loopback, and that was written out.
     pub insecure: bool,
+    /// Host names under which it is addressed, beside `localhost` and addresses.
+    pub hosts: Vec<String>,
 }
 
 /// A certificate and its key, PEM.
@@ -97,7 +99,8 @@ impl Table<'_> {
             self.desk.push(problem.help("give the control door another port, such as `127.0.0.1:8080`"));
         }
         let hooks = first.map(|Door { address, tls, insecure }| HooksDoor { address, tls, insecure, trusted_proxies, rate });
-        (hooks, second.map(|Door { address, tls, insecure }| ControlDoor { address, tls, insecure }))
+        let hosts = control.hosts;
+        (hooks, second.map(|Door { address, tls, insecure }| ControlDoor { address, tls, insecure, hosts }))
     }
 
     fn door(
