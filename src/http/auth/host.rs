@@ -28,7 +28,8 @@ impl HostNames {
         let authority = addressed_to(head)?;
         if !self.is_ours(authority.host()) {
             let detail = format!("this door does not answer to `{}`", authority.host());
-            return Err(Problem::new(problem::HOST, detail).help("call it by `localhost` or by its address"));
+            return Err(Problem::new(problem::HOST, detail)
+                .help("call it by `localhost` or its address, or add the name to `listen.control.hosts`"));
         }
         if is_foreign_page(head, &authority) {
             let detail = "a browser sent this on behalf of a page of another site";
