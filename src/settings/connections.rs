@@ -13,7 +13,7 @@ use crate::id::{ConnectionName, SecretName};
 use crate::limits;
 use crate::outbound::auth::{self, Auth};
 use crate::outbound::connection::{BaseUrl, Connection, Value};
-use crate::outbound::{Egress, Tls};
+use crate::outbound::{Egress, Refusal, Tls};
 use crate::spec::raw;
 use crate::spec::source_map::Path;
 use crate::spec::structure::Item;
@@ -71,7 +71,11 @@ impl Table<'_> {
         {
             let network = if address.is_loopback() && address.is_ipv4() { "127.0.0.0/8".to_owned() } else { address.to_string() };
             let problem = self.desk.at("spec.egress", format!("workflows may not call `{address}`, {refusal}"), path);
-            self.desk.push(problem.help(format!("allow it with `egress: {{ allow: [\"{network}\"] }}`")));
+            self.desk.push(problem.help(match refusal {
+                // Whoever reaches it gets the machine's own credentials: nothing to allow in passing.
+                Refusal::Metadata => "name the far end that is meant".to_owned(),
+                _ => format!("allow it with `egress: {{ allow: [\"{network}\"] }}`"),
+            }));
         }
         Some(url)
     }

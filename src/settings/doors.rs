@@ -91,10 +91,12 @@ impl Table<'_> {
             && first.address == second.address
             && first.address.port() != 0
         {
-            let at = path.with("control").with("address");
-            let problem = self.desk.at("spec.listen", format!("both doors listen on `{}`", first.address), &at);
-            let problem = problem.related(self.desk.map.value(&path.with("hooks").with("address")), "the public door");
-            self.desk.push(problem.help("give the control door another port, such as `127.0.0.1:8080`"));
+            // One of them may be left out; then the other is to blame.
+            let door = if control.address.is_some() { "control" } else { "hooks" };
+            let message = format!("both doors would listen on `{}`", first.address);
+            let problem = self.desk.at("spec.listen", message, &path.with(door).with("address"));
+            let usual = if door == "control" { CONTROL } else { HOOKS };
+            self.desk.push(problem.help(format!("give this one another port, such as `{usual}`")));
         }
         let hooks = first.map(|Door { address, tls, insecure }| HooksDoor { address, tls, insecure, trusted_proxies, rate });
         (hooks, second.map(|Door { address, tls, insecure }| ControlDoor { address, tls, insecure }))
@@ -197,7 +199,11 @@ impl Table<'_> {
             "set it to the output of `openssl rand -hex 32`, or write `auth: none` while the control door is on loopback \
              ({variable} is read from the environment only)"
         );
-        let problem = self.desk.at("spec.jwt_secret", message, path).help(help);
+        let mut problem = self.desk.at("spec.jwt_secret", message, path).help(help);
+        if path.key() == Some("auth") {
+            problem.spot.span = self.desk.map.entry(&Path::root());
+            problem = problem.label(format!("there is no `auth`, so `{variable}` is read"));
+        }
         self.desk.push(problem);
         None
     }
