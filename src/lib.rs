@@ -44,3 +44,12 @@ pub mod settings;
 
 /// [6] One method for each thing that a caller can ask.
 pub mod gateway;
+
+/// [7] The hooks door and the control door.
+pub mod http;
+
+/// [8] Logs and metrics of the process.
+pub mod telemetry;
+
+/// [8] Settings in, running gateway out.
+pub mod boot;

@@ -144,6 +144,56 @@ pub const FILES_MAX: usize = 10_000;
 pub const FOLDER_DEPTH_MAX: usize = 8;
 /// Longest that `POST /v1/workflows/trigger` waits for the end of its run.
 pub const TRIGGER_WAIT_MAX: Duration = Duration::from_mins(1);
+/// How often the certificate's files are looked at for a change.
+pub const TLS_POLL: Duration = Duration::from_secs(5);
+/// Time that a TLS handshake may take.
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an idle connection of a sender is kept open.
+pub const HTTP_KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// Time in which the head of a request must arrive; also the longest that a slow sender holds an idle connection.
+pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time in which the body of a request must arrive: the slowest platform gives up sooner.
+pub const HTTP_BODY_TIMEOUT: Duration = Duration::from_secs(20);
+/// Bytes of the names and values of all headers of one request; the server reads at most 128 KiB and 96 headers.
+pub const HTTP_HEADER_BYTES_MAX: usize = 32 * 1024;
+/// Connections that one worker of the hooks door holds; the system queues the next ones.
+pub const HOOKS_CONNECTIONS_MAX: usize = 4096;
+/// Connections that one worker of the control door holds.
+pub const CONTROL_CONNECTIONS_MAX: usize = 512;
+/// Connections that wait for a worker.
+pub const HTTP_BACKLOG: u32 = 1024;
+/// Workers of the control door: people and scripts, not floods.
+pub const CONTROL_WORKERS: usize = 1;
+/// Bytes of all bodies that doors hold in memory at one time; past this a sender gets 503.
+pub const BODIES_HELD_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// How long a door lets requests in flight end when it closes.
+pub const DOOR_CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a door that answered its last request waits for the answer to leave, before it closes all connections.
+pub const DOOR_FLUSH: Duration = Duration::from_millis(200);
+/// Threads that one worker of a door may use for files: a reload, a secret; deliveries use none.
+pub const DOOR_BLOCKING_THREADS_MAX: usize = 4;
+/// Bytes of a JSON body on the control door: as much as a delivery may carry.
+pub const API_BODY_BYTES_MAX: usize = BODY_BYTES_MAX;
+/// Bytes of an `Idempotency-Key`.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// Event streams that the control door keeps open at one time.
+pub const EVENT_STREAMS_MAX: usize = 64;
+/// How often an open event stream looks at the log of its run.
+pub const EVENT_STREAM_POLL: Duration = Duration::from_millis(500);
+/// Silence after which an event stream sends a comment, so that proxies keep it open.
+pub const EVENT_STREAM_PING: Duration = Duration::from_secs(15);
+/// Shortest `JWT_SECRET`, bytes: the size of the hash (RFC 7518, section 3.2).
+pub const JWT_SECRET_BYTES_MIN: usize = 32;
+/// How far ahead of ours the clock of who issued a token may be; `exp` gets none of it.
+pub const TOKEN_LEEWAY: Duration = Duration::from_secs(30);
+/// Wrong passwords that one address may send at once before it has to wait.
+pub const AUTH_FAILURES_MAX: u32 = 10;
+/// How often an address that sent too many wrong passwords may try again.
+pub const AUTH_FAILURE_EVERY: Duration = Duration::from_secs(6);
+/// Addresses whose wrong passwords are counted apart.
+pub const AUTH_ADDRESSES_MAX: usize = 4096;
+/// Answers to repeated calls that are remembered in memory; those that start runs are remembered by the store.
+pub const ANSWERS_KEPT_MAX: usize = 1024;
 /// Reads waiting for one of the store's readers; past this the caller is told that the store is full.
 pub const READS_QUEUED_MAX: usize = 4096;
 /// Bytes of write-ahead log after which it is copied into the database file, off the commit path.
@@ -158,5 +208,3 @@ pub const RETENTION_PAYLOADS: Duration = Duration::from_hours(30 * 24);
 pub const RETENTION_FAILED_RUNS: Duration = Duration::from_hours(180 * 24);
 /// Bytes of a PEM file with authorities: the largest public bundles have some 250 KiB.
 pub const CA_BYTES_MAX: usize = 1024 * 1024;
-/// Shortest secret that signs tokens with HS256, bytes (RFC 7518 section 3.2).
-pub const JWT_SECRET_BYTES_MIN: usize = 32;

@@ -19,7 +19,8 @@ const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1
 
 /// Starts logging to stderr. A second call changes nothing.
 pub fn start_logs(filter: &str, format: Format) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter).map_err(|error| format!("the log filter `{filter}` cannot be read: {error}"))?;
+    let filter =
+        EnvFilter::try_new(filter).map_err(|error| format!("the log filter `{filter}` cannot be read: {error}"))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // Fails when another subscriber is there already, as in tests: that one stays.
     let _ = match format {

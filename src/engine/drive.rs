@@ -255,11 +255,14 @@ impl Driver<'_> {
 
     /// The task's own limit, or what the run has left when that is less. Handlers have their own limit only.
     fn time_limit(&self, task: &PlannedTask) -> Duration {
-        let is_handler = self.plan.handlers().any(|handler| handler.id == task.id);
-        if is_handler {
+        if self.is_handler(task) {
             return task.timeout;
         }
         task.timeout.min(step::deadline(&self.plan, self.log.run()).since(self.engine.0.parts.clock.now()))
+    }
+
+    fn is_handler(&self, task: &PlannedTask) -> bool {
+        self.plan.handlers().any(|handler| handler.id == task.id)
     }
 
     /// Puts the end of an attempt into the log, with what follows a failure.
@@ -276,6 +279,8 @@ impl Driver<'_> {
                 AttemptResult::Succeeded { output: serde_json::json!({ "until": until.to_string() }) }
             }
             Ok(Done::At(until)) => {
+                let until =
+                    if self.is_handler(task) { until } else { until.min(step::deadline(&self.plan, self.log.run())) };
                 self.log.push(Event::Suspended { until, reason: WaitReason::Delay { task: task.id.clone() } })?;
                 return Ok(Flow::Done);
             }

@@ -1,8 +1,12 @@
 //! One binary for all tests that go through a door: one module per capability.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod cancel;
 mod dependencies;
 mod infra;
+mod kit;
+mod replay;
+mod retry;
 mod schemas;
 mod signature_vectors;
 mod simulation;
@@ -12,3 +16,4 @@ mod spec_semantics;
 #[path = "../../infra/standin/standin.rs"]
 mod standin;
 mod store_contract;
+mod workflow;

@@ -83,8 +83,10 @@ fn report_on(path: &Path, bytes: &[u8]) -> Report {
 }
 
 fn report_on_settings(path: &Path, file: &SourceFile) -> Report {
-    let env = fs::read_to_string(path.with_extension("env")).unwrap_or("JWT_SECRET=0123456789abcdef0123456789abcdef".into());
-    let env = env.lines().filter_map(|line| line.split_once('=')).map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let env =
+        fs::read_to_string(path.with_extension("env")).unwrap_or("JWT_SECRET=0123456789abcdef0123456789abcdef".into());
+    let env =
+        env.lines().filter_map(|line| line.split_once('=')).map(|(name, value)| (name.to_owned(), value.to_owned()));
     // A folder that is the same on every machine, because some reports show it.
     let (settings, problems) = Settings::resolve(&file.name, &file.bytes, Path::new("/etc/clawhook"), env);
     let secrets = settings.map(|settings| settings.secrets_named).unwrap_or_default();

@@ -222,7 +222,7 @@ impl JsonSchema for RetryOn {
             "description": "A class of failure: `connect`, `timeout`, a status, or `4xx` or `5xx`.",
             "anyOf": [
                 { "enum": ["connect", "timeout", "4xx", "5xx"] },
-                { "type": "integer", "minimum": 300, "maximum": 599 }
+                { "type": "integer", "minimum": 100, "maximum": 599 }
             ],
             "x-expected": "`connect`, `timeout`, a status such as `429`, `4xx` or `5xx`",
         })

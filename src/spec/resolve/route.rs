@@ -237,7 +237,8 @@ fn tell_redacted(desk: &mut Desk<'_>, path: &Path, raw: &raw::Route, inputs: &Ma
     let given = Value::Object(raw.inputs.clone());
     for place in inputs.names() {
         let Some((root, keys)) = place.name.path.split_first() else { continue };
-        let hit = blanked.iter().find(|blanked| keys.len() >= blanked.len() && blanked.iter().zip(keys).all(|(a, b)| a == b));
+        let hit =
+            blanked.iter().find(|blanked| keys.len() >= blanked.len() && blanked.iter().zip(keys).all(|(a, b)| a == b));
         let Some(blanked) = hit.filter(|_| root == "body") else { continue };
         let span = desk.blame(path, &given, &place.pointer, Some(&place.name.range));
         let message = format!("`redact` blanks `$.{}` before this input is made of it", blanked.join("."));

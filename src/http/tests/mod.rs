@@ -1,0 +1,6 @@
+//! Both doors over real sockets, with the real gateway on a store in memory behind them.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod control;
+mod fixture;
+mod hooks;
