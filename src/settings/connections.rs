@@ -141,17 +141,14 @@ impl Table<'_> {
                 self.desk.push(problem.help("write the expression in the `headers` of the task"));
                 None
             }
-            raw::TextOrSecret::Text(text) => match HeaderValue::from_str(text) {
-                Ok(value) => Some(Value::Plain(value)),
-                Err(_) => {
-                    self.desk.bad_value(
-                        path,
-                        "a header holds visible ASCII characters only",
-                        "write it on one line, without other characters",
-                    );
-                    None
+            raw::TextOrSecret::Text(text) => {
+                let value = HeaderValue::from_str(text).ok();
+                if value.is_none() {
+                    let help = "write it on one line, without other characters";
+                    self.desk.bad_value(path, "a header holds visible ASCII characters only", help);
                 }
-            },
+                value.map(Value::Plain)
+            }
         };
         Some((key?, value?))
     }

@@ -150,7 +150,7 @@ impl Table<'_> {
         file
     }
 
-    pub(super) fn auth(&mut self, head: &raw::Settings, control: Option<IpAddr>) -> Option<Auth> {
+    pub(super) fn auth(&mut self, head: &raw::Settings, control: Option<IpAddr>) -> Auth {
         let path = Path::root().with("auth");
         match &head.auth {
             Some(raw::Auth::None) => {
@@ -160,7 +160,7 @@ impl Table<'_> {
                     let help = "listen on `127.0.0.1`, or write `auth: { jwt: { secret_env: JWT_SECRET } }`";
                     self.desk.push(problem.help(help));
                 }
-                Some(Auth::None)
+                Auth::None
             }
             Some(raw::Auth::Methods(methods)) => {
                 let basic = path.with("basic").with("users");
@@ -181,11 +181,11 @@ impl Table<'_> {
                 }
                 let jwt = methods.jwt.as_ref();
                 let jwt = jwt.and_then(|jwt| self.jwt_secret(&path.with("jwt").with("secret_env"), &jwt.secret_env));
-                Some(Auth::Methods { jwt, users })
+                Auth::Methods { jwt, users }
             }
             None => {
                 let jwt = self.jwt_secret(&path, JWT_SECRET);
-                Some(Auth::Methods { jwt, users: Vec::new() })
+                Auth::Methods { jwt, users: Vec::new() }
             }
         }
     }

@@ -22,7 +22,7 @@ impl SourceMap {
 /// The written bytes of each byte of `text`, and of its end.
 fn align(written: &str, text: &str) -> Option<Vec<Span>> {
     let start = properties_bytes(written);
-    let style = match written[start..].as_bytes().first()? {
+    let style = match written.as_bytes().get(start)? {
         b'\'' => Style::Single,
         b'"' => Style::Double,
         b'|' | b'>' => Style::Block,

@@ -342,15 +342,12 @@ pub(super) fn below<'v>(base: &Path, value: &'v Value, pointer: &str) -> (Path, 
     let mut here = Some(value);
     for token in pointer.split('/').skip(1) {
         let key = token.replace("~1", "/").replace("~0", "~");
-        match (here, key.parse::<usize>()) {
-            (Some(Value::Array(items)), Ok(index)) => {
-                path = path.with(index);
-                here = items.get(index);
-            }
-            _ => {
-                here = here.and_then(|value| value.get(&key));
-                path = path.with(key.as_str());
-            }
+        if let (Some(Value::Array(items)), Ok(index)) = (here, key.parse::<usize>()) {
+            path = path.with(index);
+            here = items.get(index);
+        } else {
+            here = here.and_then(|value| value.get(&key));
+            path = path.with(key.as_str());
         }
     }
     (path, here.and_then(Value::as_str).unwrap_or_default())
@@ -361,7 +358,8 @@ fn find_secrets(value: &Value, pointer: &mut String, found: &mut Vec<String>) {
     match value {
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                pointer.push_str(&format!("/{index}"));
+                pointer.push('/');
+                pointer.push_str(&index.to_string());
                 find_secrets(item, pointer, found);
                 pointer.truncate(length);
             }

@@ -83,7 +83,7 @@ impl Where {
     }
 }
 
-impl<'a> Scope<'a> {
+impl Scope<'_> {
     /// The names of a route or a schedule.
     pub(super) fn of_trigger(place: Where) -> Self {
         Self { place, inputs: &[], before: &[], own: "", all: &[] }

@@ -96,13 +96,12 @@ fn secrets(desk: &mut Desk<'_>, path: &Path, kind: &SchemeKind, parameters: &mut
     let errors = desk.errors();
     let mut named = Named::new();
     if let Some(value) = parameters.shift_remove("secret_ref") {
-        match kind.secrets.first() {
-            Some(slot) => named.push((slot.name.to_owned(), references(desk, &path.with("secret_ref"), &value))),
-            None => {
-                let message = format!("`{}` takes no secret", kind.name);
-                let problem = desk.problem("spec.verify", message, desk.map.key(path, "secret_ref"));
-                desk.push(problem.help("remove the line"));
-            }
+        if let Some(slot) = kind.secrets.first() {
+            named.push((slot.name.to_owned(), references(desk, &path.with("secret_ref"), &value)));
+        } else {
+            let message = format!("`{}` takes no secret", kind.name);
+            let problem = desk.problem("spec.verify", message, desk.map.key(path, "secret_ref"));
+            desk.push(problem.help("remove the line"));
         }
     }
     if let Some(Value::Object(slots)) = parameters.shift_remove("secrets") {
