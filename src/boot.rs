@@ -101,21 +101,26 @@ pub async fn start(start: Start) -> Result<Running, Error> {
             retention: settings.retention,
         },
     });
-    let guard = gateway::Settings {
-        trusted_proxies: settings.hooks.trusted_proxies.clone(),
-        rate: settings.hooks.rate,
-    };
-    let (gateway, refused) =
-        Gateway::new(engine.clone(), files, Arc::clone(&secrets), Arc::clone(&start.clock), guard);
+    let guard =
+        gateway::Settings { trusted_proxies: settings.hooks.trusted_proxies.clone(), rate: settings.hooks.rate };
+    let (gateway, refused) = Gateway::new(engine.clone(), files, Arc::clone(&secrets), Arc::clone(&start.clock), guard);
     gateway.read_pauses().await?;
     engine.take_over().await?;
 
     let (doors, upkeep, tracker) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
     let auth = Arc::new(Auth::new(auth_settings(&settings, secrets.as_ref()).await?, Arc::clone(&start.clock)));
-    let hooks = door(&settings.hooks.address, settings.hooks.tls.as_ref(), settings.hooks.insecure, &tracker, &upkeep).await?;
+    let hooks =
+        door(&settings.hooks.address, settings.hooks.tls.as_ref(), settings.hooks.insecure, &tracker, &upkeep).await?;
     let hooks = webhook::open(&hooks, gateway.clone(), Arc::clone(&start.clock), doors.clone())?;
-    let at = door(&settings.control.address, settings.control.tls.as_ref(), settings.control.insecure, &tracker, &upkeep).await?;
-    let parts = control::Parts { gateway: gateway.clone(), auth, hosts: HostNames::new(settings.control.hosts.clone()), metrics };
+    let at =
+        door(&settings.control.address, settings.control.tls.as_ref(), settings.control.insecure, &tracker, &upkeep)
+            .await?;
+    let parts = control::Parts {
+        gateway: gateway.clone(),
+        auth,
+        hosts: HostNames::new(settings.control.hosts.clone()),
+        metrics,
+    };
     let control = control::open(&at, parts, doors.clone())?;
     let (hooks_url, control_url) = (hooks.url(), control.url());
     let serving = [hooks, control].into_iter().map(|door| tracker.spawn(Door::run(door))).collect();
@@ -135,6 +140,11 @@ impl Running {
     /// The settings it runs with.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// The files in force.
+    pub fn catalog(&self) -> Arc<crate::tasks::plan::Catalog> {
+        self.gateway.catalog()
     }
 
     /// Ends when a door breaks; a healthy gateway runs until `stop`.

@@ -53,3 +53,6 @@ pub mod telemetry;
 
 /// [8] Settings in, running gateway out.
 pub mod boot;
+
+/// [9] The command line: one file for each verb.
+pub mod cli;

@@ -1,0 +1,207 @@
+//! What `clawhook.yaml` and its folders say, as commands need it: also when a part of it is wrong, because the command
+//! that tells what is wrong must go on. The environment is read here and nowhere else on this floor.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use crate::domain::secret::SecretValue;
+use crate::id::ConnectionName;
+use crate::secrets::{self, Vault};
+use crate::settings::Settings;
+use crate::spec::diagnostic::Problem;
+use crate::spec::overrides::Override;
+use crate::spec::structure::SettingsFile;
+use crate::spec::{Around, Files, Loaded, SecretUse, load, missing_secrets, raw, reader, yaml};
+
+use super::error::Error;
+
+/// The settings file when none is named.
+pub(super) const DEFAULT_FILE: &str = "clawhook.yaml";
+/// The variable that holds the secret of tokens when the settings do not say.
+const JWT_SECRET: &str = "JWT_SECRET";
+
+/// The environment, without what is not text.
+pub(super) fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+/// Everything that the files say, and everything that is wrong with them.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    pub(super) loaded: Loaded,
+    pub(super) problems: Vec<Problem>,
+}
+
+/// Reads the settings, the folders that they name, and asks the secret source for every secret that is named.
+pub(super) async fn gather(file: &Path, env: &BTreeMap<String, String>) -> Gathered {
+    let (settings, mut problems) = Settings::load(file, env.clone());
+    let folder = folder_of(file);
+    let (routes, workflows, around, named, source) = match settings {
+        Some(settings) => {
+            let around = settings.around();
+            (settings.routes, settings.workflows, around, settings.secrets_named, settings.secrets)
+        }
+        // What can still be known of settings with problems is enough to look at the rest.
+        None => {
+            let form = form(file, env);
+            let paths =
+                form.as_ref().and_then(|form| form.head.as_ref()).map(|head| head.paths.clone()).unwrap_or_default();
+            let place = |path: Option<String>, default: &str| {
+                folder.join(path.as_deref().unwrap_or(default)).components().collect()
+            };
+            let source = source_of(form.as_ref().and_then(|form| form.head.as_ref()), &folder);
+            (
+                place(paths.routes, "routes"),
+                place(paths.workflows, "workflows"),
+                around(form.as_ref()),
+                Vec::new(),
+                source,
+            )
+        }
+    };
+    let base = folder.as_path();
+    let files = Files::read(&routes, &workflows, base, &mut problems);
+    let mut loaded = load(&files, &around);
+    problems.append(&mut loaded.problems);
+    let uses: Vec<SecretUse> = named.into_iter().chain(loaded.secrets.iter().cloned()).collect();
+    if let Ok(vault) = Vault::open(&source) {
+        problems.extend(missing_secrets(&uses, &vault).await);
+    }
+    Gathered { loaded, problems }
+}
+
+fn around(form: Option<&SettingsFile>) -> Around {
+    let names = form.into_iter().flat_map(|form| &form.connections).filter_map(|item| item.path.key());
+    let connections: BTreeSet<_> = names.filter_map(|name| ConnectionName::new(name).ok()).collect();
+    Around { connections, ..Around::default() }
+}
+
+fn source_of(head: Option<&raw::Settings>, folder: &Path) -> secrets::Settings {
+    let secrets = head.map(|head| head.secrets.clone()).unwrap_or_default();
+    let source = match secrets.source {
+        None | Some(raw::SecretSource::Env) => "env",
+        Some(raw::SecretSource::File) => "file",
+    };
+    secrets::Settings { source: source.to_owned(), path: secrets.path.map(|path| folder.join(path)) }
+}
+
+/// The settings for a run without a server. It opens no doors, so what guards them need not be there. Nothing when there
+/// is no settings file and none was asked for.
+pub(super) fn without_doors(file: &Path, asked: bool) -> Result<Option<Settings>, Vec<Problem>> {
+    if !asked && !file.exists() {
+        return Ok(None);
+    }
+    let mut env = environment();
+    let secret = env.entry(jwt_variable(form(file, &env).as_ref())).or_default();
+    if secret.len() < crate::limits::JWT_SECRET_BYTES_MIN {
+        *secret = "-".repeat(crate::limits::JWT_SECRET_BYTES_MIN);
+    }
+    let (settings, problems) = Settings::load(file, env);
+    settings.map(Some).ok_or(problems)
+}
+
+/// Where the control door is, by the settings file; nothing when there is no such file.
+pub(super) fn control_url(file: &Path) -> Result<Option<String>, Error> {
+    if !file.exists() {
+        return Ok(None);
+    }
+    let Some(head) = form(file, &environment()).and_then(|form| form.head) else {
+        return Err(Error::new(format!(
+            "`{}` does not say where the control door is, because it has problems",
+            file.display()
+        ))
+        .help("see them with `clawhook check`, or name the gateway with `--url`"));
+    };
+    let control = head.listen.control.unwrap_or_default();
+    let address = control.address.and_then(|raw::ListenAddress(text)| text.parse().ok()).unwrap_or(CONTROL);
+    Ok(Some(url_of(address, control.tls.is_some())))
+}
+
+/// The control door's address when the settings do not say.
+const CONTROL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+
+/// A door that listens everywhere is reached on this machine.
+fn url_of(address: SocketAddr, tls: bool) -> String {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    let scheme = if tls { "https" } else { "http" };
+    format!("{scheme}://{}", SocketAddr::new(ip, address.port()))
+}
+
+/// The secret that signs tokens, and the variable that it is in.
+pub(super) fn jwt_secret(file: &Path) -> (String, Option<SecretValue>) {
+    let mut env = environment();
+    let variable = jwt_variable(form(file, &env).as_ref());
+    let secret = env.remove(&variable).filter(|secret| !secret.is_empty()).map(SecretValue::new);
+    (variable, secret)
+}
+
+fn jwt_variable(form: Option<&SettingsFile>) -> String {
+    let auth = form.and_then(|form| form.head.as_ref()).and_then(|head| head.auth.as_ref());
+    match auth {
+        Some(raw::Auth::Methods(methods)) => methods.jwt.as_ref().map(|jwt| jwt.secret_env.clone()),
+        _ => None,
+    }
+    .unwrap_or_else(|| JWT_SECRET.to_owned())
+}
+
+/// The file as far as it can be read, its problems left for `check` to tell.
+fn form(file: &Path, env: &BTreeMap<String, String>) -> Option<SettingsFile> {
+    let bytes = std::fs::read(file).ok()?;
+    let source = yaml::decode(&file.display().to_string(), &bytes).ok()?;
+    reader().settings(&source, &Override::among(env.clone()), &mut Vec::new())
+}
+
+fn folder_of(file: &Path) -> PathBuf {
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    file.parent().map(Path::to_owned).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_url(address: &str, tls: bool, expected: &str) {
+        assert_eq!(url_of(address.parse().unwrap(), tls), expected);
+    }
+
+    #[test]
+    fn doors_have_urls() {
+        check_url("127.0.0.1:8080", false, "http://127.0.0.1:8080");
+        check_url("0.0.0.0:8443", true, "https://127.0.0.1:8443");
+        check_url("[::]:80", false, "http://[::1]:80");
+    }
+
+    #[test]
+    fn a_file_with_problems_still_says_where_the_door_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("clawhook.yaml");
+        assert_eq!(control_url(&file), Ok(None));
+        std::fs::write(&file, "version: 1\nlisten: { control: { address: \"127.0.0.1:9\" } }\nconnections: { a: 1 }\n")
+            .unwrap();
+        assert_eq!(control_url(&file), Ok(Some("http://127.0.0.1:9".to_owned())));
+        std::fs::write(&file, "a: [").unwrap();
+        assert!(control_url(&file).is_err());
+    }
+
+    #[test]
+    fn the_variable_of_the_token_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("clawhook.yaml");
+        let variable = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            jwt_variable(form(&file, &BTreeMap::new()).as_ref())
+        };
+        assert_eq!(variable("version: 1\nauth: { jwt: { secret_env: MY_SECRET } }\n"), "MY_SECRET");
+        assert_eq!(variable("version: 1\nauth: none\n"), "JWT_SECRET");
+        assert_eq!(variable("version: 1\n"), "JWT_SECRET");
+    }
+}

@@ -1,0 +1,196 @@
+//! The command line: one file for each verb. Verbs read arguments, ask another part, and say in words or as JSON what
+//! came of it; results go to stdout, everything else to stderr. They hold no rules of their own.
+
+mod api;
+mod check;
+mod config;
+mod error;
+mod explain;
+mod export;
+mod init;
+mod inputs;
+mod journals;
+mod next;
+mod output;
+mod progress;
+mod reload;
+mod routes;
+mod run;
+mod runs;
+mod schedules;
+mod schema;
+mod serve;
+mod show;
+mod table;
+mod token;
+mod trigger;
+mod words;
+
+use std::process::ExitCode;
+
+use clap::builder::FalseyValueParser;
+use clap::{Parser, Subcommand};
+
+use error::Error;
+use output::Output;
+
+pub use self::explain::CODES;
+
+/// What was typed.
+#[derive(Debug, Parser)]
+#[command(
+    name = "clawhook",
+    version,
+    about = "Webhooks and cron in, YAML workflows run, every run on record",
+    after_help = "Exit codes: 0 it worked, 1 it did not, 2 the arguments are wrong, 130 interrupted."
+)]
+pub struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+    /// No colours
+    #[arg(
+        long,
+        global = true,
+        env = "NO_COLOR",
+        value_parser = FalseyValueParser::new(),
+        action = clap::ArgAction::SetTrue,
+        hide_env = true
+    )]
+    no_color: bool,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Writes a folder to start from: settings, a route, a schedule, two workflows
+    Init(init::Init),
+    /// Tells every problem of every file at once
+    Check(check::Check),
+    /// Runs a workflow here and now, without a server
+    Run(run::Run),
+    /// Shows when the schedules are due
+    Next(next::Next),
+    /// Opens the doors and runs what comes in
+    Serve(serve::Serve),
+    /// Starts a workflow on a gateway
+    Trigger(trigger::Trigger),
+    /// Finds runs, looks into them, cancels, replays, resumes
+    #[command(subcommand)]
+    Runs(runs::Runs),
+    /// Lists, pauses, resumes and backfills schedules
+    #[command(subcommand)]
+    Schedules(schedules::Schedules),
+    /// Lists, pauses and resumes routes
+    #[command(subcommand)]
+    Routes(routes::Routes),
+    /// Lists requests that were refused, and why
+    #[command(subcommand)]
+    Refusals(journals::Refusals),
+    /// Lists who did what
+    Audit(journals::Audit),
+    /// Puts the files in force as they stand now, all or none
+    Reload(schedules::Where),
+    /// Makes tokens for the control door
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Says what a code means, whose side it is on, and what to do
+    Explain(explain::Explain),
+    /// Prints the JSON Schema of a kind of file
+    Schema(schema::Schema),
+    /// Writes the whole record of runs as JSON
+    Export(export::Export),
+}
+
+/// Does what was typed.
+pub async fn run(arguments: Arguments) -> ExitCode {
+    let output = Output::detect(arguments.no_color);
+    match dispatch(arguments.verb, &output).await {
+        Ok(code) => code,
+        Err(error) => {
+            output.error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn dispatch(verb: Verb, output: &Output) -> Result<ExitCode, Error> {
+    match verb {
+        Verb::Init(init) => init::run(&init, output),
+        Verb::Check(check) => check::run(&check, output).await,
+        Verb::Run(run) => run::run(&run, output).await,
+        Verb::Next(next) => next::run(&next, output).await,
+        Verb::Serve(serve) => serve::run(serve, output).await,
+        Verb::Trigger(trigger) => trigger::run(&trigger, output).await,
+        Verb::Runs(runs) => runs::run(runs, output).await,
+        Verb::Schedules(schedules) => schedules::run(&schedules, output).await,
+        Verb::Routes(routes) => routes::run(&routes, output).await,
+        Verb::Refusals(refusals) => journals::refusals(&refusals, output).await,
+        Verb::Audit(audit) => journals::audit(&audit, output).await,
+        Verb::Reload(at) => reload::run(&at, output).await,
+        Verb::Token(token) => token::run(&token, output),
+        Verb::Explain(explain) => explain::run(&explain, output),
+        Verb::Schema(schema) => schema::run(&schema, output),
+        Verb::Export(export) => export::run(&export, output).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_tree_of_arguments_holds_together() {
+        Arguments::command().debug_assert();
+    }
+
+    #[track_caller]
+    fn check(line: &str, fits: bool) {
+        let parsed = Arguments::try_parse_from(line.split(' '));
+        assert_eq!(parsed.is_ok(), fits, "{line}: {:?}", parsed.err().map(|error| error.to_string()));
+    }
+
+    #[test]
+    fn lines_that_people_type() {
+        for line in [
+            "clawhook init",
+            "clawhook init shop",
+            "clawhook check --json",
+            "clawhook run w.yaml --input a=1 --input b=x=y --inputs i.json",
+            "clawhook next --count 3 --schedule s --from 2026-03-29T00:00:00Z",
+            "clawhook trigger w --input a=1 --wait 30s --idempotency-key k",
+            "clawhook runs list --status failed --status waiting --since 2h --label order=#1042 --limit 10",
+            "clawhook runs show run_01k4q8zr5m2c7 --full",
+            "clawhook runs cancel run_01k4q8zr5m2c7 --reason wrong",
+            "clawhook schedules backfill s --since 2d --until 1d",
+            "clawhook routes pause r --reason maintenance",
+            "clawhook refusals list --route r",
+            "clawhook audit --limit 5",
+            "clawhook reload --url http://127.0.0.1:9",
+            "clawhook token create --subject ci --scope runs:read --ttl 1h",
+            "clawhook explain http.status",
+            "clawhook schema workflow",
+            "clawhook export run_01k4q8zr5m2c7",
+            "clawhook export --since 1d --out records",
+            "clawhook check --no-color",
+        ] {
+            check(line, true);
+        }
+        for line in [
+            "clawhook",
+            "clawhook runs list --status done",
+            "clawhook runs list --since yesterday",
+            "clawhook next --count 0",
+            "clawhook trigger w --wait 30",
+            "clawhook run w.yaml --input a",
+            "clawhook runs list --user a --token b --password c",
+            "clawhook export",
+            "clawhook export run_01k4q8zr5m2c7 --workflow w",
+            "clawhook token create --subject ci --scope root",
+            "clawhook schema table",
+        ] {
+            check(line, false);
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! `clawhook schema`: the JSON Schemas of the three kinds of file, for editors.
+
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+
+use super::error::Error;
+use super::output::Output;
+use crate::spec::extensions;
+use crate::spec::schema::{FileKind, schema};
+
+/// Which schema.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Schema {
+    /// The kind of file; without it, the kinds are listed
+    #[arg(value_enum)]
+    kind: Option<Kind>,
+}
+
+/// A kind of file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// clawhook.yaml
+    Settings,
+    /// routes/*.yaml
+    Routes,
+    /// workflows/*.yaml
+    Workflow,
+}
+
+pub(super) fn run(wanted: &Schema, output: &Output) -> Result<ExitCode, Error> {
+    let kind = match wanted.kind {
+        Some(Kind::Settings) => FileKind::Settings,
+        Some(Kind::Routes) => FileKind::Routes,
+        Some(Kind::Workflow) => FileKind::Workflow,
+        None => {
+            output.print("settings  clawhook.yaml\nroutes    routes/*.yaml\nworkflow  workflows/*.yaml");
+            output.note("`clawhook schema settings` prints one");
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    output.print_json(&schema(kind, &extensions()));
+    Ok(ExitCode::SUCCESS)
+}
