@@ -103,6 +103,15 @@ impl Gateway {
         }
     }
 
+    /// Counts and keeps a request whose body the door could not read; `code` says why.
+    pub fn refused_at_the_door(&self, inbound: &Inbound<'_>, code: &'static str) {
+        let doors = self.0.doors.load();
+        let route = doors.at(inbound.request.path).first().map(|door| door.plan.name.clone());
+        let name = route.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
+        metrics::counter!("clawhook_deliveries_total", "route" => name, "outcome" => code).increment(1);
+        self.0.refusals.keep(&doors, inbound, Refused::new(route, RefusalKind::TooLarge, code, String::new()));
+    }
+
     async fn receive_inner(&self, inbound: &Inbound<'_>) -> Result<(crate::id::RouteName, Receipt), Refused> {
         let doors = self.0.doors.load();
         let doors = doors.at(inbound.request.path);
