@@ -19,23 +19,17 @@ use crate::outbound::{Body, Cause, Client, Egress, Request};
 /// Which gateway to call, and as whom.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Server {
-    /// Address of the control door; that of the settings file when it is there, otherwise http://127.0.0.1:8080
+    /// Address of the control door; that of the settings file when it is there, otherwise `http://127.0.0.1:8080`
     #[arg(long, env = "CLAWHOOK_URL", value_name = "URL", help_heading = "Gateway")]
     url: Option<String>,
-    /// Token to call with; made with JWT_SECRET when that is in the environment
+    /// Token to call with; made with `JWT_SECRET` when that is in the environment
     #[arg(long, env = "CLAWHOOK_TOKEN", value_name = "TOKEN", hide_env_values = true, help_heading = "Gateway")]
     token: Option<String>,
     /// User to call as, with a password
     #[arg(long, value_name = "NAME", requires = "password", conflicts_with = "token", help_heading = "Gateway")]
     user: Option<String>,
     /// The user's password
-    #[arg(
-        long,
-        env = "CLAWHOOK_PASSWORD",
-        value_name = "PASSWORD",
-        hide_env_values = true,
-        help_heading = "Gateway"
-    )]
+    #[arg(long, env = "CLAWHOOK_PASSWORD", value_name = "PASSWORD", hide_env_values = true, help_heading = "Gateway")]
     password: Option<String>,
     /// Settings file that says where the control door is
     #[arg(long, value_name = "FILE", default_value = config::DEFAULT_FILE, help_heading = "Gateway")]
@@ -144,24 +138,23 @@ impl Api {
 
     async fn call(&self, method: Method, place: &Place, body: Option<&Value>, once: &Once<'_>) -> Result<Value, Error> {
         let request = self.request(method, place, body, once).map_err(|cause| {
-            Error::new(cause.sentence()).help("write the address of the control door, such as `--url http://127.0.0.1:8080`")
+            Error::new(cause.sentence())
+                .help("write the address of the control door, such as `--url http://127.0.0.1:8080`")
         })?;
         let response = self.client.send(request).await.map_err(|error| self.unreachable(&error.cause))?;
         match serde_json::from_slice(&response.body).ok() {
             Some(answer) if response.status.is_success() => Ok(answer),
             Some(problem) => Err(refused(response.status.as_u16(), &problem)),
-            None => Err(Error::new(format!("`{}` answered {} with something that is not JSON", self.base, response.status))
-                .help("check that the URL is that of the control door, not of the hooks door or of another service")),
+            None => {
+                Err(Error::new(format!("`{}` answered {} with something that is not JSON", self.base, response.status))
+                    .help(
+                        "check that the URL is that of the control door, not of the hooks door or of another service",
+                    ))
+            }
         }
     }
 
-    fn request(
-        &self,
-        method: Method,
-        place: &Place,
-        body: Option<&Value>,
-        once: &Once<'_>,
-    ) -> Result<Request, Cause> {
+    fn request(&self, method: Method, place: &Place, body: Option<&Value>, once: &Once<'_>) -> Result<Request, Cause> {
         let mut request = Request::new(method, &format!("{}{}", self.base, place.text()))?;
         if let Some(authorization) = &self.authorization {
             request.secret_header(AUTHORIZATION.as_str(), authorization.as_bytes())?;
@@ -203,15 +196,15 @@ fn anywhere() -> [IpNet; 4] {
 /// What the gateway said, RFC 9457.
 fn refused(status: u16, problem: &Value) -> Error {
     let member = |name: &str| problem[name].as_str().map(str::to_owned);
-    let message = member("detail").or_else(|| member("title")).unwrap_or_else(|| format!("the gateway answered {status}"));
+    let message =
+        member("detail").or_else(|| member("title")).unwrap_or_else(|| format!("the gateway answered {status}"));
     let mut error = Error::new(message);
     error.help = member("help").or_else(|| (status == 401).then(|| CREDENTIALS_HELP.to_owned()));
     error.code = member("code");
     error
 }
 
-const CREDENTIALS_HELP: &str =
-    "set JWT_SECRET as the gateway has it, or give `--token`, or `--user` and `--password`";
+const CREDENTIALS_HELP: &str = "set JWT_SECRET as the gateway has it, or give `--token`, or `--user` and `--password`";
 
 #[cfg(test)]
 mod tests {
@@ -230,7 +223,8 @@ mod tests {
 
     #[test]
     fn problems_are_told() {
-        let problem = json!({"title": "Missing scope", "detail": "`ci` lacks it", "code": "auth.forbidden", "help": "h"});
+        let problem =
+            json!({"title": "Missing scope", "detail": "`ci` lacks it", "code": "auth.forbidden", "help": "h"});
         let error = Error::new("`ci` lacks it").help("h").code("auth.forbidden");
         assert_eq!(refused(403, &problem), error);
         assert_eq!(refused(500, &json!([])), Error::new("the gateway answered 500"));

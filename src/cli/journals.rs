@@ -7,8 +7,7 @@ use serde_json::Value;
 
 use super::api::{Api, Place};
 use super::error::Error;
-use super::output::Output;
-use super::runs::print;
+use super::output;
 use super::schedules::Where;
 use super::show::shortened;
 use super::table::table;
@@ -61,32 +60,27 @@ struct Page {
     at: Where,
 }
 
-pub(super) async fn refusals(Refusals::List(wanted): &Refusals, output: &Output) -> Result<ExitCode, Error> {
+pub(super) async fn refusals(Refusals::List(wanted): &Refusals) -> Result<ExitCode, Error> {
     let mut place = Place::new(&["refusals"]);
     place.query("route", wanted.route.as_ref());
     place.query("cause", wanted.cause.as_ref());
-    show_page(place, &wanted.page, output, show_refusals).await
+    show_page(place, &wanted.page, show_refusals).await
 }
 
-pub(super) async fn audit(wanted: &Audit, output: &Output) -> Result<ExitCode, Error> {
+pub(super) async fn audit(wanted: &Audit) -> Result<ExitCode, Error> {
     let mut place = Place::new(&["audit"]);
     place.query("subject", wanted.subject.as_ref());
     place.query("what", wanted.what.as_ref());
-    show_page(place, &wanted.page, output, show_audit).await
+    show_page(place, &wanted.page, show_audit).await
 }
 
-async fn show_page(
-    mut place: Place,
-    page: &Page,
-    output: &Output,
-    words: fn(&[Value], Timestamp) -> String,
-) -> Result<ExitCode, Error> {
+async fn show_page(mut place: Place, page: &Page, words: fn(&[Value], Timestamp) -> String) -> Result<ExitCode, Error> {
     place.query("limit", page.limit);
     place.query("cursor", page.cursor.as_ref());
     let answer = Api::open(&page.at.server)?.get(&place).await?;
-    print(output, page.at.json, &answer, || words(list(&answer, "items"), SystemClock.now()));
+    output::show(page.at.json, &answer, || words(list(&answer, "items"), SystemClock.now()));
     if let (false, Some(next)) = (page.at.json, answer["next"].as_str()) {
-        output.note(&format!("there are more: add `--cursor {next}`"));
+        output::note(&format!("there are more: add `--cursor {next}`"));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -119,7 +113,8 @@ fn show_audit(entries: &[Value], now: Timestamp) -> String {
         if let Some(members) = detail.as_object_mut() {
             members.retain(|name, _| name != "by" && name != "from");
         }
-        let detail = if detail.as_object().is_some_and(serde_json::Map::is_empty) { String::new() } else { detail.to_string() };
+        let detail =
+            if detail.as_object().is_some_and(serde_json::Map::is_empty) { String::new() } else { detail.to_string() };
         vec![
             age_of(text(entry, "at"), now),
             text(&entry["detail"], "by").to_owned(),

@@ -6,21 +6,21 @@ use serde_json::{Value, json};
 
 use super::api::{Api, Place};
 use super::error::Error;
-use super::output::Output;
-use super::runs::print;
+use super::output;
 use super::schedules::Where;
 use super::words::{count, list, number};
 
-pub(super) async fn run(at: &Where, output: &Output) -> Result<ExitCode, Error> {
+pub(super) async fn run(at: &Where) -> Result<ExitCode, Error> {
     let answer = Api::open(&at.server)?.post(&Place::new(&["reload"]), &json!({})).await?;
-    print(output, at.json, &answer, || show(&answer));
+    output::show(at.json, &answer, || show(&answer));
     Ok(ExitCode::SUCCESS)
 }
 
 fn show(answer: &Value) -> String {
     let many = |member, noun| count(usize::try_from(number(answer, member)).unwrap_or(usize::MAX), noun);
     let changed: Vec<_> = list(answer, "changed").iter().filter_map(Value::as_str).collect();
-    let changed = if changed.is_empty() { "no workflow changed".to_owned() } else { format!("changed: {}", changed.join(", ")) };
+    let changed =
+        if changed.is_empty() { "no workflow changed".to_owned() } else { format!("changed: {}", changed.join(", ")) };
     format!(
         "in force: {}, {}, {}; {changed}",
         many("workflows", "workflow"),

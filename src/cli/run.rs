@@ -12,7 +12,7 @@ use super::check::render;
 use super::config;
 use super::error::Error;
 use super::inputs::{self, Given};
-use super::output::Output;
+use super::output::{self, Output};
 use super::progress::Progress;
 use super::show;
 use crate::clock::{Clock, SystemClock};
@@ -28,6 +28,7 @@ use crate::spec::diagnostic::{Problem, Report};
 use crate::spec::{Around, Files, SourceFile, compile_routes, compile_workflow, load};
 use crate::store::Store;
 use crate::store::memory::Memory;
+use crate::tasks::Connections;
 use crate::tasks::plan::{Catalog, Plan, RoutePlan, SchedulePlan};
 
 /// What to run, and with what.
@@ -47,7 +48,7 @@ const INTERRUPTED: u8 = 130;
 /// Between two looks at the run.
 const LOOK: Duration = Duration::from_millis(50);
 
-pub(super) async fn run(wanted: &Run, output: &Output) -> Result<ExitCode, Error> {
+pub(super) async fn run(wanted: &Run, output: Output) -> Result<ExitCode, Error> {
     let file = wanted.config.clone().unwrap_or_else(|| PathBuf::from(config::DEFAULT_FILE));
     let settings = match config::without_doors(&file, wanted.config.is_some()) {
         Ok(settings) => settings,
@@ -61,16 +62,19 @@ pub(super) async fn run(wanted: &Run, output: &Output) -> Result<ExitCode, Error
         plan.inputs.iter().find(|input| input.name == name).map(|input| input.of.as_str().to_owned())
     })?;
     let here = Here::start(catalog, settings).await?;
-    let triggered = here.gateway.trigger(&here.caller, Trigger { workflow: plan.name.to_string(), inputs, ..Trigger::default() }).await;
+    let triggered = here
+        .gateway
+        .trigger(&here.caller, Trigger { workflow: plan.name.to_string(), inputs, ..Trigger::default() })
+        .await;
     let watched = match triggered {
-        Ok(triggered) => here.watch(&triggered, &plan, *output).await,
+        Ok(triggered) => here.watch(&triggered, &plan, output).await,
         Err(error) => Err(told(error)),
     };
     here.stop().await;
-    outcome(watched?, output)
+    outcome(watched?)
 }
 
-fn read(file: &Path, settings: Option<&Settings>, output: &Output) -> Result<Catalog, Error> {
+fn read(file: &Path, settings: Option<&Settings>, output: Output) -> Result<Catalog, Error> {
     let bytes = std::fs::read(file).map_err(|error| Error::file("read", file, &error))?;
     let source = SourceFile { name: file.display().to_string(), bytes };
     let around = settings.map_or_else(Around::default, Settings::around);
@@ -81,9 +85,9 @@ fn read(file: &Path, settings: Option<&Settings>, output: &Output) -> Result<Cat
     Ok(loaded.catalog)
 }
 
-fn refuse(problems: Vec<Problem>, output: &Output) -> Error {
+fn refuse(problems: Vec<Problem>, output: Output) -> Error {
     let report = Report::new(problems);
-    output.note(&render(&report, output));
+    output::note(&render(&report, output));
     Error::new("nothing was run, because of the problems above")
 }
 
@@ -99,7 +103,12 @@ impl Here {
     async fn start(catalog: Catalog, settings: Option<Settings>) -> Result<Self, Error> {
         let (connections, egress, source, retention) = match settings {
             Some(settings) => (settings.connections, settings.egress, settings.secrets, settings.retention),
-            None => (Default::default(), Egress::default(), secrets::Settings { source: "env".to_owned(), path: None }, KEEP),
+            None => (
+                Connections::default(),
+                Egress::default(),
+                secrets::Settings { source: "env".to_owned(), path: None },
+                KEEP,
+            ),
         };
         let vault = Vault::open(&source).map_err(|error| Error::new(error.to_string()))?;
         let store: Arc<dyn Store> = Arc::new(Memory::new());
@@ -172,7 +181,8 @@ impl Source for OneFile {
     }
 
     fn workflow(&self, text: &str) -> Result<Plan, String> {
-        compile_workflow("workflow", text).map_err(|problems| Report::new(problems).render(crate::spec::diagnostic::Look::Plain))
+        compile_workflow("workflow", text)
+            .map_err(|problems| Report::new(problems).render(crate::spec::diagnostic::Look::Plain))
     }
 
     fn routes(&self, text: &str) -> Result<(Vec<RoutePlan>, Vec<SchedulePlan>), String> {
@@ -189,23 +199,24 @@ struct Ended {
     interrupted: bool,
 }
 
-fn outcome(ended: Ended, output: &Output) -> Result<ExitCode, Error> {
+fn outcome(ended: Ended) -> Result<ExitCode, Error> {
     match ended.state {
         State::Succeeded => {
-            output.print_json(&ended.run.outputs.unwrap_or_else(|| json!({})));
+            output::print_json(&ended.run.outputs.unwrap_or_else(|| json!({})));
             Ok(ExitCode::SUCCESS)
         }
         State::Cancelled if ended.interrupted => {
-            output.note("cancelled");
+            output::note("cancelled");
             Ok(ExitCode::from(INTERRUPTED))
         }
         state => Err(match &ended.run.run.failure {
             Some(failure) => {
                 let shown = serde_json::to_value(failure).unwrap_or(Value::Null);
                 let task = failure.task.as_ref().map(|task| format!(" in task `{task}`")).unwrap_or_default();
-                let mut error = Error::new(format!("the run failed{task}: {}", failure.message)).code(failure.code.as_str());
-                error.help = failure.help.clone();
-                output.note(&format!("whose side: {}", show::whose_side(&shown)));
+                let mut error =
+                    Error::new(format!("the run failed{task}: {}", failure.message)).code(failure.code.as_str());
+                error.help.clone_from(&failure.help);
+                output::note(&format!("whose side: {}", show::whose_side(&shown)));
                 error
             }
             None => Error::new(format!("the run is {state}")),

@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 
 use super::api::{Api, Place, Server};
 use super::error::Error;
-use super::output::Output;
-use super::runs::print;
+use super::output;
 use super::table::table;
 use super::words::{Moment, age_of, count, list, text};
 use crate::clock::{Clock, SystemClock, Timestamp};
@@ -68,22 +67,24 @@ pub(super) struct Backfill {
     until: Option<Moment>,
 }
 
-pub(super) async fn run(schedules: &Schedules, output: &Output) -> Result<ExitCode, Error> {
+pub(super) async fn run(schedules: &Schedules) -> Result<ExitCode, Error> {
     let now = SystemClock.now();
     match schedules {
         Schedules::List(at) => {
             let answer = Api::open(&at.server)?.get(&Place::new(&["schedules"])).await?;
-            print(output, at.json, &answer, || show_list(&answer, now));
+            output::show(at.json, &answer, || show_list(&answer, now));
         }
         Schedules::Pause(Pause { one, reason }) => {
             let place = Place::new(&["schedules", &one.name, "pause"]);
             let answer = Api::open(&one.at.server)?.post(&place, &json!({ "reason": reason })).await?;
-            print(output, one.at.json, &answer, || format!("`{}` is paused: no slot is entered until it is resumed", one.name));
+            output::show(one.at.json, &answer, || {
+                format!("`{}` is paused: no slot is entered until it is resumed", one.name)
+            });
         }
         Schedules::Resume(one) => {
             let place = Place::new(&["schedules", &one.name, "resume"]);
             let answer = Api::open(&one.at.server)?.post(&place, &json!({})).await?;
-            print(output, one.at.json, &answer, || {
+            output::show(one.at.json, &answer, || {
                 let next = list(&answer, "next").first().map(|slot| format!("; next at {}", text(slot, "local")));
                 format!("`{}` goes on{}", one.name, next.unwrap_or_default())
             });
@@ -93,7 +94,7 @@ pub(super) async fn run(schedules: &Schedules, output: &Output) -> Result<ExitCo
             let until = until.map_or(now, |until| until.at(now));
             let body = json!({ "since": since.at(now).to_string(), "until": until.to_string() });
             let answer = Api::open(&one.at.server)?.post(&place, &body).await?;
-            print(output, one.at.json, &answer, || show_backfill(&answer));
+            output::show(one.at.json, &answer, || show_backfill(&answer));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -117,7 +118,8 @@ fn show_list(answer: &Value, now: Timestamp) -> String {
             text(schedule, "timezone").to_owned(),
             text(schedule, "workflow").to_owned(),
             state,
-            next.map(|slot| format!("{} ({})", text(slot, "local"), age_of(text(slot, "due"), now))).unwrap_or_default(),
+            next.map(|slot| format!("{} ({})", text(slot, "local"), age_of(text(slot, "due"), now)))
+                .unwrap_or_default(),
         ]
     });
     table(&["SCHEDULE", "RULE", "ZONE", "WORKFLOW", "STATE", "NEXT"], rows)
@@ -126,14 +128,13 @@ fn show_list(answer: &Value, now: Timestamp) -> String {
 fn show_backfill(answer: &Value) -> String {
     let entered = list(answer, "entered");
     let known = list(answer, "known").len();
-    let mut words = format!("{} entered, {known} had been entered before", count(entered.len(), "missed slot"));
-    for slot in entered {
-        words.push_str(&format!("\n{}  {}", text(slot, "due"), text(slot, "run_id")));
-    }
+    let first = format!("{} entered, {known} had been entered before", count(entered.len(), "missed slot"));
+    let mut lines = vec![first];
+    lines.extend(entered.iter().map(|slot| format!("{}  {}", text(slot, "due"), text(slot, "run_id"))));
     if answer["more"] == true {
-        words.push_str("\nthere are more slots in that time: backfill again from the last one on");
+        lines.push("there are more slots in that time: backfill again from the last one on".to_owned());
     }
-    words
+    lines.join("\n")
 }
 
 #[cfg(test)]

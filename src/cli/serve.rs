@@ -7,7 +7,6 @@ use clap::Args;
 
 use super::config;
 use super::error::Error;
-use super::output::Output;
 
 /// What to serve.
 #[derive(Debug, Clone, Args)]
@@ -17,6 +16,6 @@ pub(super) struct Serve {
     pub(super) config: PathBuf,
 }
 
-pub(super) async fn run(serve: Serve, _: &Output) -> Result<ExitCode, Error> {
+pub(super) async fn run(serve: Serve) -> Result<ExitCode, Error> {
     Err(Error::new(format!("`{}` cannot be served by this build yet", serve.config.display())))
 }

@@ -144,7 +144,8 @@ impl Page {
     fn sentence(&self, run: &Value, status: &str) -> String {
         let attempts = count(usize::try_from(number(run, "attempts")).unwrap_or(usize::MAX), "attempt");
         let ended = age_of(text(run, "ended_at"), self.now);
-        let took = run["started_at"].as_str().zip(run["ended_at"].as_str()).and_then(|(start, end)| between(start, end));
+        let took =
+            run["started_at"].as_str().zip(run["ended_at"].as_str()).and_then(|(start, end)| between(start, end));
         let after = took.map(|took| format!(" after {took}")).unwrap_or_default();
         match (status, run["why_waiting"].as_str()) {
             ("succeeded", _) => format!("It did all its work {ended}{after}, with {attempts}."),
@@ -208,7 +209,8 @@ impl Page {
 
     fn headers(&mut self, indent: usize, headers: &Value) {
         for header in headers.as_array().map(Vec::as_slice).unwrap_or_default() {
-            let line = format!("{}: {}", header[0].as_str().unwrap_or_default(), header[1].as_str().unwrap_or_default());
+            let line =
+                format!("{}: {}", header[0].as_str().unwrap_or_default(), header[1].as_str().unwrap_or_default());
             let line = if self.cut == Cut::First { shortened(&line, LINE_CHARS) } else { line };
             self.line(indent, &line);
         }
