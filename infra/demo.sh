@@ -56,41 +56,6 @@ done
 gateway=$!
 trap 'kill -TERM "$gateway" 2>/dev/null || true' INT TERM HUP
 
-# The address of the hooks door, as clawhook.yaml has it.
-hooks=$(sed -n 's/^ *hooks:.*address: *"\{0,1\}\([0-9.]*:[0-9]*\).*/\1/p' clawhook.yaml | head -n 1)
-hooks=${hooks:-127.0.0.1:8443}
-is_open() { (exec 3<>"/dev/tcp/${hooks%:*}/${hooks##*:}") 2>/dev/null; }
-for _ in {1..100}; do
-    is_open && break
-    kill -0 "$gateway" 2>/dev/null || break
-    sleep 0.1
-done
-
-# An order as Shopify would send it. Its signature belongs to the made-up key and to exactly these bytes.
-order='{"id":5500070652191,"name":"#1042","currency":"USD","total_price":"129.90","line_items":[{"sku":"LAMP-OAK","quantity":2,"price":"64.95"}]}'
-signature='qQFzAN7asTdgKEcj8RIkoRjV90sMsFIGQ5NsxmqFW6I='
-if is_open && [[ $CLAWHOOK_SECRET_SHOPIFY_US_WEBHOOK_KEY == "$shopify_key" ]]; then
-    cat >&2 <<EOM
-
-The gateway is up. Send it a signed order from another terminal:
-
-curl -i http://$hooks/hooks/shopify/us/orders \\
-  -H 'Content-Type: application/json' \\
-  -H 'X-Shopify-Topic: orders/create' \\
-  -H 'X-Shopify-Shop-Domain: us-shop.example.com' \\
-  -H 'X-Shopify-Triggered-At: 2026-11-23T08:00:00Z' \\
-  -H "X-Shopify-Webhook-Id: demo-\$(date +%s)" \\
-  -H 'X-Shopify-Hmac-Sha256: $signature' \\
-  --data-raw '$order'
-
-Then look at what became of it:
-
-$bin/clawhook runs list
-curl http://127.0.0.1:$erp_port/orders -H 'X-Api-Key: $CLAWHOOK_SECRET_ERP_API_KEY'
-
-EOM
-fi
-
 # A signal ends `wait` early; the gateway then drains, and its own exit code is ours.
 status=0
 while kill -0 "$gateway" 2>/dev/null; do

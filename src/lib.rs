@@ -51,5 +51,8 @@ pub mod http;
 /// [8] Logs and metrics of the process.
 pub mod telemetry;
 
+/// [8] Settings in, running gateway out.
+pub mod boot;
+
 /// [9] The command line: one file for each verb.
 pub mod cli;

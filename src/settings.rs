@@ -141,7 +141,8 @@ impl Table<'_> {
         };
         let secrets = self.secrets(&head.secrets);
         let body_bytes_max = self.body_bytes_max(head);
-        let concurrency = head.limits.concurrency.and_then(|count| usize::try_from(count).ok()).and_then(NonZeroUsize::new);
+        let concurrency =
+            head.limits.concurrency.and_then(|count| usize::try_from(count).ok()).and_then(NonZeroUsize::new);
         let retention = self.retention(&head.retention);
         Some(Settings {
             hooks: hooks?,
@@ -238,7 +239,10 @@ impl Table<'_> {
             Ok(bytes) => Some(bytes.into()),
             Err(error) => {
                 let problem = self.desk.at("spec.file", format!("the file cannot be read: {}", why(&error)), path);
-                self.desk.push(problem.help("the path begins at the folder of `clawhook.yaml`; check it, and who may read the file"));
+                self.desk.push(
+                    problem
+                        .help("the path begins at the folder of `clawhook.yaml`; check it, and who may read the file"),
+                );
                 None
             }
         }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -175,8 +176,9 @@ const KEEP: Retention =
 #[derive(Debug)]
 struct OneFile;
 
+#[async_trait]
 impl Source for OneFile {
-    fn load(&self) -> Result<gateway::Loaded, String> {
+    async fn load(&self) -> Result<gateway::Loaded, String> {
         Err("a run by hand keeps the files that it began with".to_owned())
     }
 

@@ -19,9 +19,10 @@ use crate::tasks::Connections;
 use crate::tasks::plan::{Catalog, Plan, RoutePlan, SchedulePlan};
 
 /// Reads the files again, and compiles texts that were files once.
+#[async_trait]
 pub trait Source: Send + Sync + fmt::Debug {
     /// All files as they stand now; or the report of what is wrong, ready to print.
-    fn load(&self) -> Result<Loaded, String>;
+    async fn load(&self) -> Result<Loaded, String>;
     /// A workflow from the text of an older revision.
     fn workflow(&self, text: &str) -> Result<Plan, String>;
     /// Routes and schedules from the text of an older revision.
@@ -179,7 +180,7 @@ impl Gateway {
     pub async fn reload(&self, caller: &Caller) -> Result<view::Reloaded, Error> {
         caller.require(Scope::Admin)?;
         let files = &self.0.files;
-        let loaded = match files.source.load() {
+        let loaded = match files.source.load().await {
             Ok(loaded) => loaded,
             Err(report) => {
                 self.audit(caller, "gateway.reload_refused", "files", json!({ "report": report })).await?;

@@ -35,6 +35,7 @@ use crate::domain::rate::Rate;
 use crate::domain::secret::Secrets;
 use crate::engine::{self, Engine};
 use crate::store;
+use crate::tasks::plan::Catalog;
 
 /// Why a caller was not given what they asked for. Doors turn each kind into their own language once.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -152,6 +153,11 @@ impl Gateway {
     /// The engine behind it, for start and stop.
     pub fn engine(&self) -> &Engine {
         &self.0.engine
+    }
+
+    /// The files in force.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.0.files.catalog()
     }
 
     /// Whether the store works and work is taken.

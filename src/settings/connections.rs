@@ -69,7 +69,8 @@ impl Table<'_> {
         if let (Some(egress), Some(address)) = (egress, literal_address(url.as_str()))
             && let Err(refusal) = egress.check(address)
         {
-            let network = if address.is_loopback() && address.is_ipv4() { "127.0.0.0/8".to_owned() } else { address.to_string() };
+            let network =
+                if address.is_loopback() && address.is_ipv4() { "127.0.0.0/8".to_owned() } else { address.to_string() };
             let problem = self.desk.at("spec.egress", format!("workflows may not call `{address}`, {refusal}"), path);
             self.desk.push(problem.help(format!("allow it with `egress: {{ allow: [\"{network}\"] }}`")));
         }
@@ -84,7 +85,8 @@ impl Table<'_> {
             Bearer => ("bearer", &[]),
             Basic => ("basic", &["username"]),
         };
-        let given = [("header", raw.header.is_some()), ("prefix", raw.prefix.is_some()), ("username", raw.username.is_some())];
+        let given =
+            [("header", raw.header.is_some()), ("prefix", raw.prefix.is_some()), ("username", raw.username.is_some())];
         for (key, given) in given {
             let needed = key != "prefix" && takes.contains(&key);
             if given && !takes.contains(&key) {
@@ -104,7 +106,12 @@ impl Table<'_> {
         if let Some(raw::TextOrSecret::Secret(user)) = &raw.username {
             self.secret(&path.with("username"), user);
         }
-        let own = raw::SecretRef { secret_ref: raw.secret_ref.clone(), prefix: None, version: raw.version.clone(), field: raw.field.clone() };
+        let own = raw::SecretRef {
+            secret_ref: raw.secret_ref.clone(),
+            prefix: None,
+            version: raw.version.clone(),
+            field: raw.field.clone(),
+        };
         self.secret(path, &own);
         if self.desk.errors() > errors {
             return None;
@@ -133,7 +140,11 @@ impl Table<'_> {
             raw::TextOrSecret::Text(text) => match HeaderValue::from_str(text) {
                 Ok(value) => Some(Value::Plain(value)),
                 Err(_) => {
-                    self.desk.bad_value(path, "a header holds visible ASCII characters only", "write it on one line, without other characters");
+                    self.desk.bad_value(
+                        path,
+                        "a header holds visible ASCII characters only",
+                        "write it on one line, without other characters",
+                    );
                     None
                 }
             },

@@ -35,6 +35,8 @@ pub struct ControlDoor {
     pub tls: Option<TlsFiles>,
     /// In the clear on an address that is not loopback, and that was written out.
     pub insecure: bool,
+    /// Host names under which it is addressed, beside `localhost` and addresses.
+    pub hosts: Vec<String>,
 }
 
 /// A certificate and its key, PEM.
@@ -86,7 +88,8 @@ impl Table<'_> {
         let limit = self.desk.rate_limit(&hooks_path, hooks.rate.as_ref(), hooks.burst);
         let rate = limit.map(|limit| (limit.rate, limit.burst));
         let first = self.door(&hooks_path, hooks.address.as_ref(), hooks.tls.as_ref(), hooks.insecure, HOOKS);
-        let second = self.door(&path.with("control"), control.address.as_ref(), control.tls.as_ref(), control.insecure, CONTROL);
+        let second =
+            self.door(&path.with("control"), control.address.as_ref(), control.tls.as_ref(), control.insecure, CONTROL);
         if let (Some(first), Some(second)) = (&first, &second)
             && first.address == second.address
             && first.address.port() != 0
@@ -96,8 +99,10 @@ impl Table<'_> {
             let problem = problem.related(self.desk.map.value(&path.with("hooks").with("address")), "the public door");
             self.desk.push(problem.help("give the control door another port, such as `127.0.0.1:8080`"));
         }
-        let hooks = first.map(|Door { address, tls, insecure }| HooksDoor { address, tls, insecure, trusted_proxies, rate });
-        (hooks, second.map(|Door { address, tls, insecure }| ControlDoor { address, tls, insecure }))
+        let hooks =
+            first.map(|Door { address, tls, insecure }| HooksDoor { address, tls, insecure, trusted_proxies, rate });
+        let hosts = control.hosts;
+        (hooks, second.map(|Door { address, tls, insecure }| ControlDoor { address, tls, insecure, hosts }))
     }
 
     fn door(
@@ -162,7 +167,8 @@ impl Table<'_> {
                     let path = basic.with(user.as_str());
                     if user.contains(':') {
                         // RFC 7617, section 2.
-                        let problem = self.desk.problem("spec.name", "a user name holds no `:`", self.desk.map.entry(&path));
+                        let problem =
+                            self.desk.problem("spec.name", "a user name holds no `:`", self.desk.map.entry(&path));
                         self.desk.push(problem.help("write another name"));
                     }
                     users.extend(self.secret(&path, raw).map(|reference| (user.clone(), reference)));
@@ -191,7 +197,10 @@ impl Table<'_> {
         let message = if value.is_empty() {
             format!("the variable `{variable}` is not set, so nobody could prove anything at the control door")
         } else {
-            format!("the variable `{variable}` has {} bytes; a secret that signs tokens has at least {least}", value.len())
+            format!(
+                "the variable `{variable}` has {} bytes; a secret that signs tokens has at least {least}",
+                value.len()
+            )
         };
         let help = format!(
             "set it to the output of `openssl rand -hex 32`, or write `auth: none` while the control door is on loopback \

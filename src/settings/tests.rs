@@ -51,7 +51,9 @@ fn doors_are_safe_unless_told_otherwise() {
 
 #[test]
 fn the_control_door_wants_proof() {
-    let control = |auth: &str| format!("version: 1\nlisten: {{ control: {{ address: \"10.0.0.1:80\", insecure: true }} }}\n{auth}\n");
+    let control = |auth: &str| {
+        format!("version: 1\nlisten: {{ control: {{ address: \"10.0.0.1:80\", insecure: true }} }}\n{auth}\n")
+    };
     check("version: 1\n", &[], &["spec.jwt_secret"]);
     check("version: 1\n", &[("JWT_SECRET", "short")], &["spec.jwt_secret"]);
     check("version: 1\nauth: none\n", &[], &[]);
@@ -97,13 +99,19 @@ fn problems_point_at_the_variable() {
 
 #[test]
 fn connections_are_held_to_their_words() {
-    let erp = |rest: &str| format!("version: 1\nauth: none\nconnections: {{ erp: {{ base_url: https://erp.example.com, {rest} }} }}\n");
+    let erp = |rest: &str| {
+        format!("version: 1\nauth: none\nconnections: {{ erp: {{ base_url: https://erp.example.com, {rest} }} }}\n")
+    };
     check(&erp("auth: { type: header, header: X-Api-Key, secret_ref: k, prefix: 'Key ' }"), &[], &[]);
     check(&erp("auth: { type: header, secret_ref: k }"), &[], &["spec.missing_key"]);
     check(&erp("auth: { type: bearer, secret_ref: k, prefix: x }"), &[], &["spec.connection"]);
     check(&erp("auth: { type: basic, secret_ref: k }"), &[], &["spec.missing_key"]);
     check(&erp("auth: { type: basic, username: { secret_ref: u }, secret_ref: k, field: f }"), &[], &[]);
-    check(&erp("headers: { 'X Y': a, X-Z: \"${{ 1 }}\", X-Ok: { secret_ref: k } }"), &[], &["spec.name", "spec.expression"]);
+    check(
+        &erp("headers: { 'X Y': a, X-Z: \"${{ 1 }}\", X-Ok: { secret_ref: k } }"),
+        &[],
+        &["spec.name", "spec.expression"],
+    );
     check(&erp("tls: { ca: no.pem }"), &[], &["spec.file"]);
     let url = |url: &str| format!("version: 1\nauth: none\nconnections: {{ erp: {{ base_url: '{url}' }} }}\n");
     check(&url("https://erp.example.com/api?x=1"), &[], &["spec.connection"]);

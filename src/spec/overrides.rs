@@ -149,9 +149,11 @@ fn lay(value: &mut Value, branch: &mut Branch, keys: &[(String, Span)], whole: S
     let (Value::Object(members), Children::Map(branches)) = (value, &mut branch.children) else { return };
     let name = members.keys().find(|known| spelt(known) == *key).cloned().unwrap_or_else(|| key.clone());
     let place = Place { key: Some(*span), value: whole };
-    let below = branches
-        .entry(name.as_str().into())
-        .or_insert_with(|| Branch { place, refused: false, children: Children::None });
+    let below = branches.entry(name.as_str().into()).or_insert_with(|| Branch {
+        place,
+        refused: false,
+        children: Children::None,
+    });
     below.place.key = Some(*span);
     lay(members.entry(name).or_insert(Value::Null), below, rest, whole, found);
 }

@@ -86,6 +86,10 @@ pub struct ControlListener {
     /// Allows plain HTTP on an address that is not loopback.
     #[serde(default)]
     pub insecure: bool,
+    /// Host names under which people and programs address it, beside `localhost` and addresses: a guard against pages
+    /// of other sites that make a browser call it.
+    #[serde(default)]
+    pub hosts: Vec<String>,
 }
 
 /// A certificate and its key, in PEM files. Both are read again when they change.

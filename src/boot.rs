@@ -1,0 +1,218 @@
+//! Settings in, running gateway out: the only place that opens backends and joins the parts.
+
+mod files;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::domain::journal::JournalKind;
+use crate::domain::secret::Secrets;
+use crate::engine::{self, Engine, Files};
+use crate::gateway::{self, FilesInForce, Gateway};
+use crate::http::auth::token::TokenKey;
+use crate::http::auth::{self, Auth, HostNames, Person};
+use crate::http::server::{Door, Encryption};
+use crate::http::tls::{Certificate, PemFiles};
+use crate::http::{control, server, webhook};
+use crate::limits;
+use crate::outbound::Client;
+use crate::secrets::Vault;
+use crate::settings::{self, Settings, TlsFiles};
+use crate::store;
+use crate::telemetry;
+
+pub use self::files::read_files;
+
+/// Why the gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The files have problems; the report is ready to print.
+    #[error("{0}")]
+    Files(String),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Secrets(#[from] crate::secrets::OpenError),
+    #[error(transparent)]
+    Secret(#[from] crate::domain::secret::Error),
+    #[error(transparent)]
+    Token(#[from] auth::token::Error),
+    #[error(transparent)]
+    Gateway(#[from] gateway::Error),
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    #[error(transparent)]
+    Door(#[from] server::Error),
+    #[error(transparent)]
+    Tls(#[from] crate::http::tls::Error),
+}
+
+/// What a gateway is started with.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// `clawhook.yaml`.
+    pub config: PathBuf,
+    /// The environment that lies over it.
+    pub env: BTreeMap<String, String>,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A gateway whose doors are open.
+#[derive(Debug)]
+pub struct Running {
+    pub gateway: Gateway,
+    pub hooks_url: String,
+    pub control_url: String,
+    settings: Settings,
+    /// Closes the doors.
+    doors: CancellationToken,
+    /// Ends what only looks after the process: watchers and the like.
+    upkeep: CancellationToken,
+    tracker: TaskTracker,
+    serving: Vec<JoinHandle<Result<(), server::Error>>>,
+}
+
+/// Reads the files, opens the backends, takes over what an earlier process left, and opens the doors.
+pub async fn start(start: Start) -> Result<Running, Error> {
+    let metrics = telemetry::metrics();
+    let (settings, loaded) = files::read_all(&start.config, &start.env).await.map_err(Error::Files)?;
+    let store = store::open(&settings.storage)?;
+    FilesInForce::keep_documents(store.as_ref(), &loaded.catalog).await?;
+    let secrets: Arc<dyn Secrets> = Arc::new(Vault::open(&settings.secrets)?);
+    let source = files::OnDisk { config: start.config.clone(), env: start.env.clone() };
+    let files = Arc::new(FilesInForce::new(Box::new(source), Arc::clone(&store), loaded));
+    let engine = Engine::new(engine::Parts {
+        store: Arc::clone(&store),
+        clock: Arc::clone(&start.clock),
+        files: Arc::clone(&files) as Arc<dyn Files>,
+        client: Arc::new(Client::new(settings.egress.clone())),
+        secrets: Arc::clone(&secrets),
+        settings: engine::Settings {
+            runs_active_max: settings.runs_active_max,
+            lease: limits::LEASE,
+            retention: settings.retention,
+        },
+    });
+    let guard =
+        gateway::Settings { trusted_proxies: settings.hooks.trusted_proxies.clone(), rate: settings.hooks.rate };
+    let (gateway, refused) = Gateway::new(engine.clone(), files, Arc::clone(&secrets), Arc::clone(&start.clock), guard);
+    gateway.read_pauses().await?;
+    engine.take_over().await?;
+
+    let (doors, upkeep, tracker) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+    let auth = Arc::new(Auth::new(auth_settings(&settings, secrets.as_ref()).await?, Arc::clone(&start.clock)));
+    let hooks =
+        door(&settings.hooks.address, settings.hooks.tls.as_ref(), settings.hooks.insecure, &tracker, &upkeep).await?;
+    let hooks = webhook::open(&hooks, gateway.clone(), Arc::clone(&start.clock), doors.clone())?;
+    let at =
+        door(&settings.control.address, settings.control.tls.as_ref(), settings.control.insecure, &tracker, &upkeep)
+            .await?;
+    let parts = control::Parts {
+        gateway: gateway.clone(),
+        auth,
+        hosts: HostNames::new(settings.control.hosts.clone()),
+        metrics,
+    };
+    let control = control::open(&at, parts, doors.clone())?;
+    let (hooks_url, control_url) = (hooks.url(), control.url());
+    let serving = [hooks, control].into_iter().map(|door| tracker.spawn(Door::run(door))).collect();
+
+    engine.start();
+    let keeper = gateway.clone();
+    let stop = upkeep.clone();
+    tracker.spawn(async move { keeper.keep_refusals(refused, stop).await });
+    watch::files(&tracker, gateway.clone(), &settings, start.config, upkeep.clone());
+    let detail = json!({ "version": env!("CARGO_PKG_VERSION"), "hooks": hooks_url, "control": control_url });
+    note(&gateway, "gateway.started", detail).await;
+    tracing::info!(hooks = %hooks_url, control = %control_url, "gateway started");
+    Ok(Running { gateway, hooks_url, control_url, settings, doors, upkeep, tracker, serving })
+}
+
+impl Running {
+    /// The settings it runs with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The files in force.
+    pub fn catalog(&self) -> Arc<crate::tasks::plan::Catalog> {
+        self.gateway.catalog()
+    }
+
+    /// Ends when a door breaks; a healthy gateway runs until `stop`.
+    pub async fn broken(&mut self) -> server::Error {
+        loop {
+            let (ended, place, _) = futures_util::future::select_all(self.serving.iter_mut()).await;
+            drop(self.serving.remove(place));
+            match ended {
+                Ok(Err(error)) => return error,
+                _ if self.serving.is_empty() => std::future::pending().await,
+                _ => {}
+            }
+        }
+    }
+
+    /// Stops in order: doors, running work, the store. What was cut off goes on at the next start.
+    pub async fn stop(self) {
+        tracing::info!("gateway stops: doors first, then running work");
+        self.doors.cancel();
+        for door in self.serving {
+            // A door that is slow to close, because a sender is slow, must not hold the work up.
+            let _ = tokio::time::timeout(limits::DRAIN_TIMEOUT, door).await;
+        }
+        self.gateway.engine().stop(limits::DRAIN_TIMEOUT).await;
+        note(&self.gateway, "gateway.stopped", json!({})).await;
+        self.upkeep.cancel();
+        self.tracker.close();
+        let _ = tokio::time::timeout(limits::DRAIN_TIMEOUT, self.tracker.wait()).await;
+        self.gateway.engine().store().close().await;
+        tracing::info!("gateway stopped");
+    }
+}
+
+/// What happened to the gateway itself, for the record. The gateway goes on when it cannot be written.
+async fn note(gateway: &Gateway, what: &str, detail: Value) {
+    let members = match detail {
+        Value::Object(members) => members,
+        _ => Map::new(),
+    };
+    if let Err(error) = gateway.journal(JournalKind::Gateway, what, "gateway", members).await {
+        tracing::warn!(%error, "`{what}` could not be put on record");
+    }
+}
+
+async fn auth_settings(settings: &Settings, secrets: &dyn Secrets) -> Result<auth::Settings, Error> {
+    let settings::Auth::Methods { jwt, users } = &settings.auth else { return Ok(auth::Settings::Open) };
+    let mut people = Vec::new();
+    for (name, reference) in users {
+        people.push(Person { name: name.clone(), password: secrets.resolve(reference).await? });
+    }
+    let tokens = jwt.as_ref().map(TokenKey::new).transpose()?;
+    Ok(auth::Settings::Required { tokens, people })
+}
+
+async fn door(
+    address: &std::net::SocketAddr,
+    tls: Option<&TlsFiles>,
+    insecure: bool,
+    tracker: &TaskTracker,
+    stop: &CancellationToken,
+) -> Result<server::Settings, Error> {
+    let encryption = match tls {
+        Some(TlsFiles { cert, key }) => {
+            let certificate = Certificate::load(PemFiles { cert: cert.clone(), key: key.clone() }).await?;
+            certificate.watch(tracker, stop.clone());
+            Encryption::Tls(certificate)
+        }
+        None => Encryption::Plain { insecure },
+    };
+    Ok(server::Settings { address: *address, encryption, workers: None })
+}
