@@ -11,10 +11,10 @@ use super::error::Error;
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct Given {
     /// An input; text is taken as it is, everything else is JSON. May be given several times
-    #[arg(long = "input", value_name = "NAME=VALUE", value_parser = pair)]
+    #[arg(id = "input", long = "input", value_name = "NAME=VALUE", value_parser = pair)]
     pub(super) pairs: Vec<(String, String)>,
     /// A JSON file with an object of inputs; `--input` wins over it
-    #[arg(long = "inputs", value_name = "FILE")]
+    #[arg(id = "inputs_file", long = "inputs", value_name = "FILE")]
     pub(super) file: Option<PathBuf>,
 }
 

@@ -139,13 +139,13 @@ mod tests {
         let refusal = json!({ "id": 7, "at": "2026-11-22T08:59:00.000Z", "code": "wrong_signature",
             "subject": "shopify-us-orders", "cause": "wrong_signature/shopify-us-orders",
             "detail": { "remote": "203.0.113.9", "why": "no signature of the request holds" } });
-        insta::assert_snapshot!(show_refusals(&[refusal], NOW), @"");
+        insta::assert_snapshot!(show_refusals(&[refusal], NOW));
     }
 
     #[test]
     fn who_did_what() {
         let entry = json!({ "id": 7, "at": "2026-11-22T08:00:00.000Z", "what": "run.cancel",
             "subject": "run_01k4q8zr5m2c7", "detail": { "reason": "wrong shop", "by": "ops", "from": "127.0.0.1" } });
-        insta::assert_snapshot!(show_audit(&[entry], NOW), @"");
+        insta::assert_snapshot!(show_audit(&[entry], NOW));
     }
 }

@@ -76,6 +76,6 @@ mod tests {
               "workflow": "shopify-order-to-erp", "enabled": true, "paused": true },
             { "name": "old", "path": "/hooks/old", "verify": "none", "workflow": "w", "enabled": false, "paused": false },
         ] });
-        insta::assert_snapshot!(show_list(&answer), @"");
+        insta::assert_snapshot!(show_list(&answer));
     }
 }

@@ -280,7 +280,7 @@ mod tests {
             { "id": "run_01k4q8zr5m2c5", "workflow": "shopify-order-to-erp", "status": "queued", "trigger": "manual",
               "source": "cli:ops", "accepted_at": "2026-11-22T08:59:59.000Z", "labels": { "order": "#1041", "team": "a" } },
         ] });
-        insta::assert_snapshot!(show_page(&page, NOW), @"");
+        insta::assert_snapshot!(show_page(&page, NOW));
         assert_eq!(show_page(&json!({ "items": [] }), NOW), "no runs");
     }
 
@@ -290,7 +290,7 @@ mod tests {
             { "seq": 0, "at": "2026-11-22T08:50:00.000Z", "event": "accepted", "detail": { "workflow": "w" } },
             { "seq": 1, "at": "2026-11-22T08:50:00.002Z", "event": "woken", "detail": null },
         ] });
-        insta::assert_snapshot!(show_events(&events), @"");
+        insta::assert_snapshot!(show_events(&events));
     }
 
     #[test]
@@ -303,6 +303,6 @@ mod tests {
         };
         let mut place = Place::new(&["runs"]);
         filter.put(&mut place, NOW);
-        insta::assert_snapshot!(place.text(), @"");
+        insta::assert_snapshot!(place.text());
     }
 }

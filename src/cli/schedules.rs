@@ -148,13 +148,13 @@ mod tests {
               "enabled": true, "next": [{ "due": "2026-11-22T10:00:00.000Z", "local": "2026-11-22T18:00:00+08:00" }] },
             { "name": "ping", "rule": "every 90s", "workflow": "ping", "enabled": true, "paused": "ops: ERP is down", "next": [] },
         ] });
-        insta::assert_snapshot!(show_list(&answer, Timestamp::from_secs(1_795_338_000)), @"");
+        insta::assert_snapshot!(show_list(&answer, Timestamp::from_secs(1_795_338_000)));
     }
 
     #[test]
     fn what_a_backfill_did() {
         let answer = json!({ "entered": [{ "due": "2026-11-22T08:00:00.000Z", "run_id": "run_01k4q8zr5m2c7" }],
             "known": ["2026-11-22T06:00:00.000Z"], "more": true });
-        insta::assert_snapshot!(show_backfill(&answer), @"");
+        insta::assert_snapshot!(show_backfill(&answer));
     }
 }
