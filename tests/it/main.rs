@@ -2,7 +2,9 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod cancel;
+mod cli;
 mod dependencies;
+mod errors;
 mod infra;
 mod kit;
 mod replay;
