@@ -652,7 +652,7 @@ mod tests {
         check(
             json!({"path": "/${{ ", "headers": {"a b": "x"}}),
             true,
-            &["/path: this expression is empty", "/headers/a b: `a b` cannot be the name of a header"],
+            &["/path: this expression is never closed", "/headers/a b: `a b` cannot be the name of a header"],
         );
     }
 }
