@@ -25,7 +25,8 @@ pub(super) struct Check {
 }
 
 pub(super) async fn run(check: &Check, output: Output) -> Result<ExitCode, Error> {
-    let gathered = config::gather(&check.config, &config::environment()).await;
+    let mut gathered = config::gather(&check.config, &config::environment());
+    gathered.look_for_secrets().await;
     let report = Report::new(gathered.problems);
     let (errors, warnings) = (report.errors(), report.problems().len() - report.errors());
     let catalog = &gathered.loaded.catalog;

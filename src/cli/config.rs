@@ -33,10 +33,23 @@ pub(super) fn environment() -> BTreeMap<String, String> {
 pub(super) struct Gathered {
     pub(super) loaded: Loaded,
     pub(super) problems: Vec<Problem>,
+    /// Every secret that is named, in the settings too.
+    secrets: Vec<SecretUse>,
+    source: secrets::Settings,
 }
 
-/// Reads the settings, the folders that they name, and asks the secret source for every secret that is named.
-pub(super) async fn gather(file: &Path, env: &BTreeMap<String, String>) -> Gathered {
+impl Gathered {
+    /// Asks the secret source for every secret that is named, and adds what it cannot give to the problems.
+    pub(super) async fn look_for_secrets(&mut self) {
+        // Why a source cannot be opened is told with the settings.
+        if let Ok(vault) = Vault::open(&self.source) {
+            self.problems.extend(missing_secrets(&self.secrets, &vault).await);
+        }
+    }
+}
+
+/// Reads the settings and the folders that they name.
+pub(super) fn gather(file: &Path, env: &BTreeMap<String, String>) -> Gathered {
     let (settings, mut problems) = Settings::load(file, env.clone());
     let folder = folder_of(file);
     let known = match settings {
@@ -52,11 +65,8 @@ pub(super) async fn gather(file: &Path, env: &BTreeMap<String, String>) -> Gathe
     let files = Files::read(&known.routes, &known.workflows, &folder, &mut problems);
     let mut loaded = load(&files, &known.around);
     problems.append(&mut loaded.problems);
-    let uses: Vec<SecretUse> = known.named.into_iter().chain(loaded.secrets.iter().cloned()).collect();
-    if let Ok(vault) = Vault::open(&known.source) {
-        problems.extend(missing_secrets(&uses, &vault).await);
-    }
-    Gathered { loaded, problems }
+    let secrets = known.named.into_iter().chain(loaded.secrets.iter().cloned()).collect();
+    Gathered { loaded, problems, secrets, source: known.source }
 }
 
 /// What must be known of the settings to look at the other files.

@@ -99,6 +99,7 @@ pub static CODES: &[(&str, &str)] = &[
     ("spec.no_effect", include_str!("../../docs/errors/spec.no_effect.md")),
     ("spec.number", include_str!("../../docs/errors/spec.number.md")),
     ("spec.quotes", include_str!("../../docs/errors/spec.quotes.md")),
+    ("spec.redacted", include_str!("../../docs/errors/spec.redacted.md")),
     ("spec.same_path", include_str!("../../docs/errors/spec.same_path.md")),
     ("spec.schedule", include_str!("../../docs/errors/spec.schedule.md")),
     ("spec.secret_place", include_str!("../../docs/errors/spec.secret_place.md")),

@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn places_are_by_workflow_and_day() {
         check("orders", "2026-11-22T08:50:00.000Z", "runs/orders/2026/11/22/run_01k4q8zr5m2c7.json");
-        check("../../etc", "../..", "runs/.._.._etc/.._../run_01k4q8zr5m2c7.json");
+        check("../../etc", "../..", "runs/.._.._etc/_/run_01k4q8zr5m2c7.json");
         check("..", "", "runs/_/_/run_01k4q8zr5m2c7.json");
     }
 }

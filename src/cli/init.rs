@@ -28,17 +28,22 @@ const FILES: [(&str, &str); 5] = [
 ];
 
 pub(super) fn run(init: &Init) -> Result<ExitCode, Error> {
-    let there: Vec<_> = FILES.iter().map(|(name, _)| init.folder.join(name)).filter(|path| path.exists()).collect();
+    let there: Vec<_> = FILES.iter().map(|(name, _)| place(&init.folder, name)).filter(|path| path.exists()).collect();
     if !there.is_empty() {
         let names: Vec<_> = there.iter().map(|path| format!("`{}`", path.display())).collect();
         return Err(Error::new(format!("nothing was written, because there is {} already", names.join(", ")))
             .help("name an empty folder, such as `clawhook init my-gateway`"));
     }
     for (name, text) in FILES {
-        write(&init.folder.join(name), text)?;
+        write(&place(&init.folder, name), text)?;
     }
     output::print(&next_steps(&init.folder));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where a file goes, without a `./` before it.
+fn place(folder: &Path, name: &str) -> PathBuf {
+    if folder == Path::new(".") { PathBuf::from(name) } else { folder.join(name) }
 }
 
 /// Fails when the file has come into being meanwhile.
@@ -59,7 +64,7 @@ const NEXT: [&str; 4] = [
 ];
 
 fn next_steps(folder: &Path) -> String {
-    let mut lines: Vec<_> = FILES.iter().map(|(name, _)| format!("wrote {}", folder.join(name).display())).collect();
+    let mut lines: Vec<_> = FILES.iter().map(|(name, _)| format!("wrote {}", place(folder, name).display())).collect();
     lines.push("\nNext:".to_owned());
     if folder != Path::new(".") {
         lines.push(format!("  cd {}", folder.display()));

@@ -118,7 +118,7 @@ async fn dispatch(verb: Verb, output: Output) -> Result<ExitCode, Error> {
         Verb::Init(init) => init::run(&init),
         Verb::Check(check) => check::run(&check, output).await,
         Verb::Run(run) => run::run(&run, output).await,
-        Verb::Next(next) => next::run(&next).await,
+        Verb::Next(next) => next::run(&next),
         Verb::Serve(serve) => serve::run(serve).await,
         Verb::Trigger(trigger) => trigger::run(&trigger).await,
         Verb::Runs(runs) => runs::run(runs, output).await,

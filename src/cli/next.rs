@@ -41,8 +41,8 @@ fn from(text: &str) -> Result<Timestamp, String> {
         .ok_or_else(|| "write a time with a zone, such as `2026-11-01T08:00:00+08:00`".to_owned())
 }
 
-pub(super) async fn run(next: &Next) -> Result<ExitCode, Error> {
-    let gathered = config::gather(&next.config, &config::environment()).await;
+pub(super) fn run(next: &Next) -> Result<ExitCode, Error> {
+    let gathered = config::gather(&next.config, &config::environment());
     let errors = Report::new(gathered.problems).errors();
     if errors > 0 {
         output::note(&format!("the files have {}: see them with `clawhook check`", count(errors, "problem")));

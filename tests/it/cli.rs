@@ -44,7 +44,7 @@ fn check_tells_everything_at_once() {
     };
     write("clawhook.yaml", "version: 1\nauth: none\nretension: { runs: 90d }\n");
     write("routes/r.yaml", "version: 1\nschedules:\n  - { name: s, cron: \"61 * * * *\", workflow: w }\n");
-    write("workflows/w.yaml", "version: 1\nname: w\ntasks:\n  - { id: a, type: wait, with: { duration: 3 } }\n");
+    write("workflows/w.yaml", "version: 1\nname: w\ntasks:\n  - { id: a, type: wait, with: { for: 3 } }\n");
     insta::assert_snapshot!("cli_check_problems", shown(at, &["check"], &[]));
     let json = clawhook(at, &["check", "--json"], &[]);
     let report: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
@@ -60,7 +60,7 @@ fn next_shows_what_the_clocks_do() {
         std::fs::create_dir(at.join(name)).unwrap();
     }
     std::fs::write(at.join("clawhook.yaml"), "version: 1\nauth: none\n").unwrap();
-    let nap = "version: 1\nname: nap\ntasks: [{ id: nap, type: wait, with: { duration: 10ms } }]\n";
+    let nap = "version: 1\nname: nap\ntasks: [{ id: nap, type: wait, with: { for: 10ms } }]\n";
     std::fs::write(at.join("workflows/nap.yaml"), nap).unwrap();
     let schedule =
         "version: 1\nschedules:\n  - { name: night, cron: \"30 2 * * *\", timezone: Europe/Berlin, workflow: nap }\n";
@@ -78,7 +78,7 @@ inputs:
 tasks:
   - id: nap
     type: wait
-    with: { duration: 10ms }
+    with: { for: 10ms }
   - id: made
     type: transform
     with: { input: { name: "${{ inputs.name }}", times: "${{ inputs.times }}" }, jq: "{ text: (\"hello \" + .name), times }" }
@@ -124,7 +124,7 @@ fn ctrl_c_cancels_the_run() {
     use std::io::{BufRead, BufReader};
 
     let folder = tempfile::tempdir().unwrap();
-    let text = "version: 1\nname: w\ntasks:\n  - { id: nap, type: wait, with: { duration: 1h } }\n";
+    let text = "version: 1\nname: w\ntasks:\n  - { id: nap, type: wait, with: { for: 1h } }\n";
     std::fs::write(folder.path().join("w.yaml"), text).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_clawhook"));
     command
