@@ -11,12 +11,13 @@ use serde_json::Value;
 use super::Gateway;
 use super::refusals::Refused;
 use super::routes::{Door, KeysError, Ready, over_rate};
+use crate::domain::body;
 use crate::domain::delivery::{Delivery, DeliveryKey, RouteRef};
 use crate::domain::event::Accepted;
 use crate::domain::masking::Masker;
 use crate::domain::trigger::Trigger;
 use crate::engine::{AcceptError, Intake, values};
-use crate::expr::Context;
+use crate::expr::{Context, JsonPath};
 use crate::id::RunId;
 use crate::limits;
 use crate::signature::{self, Proof, Verdict, ip_allow};
@@ -96,19 +97,25 @@ impl Gateway {
         match received {
             Ok((_, receipt)) => Ok(receipt),
             Err(refused) => {
-                self.0.refusals.keep(&self.0.doors.load(), &inbound, &refused);
+                self.keep_refused(&inbound, &refused).await;
                 Err(refused.refusal)
             }
         }
     }
 
     /// Counts and keeps a request whose body the door could not read; `code` says why.
-    pub fn refused_at_the_door(&self, inbound: &Inbound<'_>, code: &'static str) {
+    pub async fn refused_at_the_door(&self, inbound: &Inbound<'_>, code: &'static str) {
         let doors = self.0.doors.load();
         let route = doors.at(inbound.request.path).first().map(|door| door.plan.name.clone());
         let name = route.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
         metrics::counter!("clawhook_deliveries_total", "route" => name, "outcome" => code).increment(1);
-        self.0.refusals.keep(&doors, inbound, &Refused::new(route, RefusalKind::TooLarge, code, String::new()));
+        self.keep_refused(inbound, &Refused::new(route, RefusalKind::TooLarge, code, String::new())).await;
+    }
+
+    async fn keep_refused(&self, inbound: &Inbound<'_>, refused: &Refused) {
+        let doors = self.0.doors.load();
+        let doors = doors.at(inbound.request.path);
+        self.0.refusals.keep(doors, self.0.secrets.as_ref(), inbound, refused).await;
     }
 
     async fn receive_inner(&self, inbound: &Inbound<'_>) -> Result<(crate::id::RouteName, Receipt), Refused> {
@@ -174,7 +181,7 @@ impl Gateway {
         let Some(first) = admitted.first() else { return Ok(Receipt::Filtered { status: 202 }) };
         let (name, status) = (first.door.plan.name.clone(), first.door.plan.respond_status);
         let path = inbound.request.path;
-        let delivery = describe(inbound, first);
+        let delivery = describe(inbound, &admitted, first);
         // Only routes that look into the body cost the reading of it.
         let needs_values = |one: &Admitted| {
             one.door.plan.filter.is_some() || matches!(one.door.plan.dedupe.key, DedupeKey::Expression(_))
@@ -197,7 +204,7 @@ impl Gateway {
             dedupe.replay_guard.then(|| DeliveryKey::of_body(path, &inbound.body)).filter(|guard| *guard != key);
         let window = dedupe.window;
         let status = first.door.plan.respond_status;
-        let body = redacted(&wanted, &inbound.body);
+        let body = redacted(&wanted, inbound);
         let runs = wanted.iter().map(|one| self.first_event(&one.door.plan, &delivery)).collect();
         let intake = Intake { key, window, replay_guard, runs, body };
         match self.0.engine.accept(intake).await {
@@ -241,35 +248,37 @@ fn keys_refused(plan: &RoutePlan, error: &KeysError) -> Refused {
 }
 
 /// What is kept of the request beside its body.
-fn describe(inbound: &Inbound<'_>, first: &Admitted) -> Delivery {
+fn describe(inbound: &Inbound<'_>, admitted: &[Admitted], first: &Admitted) -> Delivery {
     let verified_by = match &first.door.plan.verify {
         Verify::Nobody => "none".to_owned(),
         Verify::Scheme { verifier, .. } => verifier.kind().name.to_owned(),
     };
-    let masker = first.ready.as_ref().map(|ready| Arc::clone(&ready.masker)).unwrap_or_default();
+    // A key that signs the body is not sent along; a password or a token is.
+    let sent_along = admitted.iter().filter(|one| !one.proof.body_is_signed);
+    let maskers: Vec<_> = sent_along.filter_map(|one| Some(Arc::clone(&one.ready.as_ref()?.masker))).collect();
     Delivery {
         id: first.proof.delivery_id.clone(),
         method: inbound.request.method.to_owned(),
         path: inbound.request.path.to_owned(),
-        query: masker.mask(inbound.request.query).into_owned(),
-        headers: kept_headers(inbound.request.headers, &masker),
+        query: masked(&maskers, inbound.request.query.to_owned()),
+        headers: kept_headers(inbound.request.headers, &maskers),
         remote: inbound.peer.to_string(),
         verified_by,
     }
 }
 
 /// Headers without those that carry credentials; a key that is sent along elsewhere is masked.
-pub(super) fn kept_headers(headers: &signature::Headers<'_>, masker: &Masker) -> Vec<(String, String)> {
+pub(super) fn kept_headers(headers: &signature::Headers<'_>, maskers: &[Arc<Masker>]) -> Vec<(String, String)> {
     headers
         .iter()
         .map(|(name, value)| (name.to_ascii_lowercase(), value))
         .filter(|(name, _)| !CREDENTIAL_HEADERS.contains(&name.as_str()))
-        .map(|(name, value)| {
-            let text = String::from_utf8_lossy(value);
-            let shown = masker.mask(&text).into_owned();
-            (name, shown)
-        })
+        .map(|(name, value)| (name, masked(maskers, String::from_utf8_lossy(value).into_owned())))
         .collect()
+}
+
+fn masked(maskers: &[Arc<Masker>], text: String) -> String {
+    maskers.iter().fold(text, |text, masker| masker.mask(&text).into_owned())
 }
 
 /// Whether the route's filter lets it through. A filter that cannot be evaluated lets it through: the run will say
@@ -302,14 +311,29 @@ fn delivery_key(plan: &RoutePlan, proof: &Proof, path: &str, body: &[u8], seen: 
     }
 }
 
-/// The body to keep: with what any of the routes redacts blanked out. A body that cannot be read as JSON has no paths,
-/// and is kept as it is.
-fn redacted(wanted: &[Admitted], body: &Bytes) -> Bytes {
+/// The body to keep: with what any of the routes redacts blanked out, in JSON and in forms. Other bodies have no paths,
+/// and are kept as they are.
+fn redacted(wanted: &[Admitted], inbound: &Inbound<'_>) -> Bytes {
     let paths: Vec<_> = wanted.iter().flat_map(|one| &one.door.plan.redact).collect();
     if paths.is_empty() {
-        return body.clone();
+        return inbound.body.clone();
     }
-    let Ok(mut value) = serde_json::from_slice::<Value>(body) else { return body.clone() };
+    blank(&paths, inbound).unwrap_or_else(|| inbound.body.clone())
+}
+
+/// The body with these paths blanked; nothing when it is neither JSON nor a form.
+pub(super) fn blank(paths: &[&JsonPath], inbound: &Inbound<'_>) -> Option<Bytes> {
+    let content_type = inbound.request.headers.get_all("content-type").next().unwrap_or_default();
+    if content_type.starts_with(b"application/x-www-form-urlencoded") {
+        let mut form = Value::Object(body::pairs(&inbound.body));
+        for path in paths {
+            path.blank(&mut form);
+        }
+        let pairs =
+            form.as_object().into_iter().flatten().map(|(name, value)| (name, value.as_str().unwrap_or_default()));
+        return Some(url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish().into());
+    }
+    let mut value = serde_json::from_slice::<Value>(&inbound.body).ok()?;
     let blanked: usize = paths.iter().map(|path| path.blank(&mut value)).sum();
-    if blanked == 0 { body.clone() } else { value.to_string().into() }
+    Some(if blanked == 0 { inbound.body.clone() } else { value.to_string().into() })
 }

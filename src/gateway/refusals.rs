@@ -1,17 +1,21 @@
 //! Requests that were refused, kept for people to look into: bounded, redacted, and never in the way. What comes faster
 //! than it can be kept is counted and let go.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::deliveries::{Inbound, Refusal, RefusalKind, kept_headers};
-use super::routes::Doors;
+use super::deliveries::{Inbound, Refusal, RefusalKind, blank, kept_headers};
+use super::routes::Door;
 use super::{Caller, Error, Gateway, Scope, view};
 use crate::domain::attempt::BodyCopy;
 use crate::domain::journal::{JournalEntry, JournalKind};
 use crate::domain::masking::Masker;
+use crate::domain::secret::Secrets;
 use crate::id::RouteName;
 use crate::limits;
 use crate::store::JournalQuery;
@@ -45,22 +49,39 @@ impl Inbox {
         (Self(sender), receiver)
     }
 
-    pub(super) fn keep(&self, doors: &Doors, inbound: &Inbound<'_>, refused: &Refused) {
+    pub(super) async fn keep(
+        &self,
+        doors: &[Arc<Door>],
+        secrets: &dyn Secrets,
+        inbound: &Inbound<'_>,
+        refused: &Refused,
+    ) {
         let Ok(place) = self.0.try_reserve() else { return };
-        place.send(entry(doors, inbound, refused));
+        // A sender that is refused for its address or its rate may have sent the right key along.
+        let mut maskers = Vec::new();
+        for door in doors {
+            match door.keys(secrets).await {
+                Ok(ready) => maskers.extend(ready.map(|ready| ready.masker)),
+                // What to mask is not known: nothing of what was sent is kept.
+                Err(_) => return place.send(entry(inbound, refused, Vec::new(), Bytes::new())),
+            }
+        }
+        let headers = kept_headers(inbound.request.headers, &maskers);
+        let body = kept_body(doors, &maskers, inbound);
+        place.send(entry(inbound, refused, headers, body));
     }
 }
 
-fn entry(doors: &Doors, inbound: &Inbound<'_>, refused: &Refused) -> JournalEntry {
+fn entry(inbound: &Inbound<'_>, refused: &Refused, headers: Vec<(String, String)>, body: Bytes) -> JournalEntry {
     let subject = refused.route.as_ref().map_or_else(|| inbound.request.path.to_owned(), ToString::to_string);
     let code = refused.refusal.code;
     let detail = json!({
         "method": inbound.request.method,
         "path": inbound.request.path,
-        "headers": kept_headers(inbound.request.headers, &Masker::new()),
+        "headers": headers,
         "remote": inbound.peer.to_string(),
         "body_bytes": inbound.body.len(),
-        "why": refused.why,
+        "why": refused.why.clone(),
     });
     JournalEntry {
         kind: JournalKind::Refusal,
@@ -72,27 +93,24 @@ fn entry(doors: &Doors, inbound: &Inbound<'_>, refused: &Refused) -> JournalEntr
             Value::Object(members) => members,
             _ => serde_json::Map::new(),
         },
-        body: kept_body(doors, inbound),
+        body,
     }
 }
 
 /// Characters of an unknown path that are kept.
 const SUBJECT_CHARS_MAX: usize = 200;
 
-/// The first part of the body, with what the routes of this path redact blanked out. A body that cannot be read is not
-/// kept where a route redacts, because what to blank in it is not known.
-fn kept_body(doors: &Doors, inbound: &Inbound<'_>) -> Bytes {
-    let paths: Vec<_> = doors.at(inbound.request.path).iter().flat_map(|door| &door.plan.redact).collect();
-    let redacted = if paths.is_empty() {
-        None
-    } else {
-        let Ok(mut value) = serde_json::from_slice::<Value>(&inbound.body) else { return Bytes::new() };
-        for path in paths {
-            path.blank(&mut value);
+/// The first part of the body, with what the routes of this path redact blanked out, and their keys masked. A body that
+/// cannot be read is not kept where a route redacts, because what to blank in it is not known.
+fn kept_body(doors: &[Arc<Door>], maskers: &[Arc<Masker>], inbound: &Inbound<'_>) -> Bytes {
+    let paths: Vec<_> = doors.iter().flat_map(|door| &door.plan.redact).collect();
+    let readable = if paths.is_empty() { Some(inbound.body.clone()) } else { blank(&paths, inbound) };
+    let Some(mut body) = readable else { return Bytes::new() };
+    for masker in maskers {
+        if let Cow::Owned(masked) = masker.mask_prefix(&body, 2 * limits::REFUSAL_BODY_BYTES_MAX) {
+            body = masked.into();
         }
-        Some(Bytes::from(value.to_string()))
-    };
-    let body = redacted.as_ref().unwrap_or(&inbound.body);
+    }
     body.slice(..body.len().min(limits::REFUSAL_BODY_BYTES_MAX))
 }
 

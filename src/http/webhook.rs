@@ -98,7 +98,7 @@ impl Hooks {
             Some(bytes_max) => match body::read(payload, request.headers(), bytes_max, &self.budget).await {
                 Ok(body) => body,
                 Err(error) => {
-                    self.gateway.refused_at_the_door(&inbound(&Body::default()), error.code());
+                    self.gateway.refused_at_the_door(&inbound(&Body::default()), error.code()).await;
                     return Err(Refused::Body(error));
                 }
             },

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 #![expect(clippy::disallowed_methods, reason = "tests read switches from the environment and spawn what they kill")]
 
+mod app;
 mod cancel;
 mod cli;
 mod dependencies;
@@ -19,4 +20,5 @@ mod spec_semantics;
 #[path = "../../infra/standin/standin.rs"]
 mod standin;
 mod store_contract;
+mod webhook;
 mod workflow;
