@@ -7,6 +7,7 @@
 mod checkpoint;
 mod class;
 mod commands;
+mod keys;
 mod list;
 mod prune;
 mod queue;
@@ -61,7 +62,6 @@ pub struct Sqlite {
     readers: Arc<Readers>,
     checkpoints: Arc<Checkpoints>,
     threads: Mutex<Threads>,
-    keys_swept_to: Mutex<Vec<u8>>,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +78,8 @@ struct Threads {
 pub struct Options {
     /// The most pages that the file may have: what a full disk looks like.
     pub page_count_max: Option<u32>,
+    /// Delivery keys that are known by heart before they are sorted away.
+    pub segment_keys: Option<usize>,
 }
 
 impl Sqlite {
@@ -93,7 +95,11 @@ impl Sqlite {
         let connection = schema::open_writer(folder, options.page_count_max)?;
         let place = || folder.display().to_string();
         let broken = |error: rusqlite::Error| Error::Open { place: place(), why: error.to_string() };
-        let memo = Memo::read(&connection).map_err(broken)?;
+        let segment_keys = options.segment_keys.unwrap_or(keys::KEYS_PER_SEGMENT);
+        let memo = Memo::read(&connection, segment_keys).map_err(|trouble| match trouble.into_error("opening") {
+            Error::Failed { why, .. } => Error::Open { place: place(), why },
+            other => other,
+        })?;
         let page_bytes: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0)).map_err(broken)?;
         let store = Self {
             folder: folder.to_owned(),
@@ -101,7 +107,6 @@ impl Sqlite {
             readers: Arc::new(Readers::new()),
             checkpoints: Arc::new(Checkpoints::new(page_bytes.unsigned_abs())),
             threads: Mutex::new(Threads { lock: Some(lock), ..Threads::default() }),
-            keys_swept_to: Mutex::default(),
         };
         store.start(connection, memo)?;
         Ok(store)
@@ -140,14 +145,6 @@ impl Sqlite {
 
     fn threads(&self) -> MutexGuard<'_, Threads> {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn keys_swept_to(&self) -> Vec<u8> {
-        self.keys_swept_to.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set_keys_swept_to(&self, hash: Vec<u8>) {
-        *self.keys_swept_to.lock().unwrap_or_else(PoisonError::into_inner) = hash;
     }
 
     /// Takes nothing more in; every thread does what is queued and ends.

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::super::Error;
 use super::checkpoint::Checkpoints;
 use super::class::{Shape, trigger_code, trigger_of};
+use super::keys::Keys;
 use super::queue::{Queue, Refused};
 use super::trouble::{Outcome, Trouble, is_full, sql_error};
 use crate::id::{RunId, RunIds, WorkflowName};
@@ -27,9 +28,10 @@ pub(super) struct Tx<'a> {
 }
 
 /// What the writer knows by heart.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Memo {
     pub(super) ids: RunIds,
+    pub(super) keys: Keys,
     shapes: HashMap<Shape, i64>,
     /// Shapes that the open transaction added.
     uncommitted: Vec<Shape>,
@@ -133,14 +135,12 @@ impl Writer {
         });
         self.failing.store(done.is_err(), Ordering::Relaxed);
         if done.is_ok() {
-            memo.uncommitted.clear();
+            memo.committed();
             let ended = Instant::now();
             self.commit_us.store(micros(ended - synced), Ordering::Relaxed);
             self.busy_us.fetch_add(micros(synced - began), Ordering::Relaxed);
         } else {
-            for shape in memo.uncommitted.drain(..) {
-                memo.shapes.remove(&shape);
-            }
+            memo.undone();
             // SQLite has undone it already when this finds no transaction.
             let _ = execute(connection, "ROLLBACK");
         }
@@ -155,7 +155,8 @@ fn micros(time: std::time::Duration) -> u64 {
 fn run_all(connection: &Connection, memo: &mut Memo, batch: &mut [Box<dyn Command>]) -> rusqlite::Result<()> {
     execute(connection, "BEGIN IMMEDIATE")?;
     let mut tx = Tx { connection, memo };
-    batch.iter_mut().try_for_each(|command| command.run(&mut tx))
+    batch.iter_mut().try_for_each(|command| command.run(&mut tx))?;
+    tx.memo.keys.flush(connection)
 }
 
 fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
@@ -164,16 +165,26 @@ fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
 
 impl Memo {
     /// Learns what the file holds.
-    pub(super) fn read(connection: &Connection) -> rusqlite::Result<Self> {
-        let memo = Self {
-            shapes: read_shapes(connection)?.into_iter().map(|(id, shape)| (shape, id)).collect(),
-            ..Self::default()
-        };
+    pub(super) fn read(connection: &Connection, segment_keys: usize) -> Outcome<Self> {
+        let ids = RunIds::default();
         let newest: Option<i64> = connection.query_row("SELECT max(id) FROM runs", [], |row| row.get(0))?;
         if let Some(newest) = newest {
-            memo.ids.skip_to(run_id(newest));
+            ids.skip_to(run_id(newest));
         }
-        Ok(memo)
+        let shapes = read_shapes(connection)?.into_iter().map(|(id, shape)| (shape, id)).collect();
+        Ok(Self { ids, keys: Keys::read(connection, segment_keys)?, shapes, uncommitted: Vec::new() })
+    }
+
+    fn committed(&mut self) {
+        self.uncommitted.clear();
+        self.keys.committed();
+    }
+
+    fn undone(&mut self) {
+        for shape in self.uncommitted.drain(..) {
+            self.shapes.remove(&shape);
+        }
+        self.keys.undone();
     }
 }
 
