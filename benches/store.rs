@@ -38,6 +38,10 @@ fn main() {
 async fn measure(runs: u64) {
     let folder = tempfile::tempdir_in(".").unwrap();
     println!("fdatasync of 64 KiB: p50 {:?}, p99 {:?}", sync_time(folder.path(), 50), sync_time(folder.path(), 99));
+    let before = memory();
+    let store = Sqlite::open(&folder.path().join("empty")).unwrap();
+    println!("memory: {before} before an empty store is open, {} after", memory());
+    drop(store);
     println!("\naccepts             | per second | of plain | p50 ms | p99 ms | writer µs/accept (CPU)");
     for (body, tasks, guard) in
         [(1024, 32, false), (1024, 128, false), (1024, 128, true), (6144, 32, false), (6144, 128, false)]
@@ -46,7 +50,7 @@ async fn measure(runs: u64) {
         let store = Arc::new(Sqlite::open(&folder.path().join(format!("{body}-{tasks}-{guard}"))).unwrap());
         let cpu = writer_cpu();
         let measured = accepts(&store, body, tasks, guard).await;
-        let cpu = (writer_cpu() - cpu).as_secs_f64() * 1e6 / measured.count as f64;
+        let cpu = writer_cpu().saturating_sub(cpu).as_secs_f64() * 1e6 / measured.count as f64;
         let guarded = if guard { " guard" } else { "" };
         println!(
             "{:>5} B, {tasks:>3} tasks{guarded:6} | {:>10.0} | {:>7.0}% | {:>6.2} | {:>6.2} | {cpu:>6.1}",
@@ -116,9 +120,10 @@ fn sync_time(folder: &Path, percent: usize) -> Duration {
     file.write_all(&vec![0; 16 << 20]).unwrap();
     file.sync_all().unwrap();
     let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    let block = vec![1; 65536];
     let mut times: Vec<_> = (0..200_u64)
         .map(|round| {
-            std::os::unix::fs::FileExt::write_all_at(&file, &[1; 65536], (round % 256) * 65536).unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&file, &block, (round % 256) * 65536).unwrap();
             let began = Instant::now();
             file.sync_data().unwrap();
             began.elapsed()
@@ -142,7 +147,7 @@ fn writer_cpu() -> Duration {
 
 fn memory() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    status.lines().filter(|line| line.starts_with("VmRSS") || line.starts_with("VmHWM")).collect::<Vec<_>>().join("  ")
+    status.lines().filter(|line| line.starts_with("VmRSS")).collect()
 }
 
 /// The same bytes into one table by one thread that commits whatever waits: as fast as SQLite gets.
@@ -309,7 +314,7 @@ async fn fill(store: &Arc<Sqlite>, runs: u64) {
         }
     };
     let parts = join_all((0..256).map(|_| work())).await;
-    let cpu = (writer_cpu() - cpu).as_secs_f64() * 1e6 / runs as f64;
+    let cpu = writer_cpu().saturating_sub(cpu).as_secs_f64() * 1e6 / runs as f64;
     let measured = Measured::new(began.elapsed(), parts);
     println!(
         "\n{runs} runs from 256 tasks: {:.0} runs/s (one accept, two appends each), append p50 {:.2} ms, p99 {:.2} ms, \

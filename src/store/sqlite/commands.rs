@@ -48,6 +48,11 @@ impl ReadyAcceptance {
         Ok(Self { key, replay_guard, at, expires: at.plus(window), runs })
     }
 
+    /// Bytes that it holds until it is written.
+    pub(super) fn bytes(&self) -> usize {
+        self.runs.iter().map(|run| run.event.len() + run.body.len()).sum()
+    }
+
     /// Inserts the runs unless the key is known.
     pub(super) fn write(&self, tx: &mut Tx<'_>) -> Outcome<Receipt> {
         if let Some(Known { first, runs, .. }) = tx.memo.keys.find(tx.connection, self.key, self.at)? {
@@ -176,6 +181,11 @@ impl ReadyAppend {
             workflow: head.workflow,
             changes: changes(doing, state.unwrap_or_default())?,
         })
+    }
+
+    /// Bytes that it holds until it is written.
+    pub(super) fn bytes(&self) -> usize {
+        self.events.len() + self.head.len()
     }
 
     /// Adds the events if nobody else has added to the log since it was read.

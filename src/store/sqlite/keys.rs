@@ -31,7 +31,8 @@ pub(super) struct Keys {
     recent: HashMap<[u8; 16], Known>,
     /// Oldest first.
     segments: Vec<Segment>,
-    segment_keys: usize,
+    /// Recent keys that make a segment.
+    sealed_at: usize,
     open: OpenChanges,
 }
 
@@ -67,9 +68,8 @@ struct Segment {
 
 impl Keys {
     /// Learns what the file holds.
-    pub(super) fn read(connection: &Connection, segment_keys: usize) -> Outcome<Self> {
-        let mut keys =
-            Self { recent: HashMap::new(), segments: Vec::new(), segment_keys, open: OpenChanges::default() };
+    pub(super) fn read(connection: &Connection, sealed_at: usize) -> Outcome<Self> {
+        let mut keys = Self { recent: HashMap::new(), segments: Vec::new(), sealed_at, open: OpenChanges::default() };
         let mut statement =
             connection.prepare("SELECT id, keys, first_expires, last_expires, filter FROM key_segments ORDER BY id")?;
         let mut rows = statement.query([])?;
@@ -127,7 +127,7 @@ impl Keys {
             let keys = pack(self.open.added.iter().map(|(hash, known, _)| (hash, known)));
             log(connection, &keys)?;
         }
-        if self.recent.len() >= self.segment_keys {
+        if self.recent.len() >= self.sealed_at {
             self.seal(connection)?;
         }
         Ok(())
@@ -303,14 +303,13 @@ struct Print {
 impl Print {
     fn of(hash: &[u8; 16]) -> Self {
         let hash = u128::from_le_bytes(*hash);
+        let part = |from: u32, bits: u32| u64::try_from((hash >> from) & ((1 << bits) - 1)).unwrap_or(0);
         // Eight places of nine bits each, from above the bits that choose the block.
-        let place = |which: usize| ((hash >> (32 + 9 * which)) & 511) as u64;
         let mut bits = [0; 8];
-        for which in 0..8 {
-            let place = place(which);
-            bits[(place / 64) as usize] |= 1 << (place % 64);
+        for place in (0..8).map(|which| part(32 + 9 * which, 9)) {
+            bits[usize::try_from(place / 64).unwrap_or(0)] |= 1 << (place % 64);
         }
-        Self { block: (hash & u128::from(u32::MAX)) as u64, bits }
+        Self { block: part(0, 32), bits }
     }
 }
 
@@ -332,7 +331,7 @@ impl Filter {
 
     fn block(&self, print: &Print) -> usize {
         // Scales 32 random bits to the number of blocks.
-        ((print.block * self.blocks.len() as u64) >> 32) as usize
+        usize::try_from((print.block * self.blocks.len() as u64) >> 32).unwrap_or(0)
     }
 
     fn pack(&self) -> Vec<u8> {

@@ -28,7 +28,7 @@ const DOING: &str = "pruning";
 /// Lets old runs, payloads and keys go.
 pub(super) async fn prune(store: &Sqlite, prune: Prune) -> Result<Pruned, Error> {
     let mut pruned = Pruned::default();
-    let ended = store.readers.call(DOING, move |connection| to_delete(connection, &prune)).await?;
+    let ended = store.show.call(DOING, move |connection| to_delete(connection, &prune)).await?;
     pruned.more |= ended.len() > prune.batch_max;
     for step in ended[..ended.len().min(prune.batch_max)].chunks(RUNS_PER_STEP) {
         let step = step.to_vec();
@@ -133,7 +133,7 @@ async fn strip(store: &Sqlite, prune: &Prune, pruned: &mut Pruned) -> Result<(),
         let (before, count) = (prune.payloads_before, left.min(RUNS_PER_STEP));
         // One more than is taken, to know whether there are more.
         let find = move |connection: &Connection| to_strip(connection, before, count);
-        let (stripped, more) = store.readers.call(DOING, find).await?;
+        let (stripped, more) = store.show.call(DOING, find).await?;
         let found = stripped.len();
         let work = move |tx: &mut Tx<'_>| stripped.iter().try_fold(0, |sum, run| Ok(sum + write_stripped(tx, run)?));
         let written = if found > 0 { store.writer.call(DOING, work).await? } else { 0 };

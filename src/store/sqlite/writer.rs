@@ -16,7 +16,7 @@ use super::super::Error;
 use super::checkpoint::Checkpoints;
 use super::class::{Shape, trigger_code, trigger_of};
 use super::keys::Keys;
-use super::queue::{Queue, Refused};
+use super::queue::{AbandonOnDrop, Bound, Queue, Refused};
 use super::trouble::{Outcome, Trouble, is_full, sql_error};
 use crate::id::{RunId, RunIds, WorkflowName};
 use crate::limits;
@@ -49,7 +49,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new() -> Self {
         Self {
-            queue: Queue::new(limits::WRITES_QUEUED_MAX),
+            queue: Queue::new(Bound { items: limits::WRITES_QUEUED_MAX, bytes: limits::WRITES_QUEUED_BYTES_MAX }),
             commit_us: AtomicU64::new(0),
             busy_us: AtomicU64::new(0),
             failing: AtomicBool::new(false),
@@ -62,10 +62,19 @@ impl Writer {
         T: Send + 'static,
         F: FnMut(&mut Tx<'_>) -> Outcome<T> + Send + 'static,
     {
+        self.call_with(doing, 0, work).await
+    }
+
+    /// The same for work that holds this many bytes of memory.
+    pub(super) async fn call_with<T, F>(&self, doing: &'static str, bytes: usize, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> Outcome<T> + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
         let call = Call { doing, work, outcome: None, reply };
-        self.queue.push(Box::new(call)).map_err(|refused| match refused {
-            Refused::Full => Error::Full(format!("{} writes are waiting already", limits::WRITES_QUEUED_MAX)),
+        self.queue.push(Box::new(call), bytes).map_err(|refused| match refused {
+            Refused::Full => Error::Full(format!("{} writes wait already", self.queue.len())),
             Refused::Closed => Error::Failed { doing, why: "the store is closed".into() },
         })?;
         let gone = |_| Error::Failed { doing, why: "the store's writer ended before it answered".into() };
@@ -97,8 +106,11 @@ impl Writer {
 
     /// The writer's thread.
     pub(super) fn run(&self, connection: &Connection, mut memo: Memo, checkpoints: &Arc<Checkpoints>) {
+        // Should a command panic, nobody waits for ever.
+        let _abandon = AbandonOnDrop(&self.queue);
+        let bound = Bound { items: limits::WRITES_PER_COMMIT_MAX, bytes: limits::WRITES_PER_COMMIT_BYTES_MAX };
         let mut batch = Vec::new();
-        while self.queue.take(limits::WRITES_PER_COMMIT_MAX, &mut batch) {
+        while self.queue.take(bound, &mut batch) {
             self.commit(connection, &mut memo, &mut batch);
             checkpoints.after_commit(connection);
         }
