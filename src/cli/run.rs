@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -12,7 +13,7 @@ use super::check::render;
 use super::config;
 use super::error::Error;
 use super::inputs::{self, Given};
-use super::output::Output;
+use super::output::{self, Output};
 use super::progress::Progress;
 use super::show;
 use crate::clock::{Clock, SystemClock};
@@ -28,6 +29,7 @@ use crate::spec::diagnostic::{Problem, Report};
 use crate::spec::{Around, Files, SourceFile, compile_routes, compile_workflow, load};
 use crate::store::Store;
 use crate::store::memory::Memory;
+use crate::tasks::Connections;
 use crate::tasks::plan::{Catalog, Plan, RoutePlan, SchedulePlan};
 
 /// What to run, and with what.
@@ -47,7 +49,7 @@ const INTERRUPTED: u8 = 130;
 /// Between two looks at the run.
 const LOOK: Duration = Duration::from_millis(50);
 
-pub(super) async fn run(wanted: &Run, output: &Output) -> Result<ExitCode, Error> {
+pub(super) async fn run(wanted: &Run, output: Output) -> Result<ExitCode, Error> {
     let file = wanted.config.clone().unwrap_or_else(|| PathBuf::from(config::DEFAULT_FILE));
     let settings = match config::without_doors(&file, wanted.config.is_some()) {
         Ok(settings) => settings,
@@ -66,14 +68,14 @@ pub(super) async fn run(wanted: &Run, output: &Output) -> Result<ExitCode, Error
         .trigger(&here.caller, Trigger { workflow: plan.name.to_string(), inputs, ..Trigger::default() })
         .await;
     let watched = match triggered {
-        Ok(triggered) => here.watch(&triggered, &plan, *output).await,
+        Ok(triggered) => here.watch(&triggered, &plan, output).await,
         Err(error) => Err(told(error)),
     };
     here.stop().await;
-    outcome(watched?, output)
+    outcome(watched?)
 }
 
-fn read(file: &Path, settings: Option<&Settings>, output: &Output) -> Result<Catalog, Error> {
+fn read(file: &Path, settings: Option<&Settings>, output: Output) -> Result<Catalog, Error> {
     let bytes = std::fs::read(file).map_err(|error| Error::file("read", file, &error))?;
     let source = SourceFile { name: file.display().to_string(), bytes };
     let around = settings.map_or_else(Around::default, Settings::around);
@@ -84,9 +86,9 @@ fn read(file: &Path, settings: Option<&Settings>, output: &Output) -> Result<Cat
     Ok(loaded.catalog)
 }
 
-fn refuse(problems: Vec<Problem>, output: &Output) -> Error {
+fn refuse(problems: Vec<Problem>, output: Output) -> Error {
     let report = Report::new(problems);
-    output.note(&render(&report, output));
+    output::note(&render(&report, output));
     Error::new("nothing was run, because of the problems above")
 }
 
@@ -103,7 +105,7 @@ impl Here {
         let (connections, egress, source, retention) = match settings {
             Some(settings) => (settings.connections, settings.egress, settings.secrets, settings.retention),
             None => (
-                Default::default(),
+                Connections::default(),
                 Egress::default(),
                 secrets::Settings { source: "env".to_owned(), path: None },
                 KEEP,
@@ -174,7 +176,7 @@ const KEEP: Retention =
 #[derive(Debug)]
 struct OneFile;
 
-#[async_trait::async_trait]
+#[async_trait]
 impl Source for OneFile {
     async fn load(&self) -> Result<gateway::Loaded, String> {
         Err("a run by hand keeps the files that it began with".to_owned())
@@ -199,14 +201,14 @@ struct Ended {
     interrupted: bool,
 }
 
-fn outcome(ended: Ended, output: &Output) -> Result<ExitCode, Error> {
+fn outcome(ended: Ended) -> Result<ExitCode, Error> {
     match ended.state {
         State::Succeeded => {
-            output.print_json(&ended.run.outputs.unwrap_or_else(|| json!({})));
+            output::print_json(&ended.run.outputs.unwrap_or_else(|| json!({})));
             Ok(ExitCode::SUCCESS)
         }
         State::Cancelled if ended.interrupted => {
-            output.note("cancelled");
+            output::note("cancelled");
             Ok(ExitCode::from(INTERRUPTED))
         }
         state => Err(match &ended.run.run.failure {
@@ -215,8 +217,8 @@ fn outcome(ended: Ended, output: &Output) -> Result<ExitCode, Error> {
                 let task = failure.task.as_ref().map(|task| format!(" in task `{task}`")).unwrap_or_default();
                 let mut error =
                     Error::new(format!("the run failed{task}: {}", failure.message)).code(failure.code.as_str());
-                error.help = failure.help.clone();
-                output.note(&format!("whose side: {}", show::whose_side(&shown)));
+                error.help.clone_from(&failure.help);
+                output::note(&format!("whose side: {}", show::whose_side(&shown)));
                 error
             }
             None => Error::new(format!("the run is {state}")),

@@ -152,7 +152,9 @@ impl Page {
             ("failed", _) => format!("It failed {ended}{after}, with {attempts}."),
             ("cancelled", _) => format!("It was cancelled {ended}{after}, with {attempts}."),
             ("running", _) => format!("It is under way, with {attempts} so far."),
-            (_, Some(why)) => format!("It does not go on at the moment: {why}."),
+            ("queued", Some(why)) => format!("It has not started yet: {why}."),
+            ("cancelling", Some(why)) => format!("It is being cancelled: {why}."),
+            (_, Some(why)) => format!("It waits: {why}."),
             ("queued", None) => "It waits for a free worker.".to_owned(),
             (other, None) => format!("It is {other}."),
         }
@@ -285,7 +287,7 @@ impl Page {
         if failure.is_object() {
             self.line(8, &format!("failed: {} [{}]", text(failure, "message"), text(failure, "code")));
             match attempt["retry_at"].as_str() {
-                Some(at) => self.line(8, &format!("tried again at {at} ({})", age_of(at, self.now))),
+                Some(at) => self.line(8, &format!("next attempt at {at} ({})", age_of(at, self.now))),
                 None => self.line(8, "not tried again"),
             }
         } else if !exchange.is_object() && !attempt["output"].is_null() {

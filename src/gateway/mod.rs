@@ -168,7 +168,7 @@ impl Gateway {
         Ok(self.0.engine.store().health().await?)
     }
 
-    /// Writes a control action to the audit.
+    /// Writes a control action to the audit: before it happens, so that a caller who goes away leaves a trace.
     async fn audit(&self, caller: &Caller, what: &str, subject: &str, detail: Value) -> Result<(), Error> {
         let mut members = match detail {
             Value::Object(members) => members,
