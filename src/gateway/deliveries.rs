@@ -96,9 +96,8 @@ impl Gateway {
         match received {
             Ok((_, receipt)) => Ok(receipt),
             Err(refused) => {
-                let refusal = refused.refusal.clone();
-                self.0.refusals.keep(&self.0.doors.load(), &inbound, refused);
-                Err(refusal)
+                self.0.refusals.keep(&self.0.doors.load(), &inbound, &refused);
+                Err(refused.refusal)
             }
         }
     }
@@ -109,7 +108,7 @@ impl Gateway {
         let route = doors.at(inbound.request.path).first().map(|door| door.plan.name.clone());
         let name = route.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
         metrics::counter!("clawhook_deliveries_total", "route" => name, "outcome" => code).increment(1);
-        self.0.refusals.keep(&doors, inbound, Refused::new(route, RefusalKind::TooLarge, code, String::new()));
+        self.0.refusals.keep(&doors, inbound, &Refused::new(route, RefusalKind::TooLarge, code, String::new()));
     }
 
     async fn receive_inner(&self, inbound: &Inbound<'_>) -> Result<(crate::id::RouteName, Receipt), Refused> {
@@ -130,7 +129,7 @@ impl Gateway {
             match self.admit(door, inbound).await {
                 Ok((Verdict::Handshake(answer), _)) => return Ok((door.plan.name.clone(), Receipt::Handshake(answer))),
                 Ok((Verdict::Deliver(proof), ready)) => {
-                    admitted.push(Admitted { door: Arc::clone(door), proof, ready })
+                    admitted.push(Admitted { door: Arc::clone(door), proof, ready });
                 }
                 Err(refusal) => refused = refused.or(Some(refusal)),
             }

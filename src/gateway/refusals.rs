@@ -1,8 +1,6 @@
 //! Requests that were refused, kept for people to look into: bounded, redacted, and never in the way. What comes faster
 //! than it can be kept is counted and let go.
 
-use std::net::IpAddr;
-
 use bytes::Bytes;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -11,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 use super::deliveries::{Inbound, Refusal, RefusalKind, kept_headers};
 use super::routes::Doors;
 use super::{Caller, Error, Gateway, Scope, view};
-use crate::clock::Timestamp;
 use crate::domain::attempt::BodyCopy;
 use crate::domain::journal::{JournalEntry, JournalKind};
 use crate::domain::masking::Masker;
@@ -48,26 +45,26 @@ impl Inbox {
         (Self(sender), receiver)
     }
 
-    pub(super) fn keep(&self, doors: &Doors, inbound: &Inbound<'_>, refused: Refused) {
+    pub(super) fn keep(&self, doors: &Doors, inbound: &Inbound<'_>, refused: &Refused) {
         let Ok(place) = self.0.try_reserve() else { return };
-        place.send(entry(doors, inbound.request.received_at, inbound.peer, inbound, refused));
+        place.send(entry(doors, inbound, refused));
     }
 }
 
-fn entry(doors: &Doors, at: Timestamp, peer: IpAddr, inbound: &Inbound<'_>, refused: Refused) -> JournalEntry {
+fn entry(doors: &Doors, inbound: &Inbound<'_>, refused: &Refused) -> JournalEntry {
     let subject = refused.route.as_ref().map_or_else(|| inbound.request.path.to_owned(), ToString::to_string);
     let code = refused.refusal.code;
     let detail = json!({
         "method": inbound.request.method,
         "path": inbound.request.path,
         "headers": kept_headers(inbound.request.headers, &Masker::new()),
-        "remote": peer.to_string(),
+        "remote": inbound.peer.to_string(),
         "body_bytes": inbound.body.len(),
         "why": refused.why,
     });
     JournalEntry {
         kind: JournalKind::Refusal,
-        at,
+        at: inbound.request.received_at,
         what: code.to_owned(),
         cause: format!("{code}/{subject}"),
         subject: subject.chars().take(SUBJECT_CHARS_MAX).collect(),

@@ -66,7 +66,7 @@ impl Gateway {
         caller.require(Scope::RunsRead)?;
         let log = self.0.engine.store().log(id).await?;
         let state = Run::fold(id, log.iter().cloned()).map_err(|error| Error::Broken(error.to_string()))?.state;
-        Ok((log.into_iter().filter(|entry| entry.seq >= from).map(show_event).collect(), state))
+        Ok((log.into_iter().filter(|entry| entry.seq >= from).map(|entry| show_event(&entry)).collect(), state))
     }
 
     /// Asks a run to stop.
@@ -213,7 +213,7 @@ fn status(state: &TaskState) -> &'static str {
     }
 }
 
-fn show_event(entry: Entry) -> view::Event {
+fn show_event(entry: &Entry) -> view::Event {
     let event = entry.event.name().to_owned();
     let detail = match serde_json::to_value(&entry.event) {
         Ok(Value::Object(mut named)) => named.remove(&event).unwrap_or(Value::Null),

@@ -1,5 +1,6 @@
 //! One binary for all tests that go through a door: one module per capability.
 #![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::disallowed_methods, reason = "tests read switches from the environment and spawn what they kill")]
 
 mod cancel;
 mod cli;

@@ -221,7 +221,7 @@ async fn queued_runs_come_oldest_first(place: Place) {
     let mut ids = Vec::new();
     for number in 0..40 {
         let mut asked = acceptance(&format!("{number}"), at(number));
-        asked.runs = vec![new_run(["one", "two", "three"][number as usize % 3], delivery("orders"))];
+        asked.runs = vec![new_run(["one", "two", "three"][usize::try_from(number % 3).unwrap()], delivery("orders"))];
         ids.push(only(store.accept(asked).await));
     }
     let found = |queued: Vec<clawhook::store::Queued>| queued.iter().map(|queued| queued.id).collect::<Vec<_>>();
@@ -312,7 +312,7 @@ fn entry(kind: JournalKind, number: i64) -> JournalEntry {
     JournalEntry {
         kind,
         at: at(number),
-        what: ["run.cancel", "run.replay"][number.unsigned_abs() as usize % 2].into(),
+        what: ["run.cancel", "run.replay"][usize::from(number % 2 != 0)].into(),
         subject: format!("subject-{}", number % 5),
         cause: format!("cause-{}", number % 3),
         detail: json!({"number": number, "price": 12.10}).as_object().cloned().unwrap(),
