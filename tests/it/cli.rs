@@ -308,5 +308,5 @@ fn a_gateway_is_worked_from_the_command_line() {
     while let Some(inside) = days.last().filter(|path| path.is_dir()).map(|path| path.read_dir().unwrap()) {
         days.push(inside.map(Result::unwrap).next().unwrap().path());
     }
-    assert!(days.last().unwrap().to_str().unwrap().ends_with(".json"), "{days:?}");
+    assert!(days.last().unwrap().extension().is_some_and(|extension| extension == "json"), "{days:?}");
 }
