@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use clap::Args;
 use serde_json::{Value, json};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::check::render;
 use super::config;
@@ -62,13 +63,16 @@ pub(super) async fn run(wanted: &Run, output: Output) -> Result<ExitCode, Error>
     let inputs = inputs::read(&wanted.given, |name| {
         plan.inputs.iter().find(|input| input.name == name).map(|input| input.of.as_str().to_owned())
     })?;
+    // From here on Ctrl-C cancels the run instead of ending the program.
+    let interrupt =
+        signal(SignalKind::interrupt()).map_err(|error| Error::new(format!("signals cannot be received: {error}")))?;
     let here = Here::start(catalog, settings).await?;
     let triggered = here
         .gateway
         .trigger(&here.caller, Trigger { workflow: plan.name.to_string(), inputs, ..Trigger::default() })
         .await;
     let watched = match triggered {
-        Ok(triggered) => here.watch(&triggered, &plan, output).await,
+        Ok(triggered) => here.watch(&triggered, &plan, interrupt, output).await,
         Err(error) => Err(told(error)),
     };
     here.stop().await;
@@ -133,7 +137,13 @@ impl Here {
     }
 
     /// Shows how the run goes until it has ended. Ctrl-C cancels it; a second one does not wait for that.
-    async fn watch(&self, triggered: &view::Triggered, plan: &Plan, output: Output) -> Result<Ended, Error> {
+    async fn watch(
+        &self,
+        triggered: &view::Triggered,
+        plan: &Plan,
+        mut interrupt: Signal,
+        output: Output,
+    ) -> Result<Ended, Error> {
         let id: RunId = triggered.run_id.parse().map_err(|error: crate::id::Error| Error::new(error.to_string()))?;
         let mut progress = Progress::new(plan, output);
         let (mut from, mut interrupted) = (Seq(0), false);
@@ -148,7 +158,7 @@ impl Here {
                 return Ok(Ended { state, run, interrupted });
             }
             tokio::select! {
-                _ = tokio::signal::ctrl_c() => {
+                _ = interrupt.recv() => {
                     if interrupted {
                         progress.finish();
                         return Ok(Ended { state: State::Cancelled, run, interrupted });

@@ -191,3 +191,122 @@ fn a_reader_that_goes_away_is_no_error() {
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+/// A gateway of its own folder, on ports of its own; killed when the test is over.
+struct Gateway {
+    folder: tempfile::TempDir,
+    child: std::process::Child,
+    url: String,
+}
+
+impl Gateway {
+    fn start() -> Self {
+        use std::io::{BufRead, BufReader};
+
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        for name in ["routes", "workflows"] {
+            std::fs::create_dir(at.join(name)).unwrap();
+        }
+        let settings = "version: 1\nauth: { jwt: { secret_env: JWT_SECRET } }\nlisten:\n  hooks: { address: \"127.0.0.1:0\" }\n  \
+                        control: { address: \"127.0.0.1:0\" }\n";
+        std::fs::write(at.join("clawhook.yaml"), settings).unwrap();
+        std::fs::write(at.join("workflows/greeting.yaml"), GREETING).unwrap();
+        let routes = "version: 1\nroutes:\n  - { name: door, path: /hooks/door, verify: none, workflow: greeting, inputs: { name: a } }\n\
+                      schedules:\n  - { name: yearly, cron: \"@yearly\", timezone: UTC, workflow: greeting, inputs: { name: b } }\n";
+        std::fs::write(at.join("routes/r.yaml"), routes).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_clawhook"));
+        command.current_dir(at).args(["serve", "--log", "error"]).env_clear().envs([JWT_SECRET]);
+        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let url = lines.find_map(|line| line.strip_prefix("control listening on ").map(str::to_owned));
+        // Whatever else it says must not fill the pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { folder, child, url: url.expect("the control door opens") }
+    }
+
+    #[track_caller]
+    fn says(&self, arguments: &[&str]) -> String {
+        let environment = [JWT_SECRET, ("CLAWHOOK_URL", &self.url), ("USER", "ann")];
+        let output = clawhook(self.folder.path(), arguments, &environment);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[track_caller]
+    fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        serde_json::from_str(&self.says(&[arguments, &["--json"]].concat())).unwrap()
+    }
+
+    /// What is said on stderr by a command that is not done.
+    #[track_caller]
+    fn refuses(&self, arguments: &[&str], environment: &[(&str, &str)]) -> String {
+        let environment = [environment, &[("CLAWHOOK_URL", &self.url)]].concat();
+        let output = clawhook(self.folder.path(), arguments, &environment);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+const JWT_SECRET: (&str, &str) = ("JWT_SECRET", "0123456789abcdef0123456789abcdef");
+
+#[test]
+fn a_gateway_is_worked_from_the_command_line() {
+    let gateway = Gateway::start();
+    let trigger = ["trigger", "greeting", "--input", "name=12", "--wait", "30s", "--idempotency-key", "k"];
+    let done = gateway.json(&trigger);
+    assert_eq!((&done["status"], &done["duplicate"]), (&"succeeded".into(), &false.into()), "{done}");
+    assert_eq!(done["outputs"]["text"], "hello 12");
+    let again = gateway.json(&trigger);
+    assert_eq!((&again["run_id"], &again["duplicate"]), (&done["run_id"], &true.into()));
+    let run = done["run_id"].as_str().unwrap();
+
+    assert!(gateway.says(&["runs", "list", "--status", "succeeded", "--since", "1h"]).contains(run));
+    assert_eq!(gateway.says(&["runs", "list", "--workflow", "other"]), "no runs\n");
+    let page = gateway.says(&["runs", "show", run]);
+    for part in
+        ["It did all its work 0 s ago", "trigger   manual cli:ann", "✓ made  succeeded", "\"text\": \"hello 12\""]
+    {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(gateway.says(&["runs", "events", run]).contains("attempt_started"));
+    let replay = gateway.json(&["runs", "replay", run]);
+    assert_ne!(replay["run_id"], done["run_id"]);
+    let refused = gateway.refuses(&["runs", "resume", run], &[JWT_SECRET]);
+    assert!(refused.contains("code: run.state"), "{refused}");
+    assert!(gateway.refuses(&["runs", "list"], &[]).contains("code: auth.missing"));
+    assert!(gateway.refuses(&["runs", "show", "run_01k4q8zr5m2c7"], &[JWT_SECRET]).contains("code: api.not_found"));
+    assert!(gateway.refuses(&["trigger", "greeting"], &[JWT_SECRET]).contains("input `name` is required"));
+
+    assert!(gateway.says(&["schedules", "list"]).contains("@yearly"));
+    assert!(gateway.says(&["schedules", "pause", "yearly", "--reason", "holiday"]).contains("`yearly` is paused"));
+    assert_eq!(gateway.json(&["schedules", "list"])["items"][0]["paused"], "cli:ann: holiday");
+    assert!(gateway.says(&["schedules", "resume", "yearly"]).contains("`yearly` goes on; next at "));
+    let filled = gateway.json(&["schedules", "backfill", "yearly", "--since", "400d"]);
+    assert!(!filled["entered"].as_array().unwrap().is_empty(), "{filled}");
+    assert!(gateway.says(&["routes", "pause", "door"]).contains("`door` is paused"));
+    assert!(gateway.says(&["routes", "list"]).contains("paused"));
+    assert!(gateway.says(&["routes", "resume", "door"]).contains("`door` goes on, and so do the 0 runs"));
+    assert_eq!(gateway.says(&["refusals", "list"]), "no request was refused\n");
+    let audit = gateway.says(&["audit", "--what", "route.pause"]);
+    assert!(audit.contains("cli:ann"), "{audit}");
+    assert!(gateway.says(&["reload"]).contains("in force: 1 workflow, 1 route, 1 schedule; no workflow changed"));
+
+    let record: serde_json::Value = serde_json::from_str(&gateway.says(&["export", run])).unwrap();
+    assert_eq!((&record["run"]["id"], &record["events"][0]["event"]), (&done["run_id"], &"accepted".into()));
+    gateway.says(&["export", "--workflow", "greeting", "--out", "records"]);
+    let records = gateway.folder.path().join("records/runs/greeting");
+    let mut days = vec![records];
+    while let Some(inside) = days.last().filter(|path| path.is_dir()).map(|path| path.read_dir().unwrap()) {
+        days.push(inside.map(Result::unwrap).next().unwrap().path());
+    }
+    assert!(days.last().unwrap().extension().is_some_and(|extension| extension == "json"), "{days:?}");
+}
