@@ -243,6 +243,7 @@ fn acceptance(route: u64, body: &Bytes, at: Timestamp) -> Acceptance {
         trigger: Trigger::Delivery { route: route_ref, delivery: Box::new(delivery) },
         inputs: None,
         state: None,
+        stripped: false,
         held: false,
         route_concurrency: None,
     };

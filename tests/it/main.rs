@@ -5,13 +5,17 @@
 mod app;
 mod cancel;
 mod cli;
+mod crash;
 mod dependencies;
 mod errors;
+mod examples;
 mod infra;
 mod kit;
+mod process;
 mod replay;
 mod retry;
 mod schemas;
+mod secrecy;
 mod signature_vectors;
 mod simulation;
 mod spec_errors;
@@ -20,5 +24,6 @@ mod spec_semantics;
 #[path = "../../infra/standin/standin.rs"]
 mod standin;
 mod store_contract;
+mod tls;
 mod webhook;
 mod workflow;
