@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::deliveries::{Inbound, Refusal, RefusalKind, blank, kept_headers};
 use super::routes::Door;
-use super::{Caller, Error, Gateway, Scope, view};
+use super::{Caller, Error, Gateway, Scope, members, view};
 use crate::domain::attempt::BodyCopy;
 use crate::domain::journal::{JournalEntry, JournalKind};
 use crate::domain::masking::Masker;
@@ -89,10 +89,7 @@ fn entry(inbound: &Inbound<'_>, refused: &Refused, headers: Vec<(String, String)
         what: code.to_owned(),
         cause: format!("{code}/{subject}"),
         subject: subject.chars().take(SUBJECT_CHARS_MAX).collect(),
-        detail: match detail {
-            Value::Object(members) => members,
-            _ => serde_json::Map::new(),
-        },
+        detail: members(detail),
         body,
     }
 }

@@ -119,6 +119,7 @@ fn detail(run: &Run, log: &[Entry], why_waiting: Option<String>) -> view::RunDet
     view::RunDetail {
         run: run.head().into(),
         why_waiting,
+        cancel: run.cancel.as_ref().map(|cancel| view::Cancel { by: cancel.by.clone(), reason: cancel.reason.clone() }),
         delivery,
         slot_due,
         inputs: run.prepared.as_ref().map(|prepared| object(&prepared.inputs)).or(run
