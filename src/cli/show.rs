@@ -150,7 +150,11 @@ impl Page {
         match (status, run["why_waiting"].as_str()) {
             ("succeeded", _) => format!("It did all its work {ended}{after}, with {attempts}."),
             ("failed", _) => format!("It failed {ended}{after}, with {attempts}."),
-            ("cancelled", _) => format!("It was cancelled {ended}{after}, with {attempts}."),
+            ("cancelled", _) => {
+                let by = run["cancel"]["by"].as_str().map(|by| format!(" by {}", visible(by))).unwrap_or_default();
+                let why = run["cancel"]["reason"].as_str().map(|why| format!(": {}", visible(why))).unwrap_or_default();
+                format!("It was cancelled {ended}{by}{after}, with {attempts}{why}.")
+            }
             ("running", _) => format!("It is under way, with {attempts} so far."),
             ("queued", Some(why)) => format!("It has not started yet: {why}."),
             ("cancelling", Some(why)) => format!("It is being cancelled: {why}."),
