@@ -19,12 +19,13 @@ pub(super) struct Init {
 }
 
 /// Every file that is written, by its place in the folder: the examples that the tests run.
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
     ("clawhook.yaml", include_str!("../../clawhook.yaml")),
     ("routes/shopify.yaml", include_str!("../../routes/shopify.yaml")),
     ("routes/schedules.yaml", include_str!("../../routes/schedules.yaml")),
     ("workflows/shopify-order-to-erp.yaml", include_str!("../../workflows/shopify-order-to-erp.yaml")),
     ("workflows/inventory-reconcile.yaml", include_str!("../../workflows/inventory-reconcile.yaml")),
+    ("workflows/order-confirm.yaml", include_str!("../../workflows/order-confirm.yaml")),
 ];
 
 pub(super) fn run(init: &Init) -> Result<ExitCode, Error> {

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::accept::{AcceptError, Intake};
+use super::log::read;
 use super::{Engine, Error};
 use crate::clock::Timestamp;
 use crate::domain::delivery::DeliveryKey;
@@ -114,7 +115,7 @@ impl Engine {
     async fn enter(&self, plan: &SchedulePlan, due: Timestamp) -> Result<(), Error> {
         let schedule = &plan.schedule;
         if matches!(schedule.overlap, Overlap::Skip | Overlap::CancelRunning) {
-            let running = self.open_runs(&schedule.name).await?;
+            let running = self.open_runs(&schedule.name, due).await?;
             if let (Overlap::Skip, Some(run)) = (schedule.overlap, running.first()) {
                 return self.tell_skipped(plan, due, *run).await;
             }
@@ -161,8 +162,9 @@ impl Engine {
         }
     }
 
-    /// Runs of this schedule that have not ended, oldest first.
-    async fn open_runs(&self, name: &ScheduleName) -> Result<Vec<RunId>, Error> {
+    /// Runs of other slots of this schedule that have not ended, oldest first. The slot's own run is there already
+    /// when a process ended between entering it and setting the mark.
+    async fn open_runs(&self, name: &ScheduleName, due: Timestamp) -> Result<Vec<RunId>, Error> {
         let query = RunQuery {
             states: vec![State::Queued, State::Running, State::Waiting, State::Cancelling],
             trigger: Some(TriggerKind::Slot),
@@ -170,8 +172,13 @@ impl Engine {
             limit: limits::PAGE_MAX,
             ..RunQuery::default()
         };
-        let mut runs: Vec<_> = self.store().runs(&query).await?.into_iter().map(|head| head.id).collect();
-        runs.reverse();
+        let mut runs = Vec::new();
+        for head in self.store().runs(&query).await?.into_iter().rev() {
+            let run = read(self.store().as_ref(), head.id).await?;
+            if !matches!(run.accepted.trigger, Trigger::Slot { due: other, .. } if other == due) {
+                runs.push(run.id);
+            }
+        }
         Ok(runs)
     }
 

@@ -19,8 +19,8 @@ use clawhook::id::{ConnectionName, Revision, RunId, ScheduleName, WorkflowName};
 use clawhook::outbound::connection::{BaseUrl, Connection};
 use clawhook::outbound::{Client, Egress, Tls};
 use clawhook::spec;
-use clawhook::store::Receipt;
 use clawhook::store::memory::Memory;
+use clawhook::store::{Receipt, Store};
 use clawhook::tasks::Connections;
 use clawhook::tasks::plan::{Plan, RoutePlan, SchedulePlan};
 use serde_json::Value;
@@ -45,11 +45,19 @@ impl Kit {
 
     /// The same, with room for this many runs at one time.
     pub(crate) fn with_room(workflows: &[&str], routes: &str, room: usize) -> Self {
+        Self::on(Arc::new(Memory::new()), TestClock::at(START), workflows, routes, room)
+    }
+
+    /// The gateway that comes after this one: on the same store, with these files.
+    pub(crate) fn restarted(&self, workflows: &[&str], routes: &str) -> Self {
+        Self::on(Arc::clone(self.engine.store()), self.clock.clone(), workflows, routes, 64)
+    }
+
+    fn on(store: Arc<dyn Store>, clock: TestClock, workflows: &[&str], routes: &str, room: usize) -> Self {
         let erp = Standin::start(&standin::Settings::default()).unwrap();
-        let clock = TestClock::at(START);
         let files = Arc::new(KitFiles::new(workflows, routes, &erp));
         let engine = Engine::new(Parts {
-            store: Arc::new(Memory::new()),
+            store,
             clock: Arc::new(clock.clone()),
             files: Arc::clone(&files) as Arc<dyn Files>,
             client: Arc::new(Client::new(Egress::new(["127.0.0.0/8".parse().unwrap()]))),
@@ -66,6 +74,11 @@ impl Kit {
     /// Puts another version of a workflow in force.
     pub(crate) fn put(&self, workflow: &str) {
         self.files.put(workflow);
+    }
+
+    /// The first schedule of the files.
+    pub(crate) fn schedule(&self) -> Arc<SchedulePlan> {
+        Arc::clone(&self.files.schedules[0])
     }
 
     /// Accepts a run of `workflow` with these inputs.

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 #![expect(clippy::disallowed_methods, reason = "tests read switches from the environment and spawn what they kill")]
 
+mod api;
 mod app;
 mod cancel;
 mod cli;
@@ -14,6 +15,7 @@ mod kit;
 mod process;
 mod replay;
 mod retry;
+mod schedule;
 mod schemas;
 mod secrecy;
 mod signature_vectors;
@@ -24,6 +26,7 @@ mod spec_semantics;
 #[path = "../../infra/standin/standin.rs"]
 mod standin;
 mod store_contract;
+mod tidy;
 mod tls;
 mod webhook;
 mod workflow;
