@@ -24,6 +24,10 @@ pub const RUNS_ACTIVE_MAX: usize = 64;
 pub const WRITES_QUEUED_MAX: usize = 4096;
 /// Writes that one transaction takes: bounds the time a commit holds the others up.
 pub const WRITES_PER_COMMIT_MAX: usize = 512;
+/// Bytes of bodies and events waiting for the store's writer; past this the door answers 503.
+pub const WRITES_QUEUED_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of bodies and events that one transaction takes: bounds the time a commit takes and the log it leaves.
+pub const WRITES_PER_COMMIT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long a door waits for the store before it answers 503 with `Retry-After`.
 pub const ACCEPT_TIMEOUT: Duration = Duration::from_secs(4);
 /// What a sender is told to wait after a 503, seconds.
@@ -196,7 +200,7 @@ pub const ANSWERS_KEPT_MAX: usize = 1024;
 /// Reads waiting for one of the store's readers; past this the caller is told that the store is full.
 pub const READS_QUEUED_MAX: usize = 4096;
 /// Bytes of write-ahead log after which it is copied into the database file, off the commit path.
-pub const WAL_COPY_BYTES: u64 = 8 * 1024 * 1024;
+pub const WAL_COPY_BYTES: u64 = 16 * 1024 * 1024;
 /// Bytes of write-ahead log at which the writer stops to copy it itself: bounds the disk and the time to open.
 pub const WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// How long finished runs are kept when `retention.runs` is not set.

@@ -147,7 +147,7 @@ impl Table<'_> {
         Some(Settings {
             hooks: hooks?,
             control: control?,
-            auth: auth?,
+            auth,
             storage,
             secrets,
             runs_active_max: concurrency.unwrap_or(RUNS_ACTIVE_MAX),

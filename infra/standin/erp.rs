@@ -5,7 +5,7 @@
 //! | `GET /orders/by-source?source=&source_id=` | the order, or 404 until it was created |
 //! | `POST /orders` | 201 and the order; the same answer again for the same `Idempotency-Key` |
 //! | `GET /orders` | all orders |
-//! | `GET /stock` | SKUs and what is on hand; `below=N` keeps those under N |
+//! | `GET /stock` | SKUs and what is on hand; `below=N` keeps those under N; `side=shop` has sold some of the first |
 //! | `POST /alerts` | 202; wants a `text` |
 
 use std::collections::BTreeMap;
@@ -132,14 +132,21 @@ pub(super) fn query(query: &str, name: &str) -> Option<String> {
     url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
+/// What the shop has sold of the first SKU and the ERP does not know of.
+const SOLD: u32 = 5;
+
 fn stock(request: &Recorded) -> Answer {
     let below = match query(&request.query, "below").map(|below| below.parse()) {
         None => u32::MAX,
         Some(Ok(below)) => below,
         Some(Err(_)) => return Answer::wrong(400, "`below` is not a number"),
     };
+    // The shop has sold what the ERP does not know of yet: one SKU differs, so that a reconciliation finds something.
+    let sold = if query(&request.query, "side").as_deref() == Some("shop") { SOLD } else { 0 };
     let items: Vec<_> = STOCK
         .iter()
+        .enumerate()
+        .map(|(place, (sku, on_hand))| (sku, if place == 0 { on_hand.saturating_sub(sold) } else { *on_hand }))
         .filter(|(_, on_hand)| *on_hand < below)
         .map(|(sku, on_hand)| json!({ "sku": sku, "on_hand": on_hand }))
         .collect();

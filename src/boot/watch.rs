@@ -55,7 +55,9 @@ async fn look(config: &Path, folders: &[PathBuf; 2]) -> Looks {
     let blocking = move || {
         let mut looks = Looks::new();
         add(&config, &mut looks);
-        folders.iter().for_each(|folder| add(folder, &mut looks));
+        for folder in &folders {
+            add(folder, &mut looks);
+        }
         looks
     };
     tokio::task::spawn_blocking(blocking).await.unwrap_or_default()
@@ -66,7 +68,9 @@ fn add(path: &Path, looks: &mut Looks) {
     let Ok(facts) = std::fs::metadata(path) else { return };
     if facts.is_dir() {
         let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-        entries.for_each(|entry| add(&entry.path(), looks));
+        for entry in entries {
+            add(&entry.path(), looks);
+        }
     } else {
         looks.insert(path.to_owned(), (facts.modified().ok(), facts.len()));
     }

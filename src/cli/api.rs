@@ -19,10 +19,10 @@ use crate::outbound::{Body, Cause, Client, Egress, Request};
 /// Which gateway to call, and as whom.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Server {
-    /// Address of the control door; that of the settings file when it is there, otherwise http://127.0.0.1:8080
+    /// Address of the control door; that of the settings file when it is there, otherwise `http://127.0.0.1:8080`
     #[arg(long, env = "CLAWHOOK_URL", value_name = "URL", help_heading = "Gateway")]
     url: Option<String>,
-    /// Token to call with; made with JWT_SECRET when that is in the environment
+    /// Token to call with; made with `JWT_SECRET` when that is in the environment
     #[arg(long, env = "CLAWHOOK_TOKEN", value_name = "TOKEN", hide_env_values = true, help_heading = "Gateway")]
     token: Option<String>,
     /// User to call as, with a password

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::config;
 use super::error::Error;
-use super::output::Output;
+use super::output::{self, Output};
 use super::words::count;
 use crate::spec::diagnostic::{Look, Report};
 use crate::tasks::plan::Catalog;
@@ -24,13 +24,14 @@ pub(super) struct Check {
     json: bool,
 }
 
-pub(super) async fn run(check: &Check, output: &Output) -> Result<ExitCode, Error> {
-    let gathered = config::gather(&check.config, &config::environment()).await;
+pub(super) async fn run(check: &Check, output: Output) -> Result<ExitCode, Error> {
+    let mut gathered = config::gather(&check.config, &config::environment());
+    gathered.look_for_secrets().await;
     let report = Report::new(gathered.problems);
     let (errors, warnings) = (report.errors(), report.problems().len() - report.errors());
     let catalog = &gathered.loaded.catalog;
     if check.json {
-        output.print_json(&json!({
+        output::print_json(&json!({
             "problems": report.entries(),
             "errors": errors,
             "warnings": warnings,
@@ -39,13 +40,13 @@ pub(super) async fn run(check: &Check, output: &Output) -> Result<ExitCode, Erro
             "schedules": catalog.schedules.len(),
         }));
     } else {
-        output.print(&format!("{}{}", render(&report, output), summary(catalog, errors, warnings)));
+        output::print(&format!("{}{}", render(&report, output), summary(catalog, errors, warnings)));
     }
     Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The report as this terminal, or this file, can show it.
-pub(super) fn render(report: &Report, output: &Output) -> String {
+pub(super) fn render(report: &Report, output: Output) -> String {
     report.render(if output.colours { Look::Colours } else { Look::Plain })
 }
 

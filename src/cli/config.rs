@@ -33,50 +33,69 @@ pub(super) fn environment() -> BTreeMap<String, String> {
 pub(super) struct Gathered {
     pub(super) loaded: Loaded,
     pub(super) problems: Vec<Problem>,
+    /// Every secret that is named, in the settings too.
+    secrets: Vec<SecretUse>,
+    source: secrets::Settings,
 }
 
-/// Reads the settings, the folders that they name, and asks the secret source for every secret that is named.
-pub(super) async fn gather(file: &Path, env: &BTreeMap<String, String>) -> Gathered {
+impl Gathered {
+    /// Asks the secret source for every secret that is named, and adds what it cannot give to the problems.
+    pub(super) async fn look_for_secrets(&mut self) {
+        // Why a source cannot be opened is told with the settings.
+        if let Ok(vault) = Vault::open(&self.source) {
+            self.problems.extend(missing_secrets(&self.secrets, &vault).await);
+        }
+    }
+}
+
+/// Reads the settings and the folders that they name.
+pub(super) fn gather(file: &Path, env: &BTreeMap<String, String>) -> Gathered {
     let (settings, mut problems) = Settings::load(file, env.clone());
     let folder = folder_of(file);
-    let (routes, workflows, around, named, source) = match settings {
-        Some(settings) => {
-            let around = settings.around();
-            (settings.routes, settings.workflows, around, settings.secrets_named, settings.secrets)
-        }
-        // What can still be known of settings with problems is enough to look at the rest.
-        None => {
-            let form = form(file, env);
-            let paths =
-                form.as_ref().and_then(|form| form.head.as_ref()).map(|head| head.paths.clone()).unwrap_or_default();
-            let place = |path: Option<String>, default: &str| {
-                folder.join(path.as_deref().unwrap_or(default)).components().collect()
-            };
-            let source = source_of(form.as_ref().and_then(|form| form.head.as_ref()), &folder);
-            (
-                place(paths.routes, "routes"),
-                place(paths.workflows, "workflows"),
-                around(form.as_ref()),
-                Vec::new(),
-                source,
-            )
-        }
+    let known = match settings {
+        Some(settings) => Known {
+            around: settings.around(),
+            routes: settings.routes,
+            workflows: settings.workflows,
+            named: settings.secrets_named,
+            source: settings.secrets,
+        },
+        None => Known::of_form(form(file, env).as_ref(), &folder),
     };
-    let base = folder.as_path();
-    let files = Files::read(&routes, &workflows, base, &mut problems);
-    let mut loaded = load(&files, &around);
+    let files = Files::read(&known.routes, &known.workflows, &folder, &mut problems);
+    let mut loaded = load(&files, &known.around);
     problems.append(&mut loaded.problems);
-    let uses: Vec<SecretUse> = named.into_iter().chain(loaded.secrets.iter().cloned()).collect();
-    if let Ok(vault) = Vault::open(&source) {
-        problems.extend(missing_secrets(&uses, &vault).await);
-    }
-    Gathered { loaded, problems }
+    let secrets = known.named.into_iter().chain(loaded.secrets.iter().cloned()).collect();
+    Gathered { loaded, problems, secrets, source: known.source }
 }
 
-fn around(form: Option<&SettingsFile>) -> Around {
-    let names = form.into_iter().flat_map(|form| &form.connections).filter_map(|item| item.path.key());
-    let connections: BTreeSet<_> = names.filter_map(|name| ConnectionName::new(name).ok()).collect();
-    Around { connections, ..Around::default() }
+/// What must be known of the settings to look at the other files.
+struct Known {
+    routes: PathBuf,
+    workflows: PathBuf,
+    around: Around,
+    named: Vec<SecretUse>,
+    source: secrets::Settings,
+}
+
+impl Known {
+    /// As much as settings with problems still say.
+    fn of_form(form: Option<&SettingsFile>, folder: &Path) -> Self {
+        let head = form.and_then(|form| form.head.as_ref());
+        let paths = head.map(|head| head.paths.clone()).unwrap_or_default();
+        let place = |path: Option<String>, default: &str| {
+            folder.join(path.as_deref().unwrap_or(default)).components().collect()
+        };
+        let names = form.into_iter().flat_map(|form| &form.connections).filter_map(|item| item.path.key());
+        let connections: BTreeSet<_> = names.filter_map(|name| ConnectionName::new(name).ok()).collect();
+        Self {
+            routes: place(paths.routes, "routes"),
+            workflows: place(paths.workflows, "workflows"),
+            around: Around { connections, ..Around::default() },
+            named: Vec::new(),
+            source: source_of(head, folder),
+        }
+    }
 }
 
 fn source_of(head: Option<&raw::Settings>, folder: &Path) -> secrets::Settings {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::api::{Api, Place, Server};
 use super::error::Error;
-use super::output::{Output, pretty};
+use super::output::{self, Output, pretty};
 use super::runs::Filter;
 use super::words::{count, list, text};
 use crate::clock::{Clock, SystemClock};
@@ -31,13 +31,13 @@ pub(super) struct Export {
     server: Server,
 }
 
-pub(super) async fn run(export: &Export, output: &Output) -> Result<ExitCode, Error> {
+pub(super) async fn run(export: &Export, output: Output) -> Result<ExitCode, Error> {
     let api = Api::open(&export.server)?;
     match (&export.run, &export.out) {
-        (Some(run), None) => output.print_json(&record(&api, run).await?),
+        (Some(run), None) => output::print_json(&record(&api, run).await?),
         (Some(run), Some(file)) => {
             write(file, &record(&api, run).await?)?;
-            output.note(&format!("wrote {}", file.display()));
+            output::note(&format!("wrote {}", file.display()));
         }
         (None, Some(folder)) => many(&api, &export.filter, folder, output).await?,
         (None, None) => {
@@ -54,7 +54,7 @@ async fn record(api: &Api, id: &str) -> Result<Value, Error> {
     Ok(json!({ "version": 1, "run": run, "events": events["items"].take() }))
 }
 
-async fn many(api: &Api, filter: &Filter, folder: &Path, output: &Output) -> Result<(), Error> {
+async fn many(api: &Api, filter: &Filter, folder: &Path, output: Output) -> Result<(), Error> {
     let now = SystemClock.now();
     let bar = progress(output);
     let (mut cursor, mut written) = (None, 0);
@@ -75,11 +75,11 @@ async fn many(api: &Api, filter: &Filter, folder: &Path, output: &Output) -> Res
         }
     }
     bar.finish_and_clear();
-    output.note(&format!("wrote {} into {}", count(written, "run"), folder.display()));
+    output::note(&format!("wrote {} into {}", count(written, "run"), folder.display()));
     Ok(())
 }
 
-fn progress(output: &Output) -> ProgressBar {
+fn progress(output: Output) -> ProgressBar {
     let target = if output.watched { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     // How many there will be is not known: pages are read one after another.
     let bar = ProgressBar::with_draw_target(None, target);
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn places_are_by_workflow_and_day() {
         check("orders", "2026-11-22T08:50:00.000Z", "runs/orders/2026/11/22/run_01k4q8zr5m2c7.json");
-        check("../../etc", "../..", "runs/.._.._etc/.._../run_01k4q8zr5m2c7.json");
+        check("../../etc", "../..", "runs/.._.._etc/_/run_01k4q8zr5m2c7.json");
         check("..", "", "runs/_/_/run_01k4q8zr5m2c7.json");
     }
 }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::error::Error;
-use super::output::Output;
+use super::output;
 
 /// Where to begin.
 #[derive(Debug, Clone, Args)]
@@ -28,18 +28,23 @@ const FILES: [(&str, &str); 6] = [
     ("workflows/order-confirm.yaml", include_str!("../../workflows/order-confirm.yaml")),
 ];
 
-pub(super) fn run(init: &Init, output: &Output) -> Result<ExitCode, Error> {
-    let there: Vec<_> = FILES.iter().map(|(name, _)| init.folder.join(name)).filter(|path| path.exists()).collect();
+pub(super) fn run(init: &Init) -> Result<ExitCode, Error> {
+    let there: Vec<_> = FILES.iter().map(|(name, _)| place(&init.folder, name)).filter(|path| path.exists()).collect();
     if !there.is_empty() {
         let names: Vec<_> = there.iter().map(|path| format!("`{}`", path.display())).collect();
         return Err(Error::new(format!("nothing was written, because there is {} already", names.join(", ")))
             .help("name an empty folder, such as `clawhook init my-gateway`"));
     }
     for (name, text) in FILES {
-        write(&init.folder.join(name), text)?;
+        write(&place(&init.folder, name), text)?;
     }
-    output.print(&next_steps(&init.folder));
+    output::print(&next_steps(&init.folder));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where a file goes, without a `./` before it.
+fn place(folder: &Path, name: &str) -> PathBuf {
+    if folder == Path::new(".") { PathBuf::from(name) } else { folder.join(name) }
 }
 
 /// Fails when the file has come into being meanwhile.
@@ -52,15 +57,19 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
     file.write_all(text.as_bytes()).map_err(told)
 }
 
+const NEXT: [&str; 4] = [
+    "  export CLAWHOOK_SECRET_SHOPIFY_US_WEBHOOK_KEY=change-me CLAWHOOK_SECRET_ERP_API_KEY=change-me",
+    "  clawhook check     # every problem of every file at once",
+    "  clawhook next      # when the schedules are due",
+    "  clawhook serve     # opens the doors",
+];
+
 fn next_steps(folder: &Path) -> String {
-    let mut text: String = FILES.iter().map(|(name, _)| format!("wrote {}\n", folder.join(name).display())).collect();
-    text.push_str("\nNext:\n");
+    let mut lines: Vec<_> = FILES.iter().map(|(name, _)| format!("wrote {}", place(folder, name).display())).collect();
+    lines.push("\nNext:".to_owned());
     if folder != Path::new(".") {
-        text.push_str(&format!("  cd {}\n", folder.display()));
+        lines.push(format!("  cd {}", folder.display()));
     }
-    text.push_str("  export CLAWHOOK_SECRET_SHOPIFY_US_WEBHOOK_KEY=change-me CLAWHOOK_SECRET_ERP_API_KEY=change-me\n");
-    text.push_str("  clawhook check     # every problem of every file at once\n");
-    text.push_str("  clawhook next      # when the schedules are due\n");
-    text.push_str("  clawhook serve     # opens the doors\n");
-    text
+    lines.extend(NEXT.map(str::to_owned));
+    lines.join("\n")
 }

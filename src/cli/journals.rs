@@ -7,8 +7,7 @@ use serde_json::Value;
 
 use super::api::{Api, Place};
 use super::error::Error;
-use super::output::Output;
-use super::runs::print;
+use super::output;
 use super::schedules::Where;
 use super::show::shortened;
 use super::table::table;
@@ -61,32 +60,27 @@ struct Page {
     at: Where,
 }
 
-pub(super) async fn refusals(Refusals::List(wanted): &Refusals, output: &Output) -> Result<ExitCode, Error> {
+pub(super) async fn refusals(Refusals::List(wanted): &Refusals) -> Result<ExitCode, Error> {
     let mut place = Place::new(&["refusals"]);
     place.query("route", wanted.route.as_ref());
     place.query("cause", wanted.cause.as_ref());
-    show_page(place, &wanted.page, output, show_refusals).await
+    show_page(place, &wanted.page, show_refusals).await
 }
 
-pub(super) async fn audit(wanted: &Audit, output: &Output) -> Result<ExitCode, Error> {
+pub(super) async fn audit(wanted: &Audit) -> Result<ExitCode, Error> {
     let mut place = Place::new(&["audit"]);
     place.query("subject", wanted.subject.as_ref());
     place.query("what", wanted.what.as_ref());
-    show_page(place, &wanted.page, output, show_audit).await
+    show_page(place, &wanted.page, show_audit).await
 }
 
-async fn show_page(
-    mut place: Place,
-    page: &Page,
-    output: &Output,
-    words: fn(&[Value], Timestamp) -> String,
-) -> Result<ExitCode, Error> {
+async fn show_page(mut place: Place, page: &Page, words: fn(&[Value], Timestamp) -> String) -> Result<ExitCode, Error> {
     place.query("limit", page.limit);
     place.query("cursor", page.cursor.as_ref());
     let answer = Api::open(&page.at.server)?.get(&place).await?;
-    print(output, page.at.json, &answer, || words(list(&answer, "items"), SystemClock.now()));
+    output::show(page.at.json, &answer, || words(list(&answer, "items"), SystemClock.now()));
     if let (false, Some(next)) = (page.at.json, answer["next"].as_str()) {
-        output.note(&format!("there are more: add `--cursor {next}`"));
+        output::note(&format!("there are more: add `--cursor {next}`"));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -145,13 +139,13 @@ mod tests {
         let refusal = json!({ "id": 7, "at": "2026-11-22T08:59:00.000Z", "code": "wrong_signature",
             "subject": "shopify-us-orders", "cause": "wrong_signature/shopify-us-orders",
             "detail": { "remote": "203.0.113.9", "why": "no signature of the request holds" } });
-        insta::assert_snapshot!(show_refusals(&[refusal], NOW), @"");
+        insta::assert_snapshot!(show_refusals(&[refusal], NOW));
     }
 
     #[test]
     fn who_did_what() {
         let entry = json!({ "id": 7, "at": "2026-11-22T08:00:00.000Z", "what": "run.cancel",
             "subject": "run_01k4q8zr5m2c7", "detail": { "reason": "wrong shop", "by": "ops", "from": "127.0.0.1" } });
-        insta::assert_snapshot!(show_audit(&[entry], NOW), @"");
+        insta::assert_snapshot!(show_audit(&[entry], NOW));
     }
 }

@@ -104,32 +104,32 @@ enum Verb {
 /// Does what was typed.
 pub async fn run(arguments: Arguments) -> ExitCode {
     let output = Output::detect(arguments.no_color);
-    match dispatch(arguments.verb, &output).await {
+    match dispatch(arguments.verb, output).await {
         Ok(code) => code,
         Err(error) => {
-            output.error(&error);
+            output::error(&error);
             ExitCode::FAILURE
         }
     }
 }
 
-async fn dispatch(verb: Verb, output: &Output) -> Result<ExitCode, Error> {
+async fn dispatch(verb: Verb, output: Output) -> Result<ExitCode, Error> {
     match verb {
-        Verb::Init(init) => init::run(&init, output),
+        Verb::Init(init) => init::run(&init),
         Verb::Check(check) => check::run(&check, output).await,
         Verb::Run(run) => run::run(&run, output).await,
-        Verb::Next(next) => next::run(&next, output).await,
-        Verb::Serve(serve) => serve::run(serve, output).await,
-        Verb::Trigger(trigger) => trigger::run(&trigger, output).await,
+        Verb::Next(next) => next::run(&next),
+        Verb::Serve(serve) => serve::run(serve).await,
+        Verb::Trigger(trigger) => trigger::run(&trigger).await,
         Verb::Runs(runs) => runs::run(runs, output).await,
-        Verb::Schedules(schedules) => schedules::run(&schedules, output).await,
-        Verb::Routes(routes) => routes::run(&routes, output).await,
-        Verb::Refusals(refusals) => journals::refusals(&refusals, output).await,
-        Verb::Audit(audit) => journals::audit(&audit, output).await,
-        Verb::Reload(at) => reload::run(&at, output).await,
-        Verb::Token(token) => token::run(&token, output),
-        Verb::Explain(explain) => explain::run(&explain, output),
-        Verb::Schema(schema) => schema::run(&schema, output),
+        Verb::Schedules(schedules) => schedules::run(&schedules).await,
+        Verb::Routes(routes) => routes::run(&routes).await,
+        Verb::Refusals(refusals) => journals::refusals(&refusals).await,
+        Verb::Audit(audit) => journals::audit(&audit).await,
+        Verb::Reload(at) => reload::run(&at).await,
+        Verb::Token(token) => token::run(&token),
+        Verb::Explain(explain) => explain::run(&explain),
+        Verb::Schema(schema) => Ok(schema::run(&schema)),
         Verb::Export(export) => export::run(&export, output).await,
     }
 }

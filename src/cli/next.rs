@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::config;
 use super::error::Error;
-use super::output::Output;
+use super::output;
 use super::table::table;
 use super::words::{age, count, text};
 use crate::clock::{Clock, SystemClock, Timestamp};
@@ -41,11 +41,11 @@ fn from(text: &str) -> Result<Timestamp, String> {
         .ok_or_else(|| "write a time with a zone, such as `2026-11-01T08:00:00+08:00`".to_owned())
 }
 
-pub(super) async fn run(next: &Next, output: &Output) -> Result<ExitCode, Error> {
-    let gathered = config::gather(&next.config, &config::environment()).await;
+pub(super) fn run(next: &Next) -> Result<ExitCode, Error> {
+    let gathered = config::gather(&next.config, &config::environment());
     let errors = Report::new(gathered.problems).errors();
     if errors > 0 {
-        output.note(&format!("the files have {}: see them with `clawhook check`", count(errors, "problem")));
+        output::note(&format!("the files have {}: see them with `clawhook check`", count(errors, "problem")));
     }
     let now = SystemClock.now();
     let schedules = &gathered.loaded.catalog.schedules;
@@ -66,9 +66,9 @@ pub(super) async fn run(next: &Next, output: &Output) -> Result<ExitCode, Error>
     let after = next.from.unwrap_or(now);
     let slots: Vec<_> = wanted.iter().flat_map(|schedule| coming(schedule, after, usize::from(next.count))).collect();
     if next.json {
-        output.print_json(&Value::Array(slots));
+        output::print_json(&Value::Array(slots));
     } else {
-        output.print(&show(&slots, now));
+        output::print(&show(&slots, now));
     }
     Ok(ExitCode::SUCCESS)
 }

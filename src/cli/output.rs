@@ -3,6 +3,8 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use serde_json::Value;
+
 use super::error::Error;
 
 /// How results look, and where they go.
@@ -20,31 +22,40 @@ impl Output {
         Self { colours: !plain && io::stdout().is_terminal(), watched: io::stderr().is_terminal() }
     }
 
-    /// A result.
-    pub(super) fn print(&self, text: &str) {
-        // There is nobody left to tell that this went wrong.
-        drop(write(&mut io::stdout().lock(), text));
-    }
-
-    /// A result as JSON, numbers as they came.
-    pub(super) fn print_json(&self, value: &impl serde::Serialize) {
-        self.print(&pretty(value));
-    }
-
-    /// Something for the person beside the result.
-    pub(super) fn note(&self, text: &str) {
-        drop(write(&mut io::stderr().lock(), text));
-    }
-
-    /// Why the command failed.
-    pub(super) fn error(&self, error: &Error) {
-        self.note(&told(error));
-    }
-
     /// The palette for results.
-    pub(super) fn paint(&self) -> Paint {
+    pub(super) fn paint(self) -> Paint {
         Paint(self.colours)
     }
+}
+
+/// A result.
+pub(super) fn print(text: &str) {
+    // There is nobody left to tell that this went wrong.
+    drop(write(&mut io::stdout().lock(), text));
+}
+
+/// A result as JSON, numbers as they came.
+pub(super) fn print_json(value: &impl serde::Serialize) {
+    print(&pretty(value));
+}
+
+/// The answer as it came, or in words.
+pub(super) fn show(json: bool, answer: &Value, words: impl FnOnce() -> String) {
+    if json {
+        print_json(answer);
+    } else {
+        print(&words());
+    }
+}
+
+/// Something for the person beside the result.
+pub(super) fn note(text: &str) {
+    drop(write(&mut io::stderr().lock(), text));
+}
+
+/// Why the command failed.
+pub(super) fn error(error: &Error) {
+    note(&told(error));
 }
 
 fn write(to: &mut impl Write, text: &str) -> io::Result<()> {
@@ -63,7 +74,9 @@ fn told(error: &Error) -> String {
         text.push('\n');
     }
     if let Some(code) = &error.code {
-        text.push_str(&format!("code: {code} (`clawhook explain {code}` says more)\n"));
+        for part in ["code: ", code, " (`clawhook explain ", code, "` says more)\n"] {
+            text.push_str(part);
+        }
     }
     text
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde_json::Value;
 
-use super::output::{Output, visible};
+use super::output::{self, Output, visible};
 use super::show::shortened;
 use super::words::{age_of, number, text, took};
 use crate::clock::Timestamp;
@@ -23,14 +23,14 @@ pub(super) enum Progress {
     /// Lines that move, by task.
     Moving { lines: MultiProgress, bars: BTreeMap<String, ProgressBar> },
     /// Lines that stay.
-    Plain(Output),
+    Plain,
 }
 
 impl Progress {
     /// Progress of a run of this plan. Handlers get their line when they start.
     pub(super) fn new(plan: &Plan, output: Output) -> Self {
         if !output.watched {
-            return Self::Plain(output);
+            return Self::Plain;
         }
         let mut progress = Self::Moving { lines: MultiProgress::new(), bars: BTreeMap::new() };
         for task in &plan.tasks {
@@ -41,16 +41,16 @@ impl Progress {
 
     /// New events of the run's log.
     pub(super) fn events(&self, events: &[view::Event]) {
-        if let Self::Plain(output) = self {
+        if matches!(self, Self::Plain) {
             for line in events.iter().filter_map(event_line) {
-                output.note(&line);
+                output::note(&line);
             }
         }
     }
 
     /// The run as it stands.
     pub(super) fn run(&mut self, run: &view::RunDetail, now: Timestamp) {
-        if matches!(self, Self::Plain(_)) {
+        if matches!(self, Self::Plain) {
             return;
         }
         for task in &run.tasks {

@@ -6,14 +6,13 @@ use serde_json::{Value, json};
 
 use super::api::{Api, Place};
 use super::error::Error;
-use super::output::Output;
-use super::runs::print;
+use super::output;
 use super::schedules::Where;
 use super::words::{count, list, number};
 
-pub(super) async fn run(at: &Where, output: &Output) -> Result<ExitCode, Error> {
+pub(super) async fn run(at: &Where) -> Result<ExitCode, Error> {
     let answer = Api::open(&at.server)?.post(&Place::new(&["reload"]), &json!({})).await?;
-    print(output, at.json, &answer, || show(&answer));
+    output::show(at.json, &answer, || show(&answer));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 
 use super::api::{Api, Place};
 use super::error::Error;
-use super::output::Output;
-use super::runs::print;
+use super::output;
 use super::schedules::{One, Pause, Where};
 use super::table::table;
 use super::words::{count, list, number, text};
@@ -24,23 +23,23 @@ pub(super) enum Routes {
     Resume(One),
 }
 
-pub(super) async fn run(routes: &Routes, output: &Output) -> Result<ExitCode, Error> {
+pub(super) async fn run(routes: &Routes) -> Result<ExitCode, Error> {
     match routes {
         Routes::List(at) => {
             let answer = Api::open(&at.server)?.get(&Place::new(&["routes"])).await?;
-            print(output, at.json, &answer, || show_list(&answer));
+            output::show(at.json, &answer, || show_list(&answer));
         }
         Routes::Pause(Pause { one, reason }) => {
             let place = Place::new(&["routes", &one.name, "pause"]);
             let answer = Api::open(&one.at.server)?.post(&place, &json!({ "reason": reason })).await?;
-            print(output, one.at.json, &answer, || {
+            output::show(one.at.json, &answer, || {
                 format!("`{}` is paused: deliveries are accepted, and their runs are held", one.name)
             });
         }
         Routes::Resume(one) => {
             let place = Place::new(&["routes", &one.name, "resume"]);
             let answer = Api::open(&one.at.server)?.post(&place, &json!({})).await?;
-            print(output, one.at.json, &answer, || {
+            output::show(one.at.json, &answer, || {
                 let released = usize::try_from(number(&answer, "released")).unwrap_or(usize::MAX);
                 format!("`{}` goes on, and so do the {} that it held", one.name, count(released, "run"))
             });
@@ -77,6 +76,6 @@ mod tests {
               "workflow": "shopify-order-to-erp", "enabled": true, "paused": true },
             { "name": "old", "path": "/hooks/old", "verify": "none", "workflow": "w", "enabled": false, "paused": false },
         ] });
-        insta::assert_snapshot!(show_list(&answer), @"");
+        insta::assert_snapshot!(show_list(&answer));
     }
 }

@@ -5,14 +5,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use clap::Args;
 use serde_json::{Value, json};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::check::render;
 use super::config;
 use super::error::Error;
 use super::inputs::{self, Given};
-use super::output::Output;
+use super::output::{self, Output};
 use super::progress::Progress;
 use super::show;
 use crate::clock::{Clock, SystemClock};
@@ -28,6 +30,7 @@ use crate::spec::diagnostic::{Problem, Report};
 use crate::spec::{Around, Files, SourceFile, compile_routes, compile_workflow, load};
 use crate::store::Store;
 use crate::store::memory::Memory;
+use crate::tasks::Connections;
 use crate::tasks::plan::{Catalog, Plan, RoutePlan, SchedulePlan};
 
 /// What to run, and with what.
@@ -47,7 +50,7 @@ const INTERRUPTED: u8 = 130;
 /// Between two looks at the run.
 const LOOK: Duration = Duration::from_millis(50);
 
-pub(super) async fn run(wanted: &Run, output: &Output) -> Result<ExitCode, Error> {
+pub(super) async fn run(wanted: &Run, output: Output) -> Result<ExitCode, Error> {
     let file = wanted.config.clone().unwrap_or_else(|| PathBuf::from(config::DEFAULT_FILE));
     let settings = match config::without_doors(&file, wanted.config.is_some()) {
         Ok(settings) => settings,
@@ -60,20 +63,23 @@ pub(super) async fn run(wanted: &Run, output: &Output) -> Result<ExitCode, Error
     let inputs = inputs::read(&wanted.given, |name| {
         plan.inputs.iter().find(|input| input.name == name).map(|input| input.of.as_str().to_owned())
     })?;
+    // From here on Ctrl-C cancels the run instead of ending the program.
+    let interrupt =
+        signal(SignalKind::interrupt()).map_err(|error| Error::new(format!("signals cannot be received: {error}")))?;
     let here = Here::start(catalog, settings).await?;
     let triggered = here
         .gateway
         .trigger(&here.caller, Trigger { workflow: plan.name.to_string(), inputs, ..Trigger::default() })
         .await;
     let watched = match triggered {
-        Ok(triggered) => here.watch(&triggered, &plan, *output).await,
+        Ok(triggered) => here.watch(&triggered, &plan, interrupt, output).await,
         Err(error) => Err(told(error)),
     };
     here.stop().await;
-    outcome(watched?, output)
+    outcome(watched?)
 }
 
-fn read(file: &Path, settings: Option<&Settings>, output: &Output) -> Result<Catalog, Error> {
+fn read(file: &Path, settings: Option<&Settings>, output: Output) -> Result<Catalog, Error> {
     let bytes = std::fs::read(file).map_err(|error| Error::file("read", file, &error))?;
     let source = SourceFile { name: file.display().to_string(), bytes };
     let around = settings.map_or_else(Around::default, Settings::around);
@@ -84,9 +90,9 @@ fn read(file: &Path, settings: Option<&Settings>, output: &Output) -> Result<Cat
     Ok(loaded.catalog)
 }
 
-fn refuse(problems: Vec<Problem>, output: &Output) -> Error {
+fn refuse(problems: Vec<Problem>, output: Output) -> Error {
     let report = Report::new(problems);
-    output.note(&render(&report, output));
+    output::note(&render(&report, output));
     Error::new("nothing was run, because of the problems above")
 }
 
@@ -103,7 +109,7 @@ impl Here {
         let (connections, egress, source, retention) = match settings {
             Some(settings) => (settings.connections, settings.egress, settings.secrets, settings.retention),
             None => (
-                Default::default(),
+                Connections::default(),
                 Egress::default(),
                 secrets::Settings { source: "env".to_owned(), path: None },
                 KEEP,
@@ -131,7 +137,13 @@ impl Here {
     }
 
     /// Shows how the run goes until it has ended. Ctrl-C cancels it; a second one does not wait for that.
-    async fn watch(&self, triggered: &view::Triggered, plan: &Plan, output: Output) -> Result<Ended, Error> {
+    async fn watch(
+        &self,
+        triggered: &view::Triggered,
+        plan: &Plan,
+        mut interrupt: Signal,
+        output: Output,
+    ) -> Result<Ended, Error> {
         let id: RunId = triggered.run_id.parse().map_err(|error: crate::id::Error| Error::new(error.to_string()))?;
         let mut progress = Progress::new(plan, output);
         let (mut from, mut interrupted) = (Seq(0), false);
@@ -146,7 +158,7 @@ impl Here {
                 return Ok(Ended { state, run, interrupted });
             }
             tokio::select! {
-                _ = tokio::signal::ctrl_c() => {
+                _ = interrupt.recv() => {
                     if interrupted {
                         progress.finish();
                         return Ok(Ended { state: State::Cancelled, run, interrupted });
@@ -174,7 +186,7 @@ const KEEP: Retention =
 #[derive(Debug)]
 struct OneFile;
 
-#[async_trait::async_trait]
+#[async_trait]
 impl Source for OneFile {
     async fn load(&self) -> Result<gateway::Loaded, String> {
         Err("a run by hand keeps the files that it began with".to_owned())
@@ -199,14 +211,14 @@ struct Ended {
     interrupted: bool,
 }
 
-fn outcome(ended: Ended, output: &Output) -> Result<ExitCode, Error> {
+fn outcome(ended: Ended) -> Result<ExitCode, Error> {
     match ended.state {
         State::Succeeded => {
-            output.print_json(&ended.run.outputs.unwrap_or_else(|| json!({})));
+            output::print_json(&ended.run.outputs.unwrap_or_else(|| json!({})));
             Ok(ExitCode::SUCCESS)
         }
         State::Cancelled if ended.interrupted => {
-            output.note("cancelled");
+            output::note("cancelled");
             Ok(ExitCode::from(INTERRUPTED))
         }
         state => Err(match &ended.run.run.failure {
@@ -215,8 +227,8 @@ fn outcome(ended: Ended, output: &Output) -> Result<ExitCode, Error> {
                 let task = failure.task.as_ref().map(|task| format!(" in task `{task}`")).unwrap_or_default();
                 let mut error =
                     Error::new(format!("the run failed{task}: {}", failure.message)).code(failure.code.as_str());
-                error.help = failure.help.clone();
-                output.note(&format!("whose side: {}", show::whose_side(&shown)));
+                error.help.clone_from(&failure.help);
+                output::note(&format!("whose side: {}", show::whose_side(&shown)));
                 error
             }
             None => Error::new(format!("the run is {state}")),

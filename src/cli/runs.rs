@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::api::{Api, Once, Place, Server};
 use super::error::Error;
-use super::output::Output;
+use super::output::{self, Output};
 use super::show;
 use super::table::table;
 use super::words::{Moment, age_of, between, list, text};
@@ -153,22 +153,22 @@ fn trigger(word: &str) -> Result<TriggerKind, String> {
     TriggerKind::parse(word).ok_or_else(|| format!("a trigger is one of {}", known()))
 }
 
-pub(super) async fn run(runs: Runs, output: &Output) -> Result<ExitCode, Error> {
+pub(super) async fn run(runs: Runs, output: Output) -> Result<ExitCode, Error> {
     match runs {
-        Runs::List(list) => self::list_runs(&list, output).await?,
+        Runs::List(list) => self::list_runs(&list).await?,
         Runs::Show(show) => {
             let run = Api::open(&show.server)?.get(&Place::new(&["runs", &show.run])).await?;
             let cut = if show.full { show::Cut::Whole } else { show::Cut::First };
-            print(output, show.json, &run, || show::run(&run, SystemClock.now(), cut, output.paint()));
+            output::show(show.json, &run, || show::run(&run, SystemClock.now(), cut, output.paint()));
         }
         Runs::Events(one) => {
             let events = Api::open(&one.server)?.get(&Place::new(&["runs", &one.run, "events"])).await?;
-            print(output, one.json, &events, || show_events(&events));
+            output::show(one.json, &events, || show_events(&events));
         }
         Runs::Cancel(Cancel { one, reason }) => {
             let place = Place::new(&["runs", &one.run, "cancel"]);
             let done = Api::open(&one.server)?.post(&place, &json!({ "reason": reason })).await?;
-            print(output, one.json, &done, || match text(&done, "status") {
+            output::show(one.json, &done, || match text(&done, "status") {
                 "cancelling" => format!("{} was told to stop; `clawhook runs show {0}` says when it has", one.run),
                 status => format!("{} is {status}", one.run),
             });
@@ -178,11 +178,11 @@ pub(super) async fn run(runs: Runs, output: &Output) -> Result<ExitCode, Error> 
             let api = Api::open(&one.server)?;
             let once = Once { key: idempotency_key.as_deref(), ..Once::default() };
             let done = api.post_once(&place, &json!({}), &once).await?;
-            print(output, one.json, &done, || show::triggered(&done));
+            output::show(one.json, &done, || show::triggered(&done));
         }
         Runs::Resume(one) => {
             let done = Api::open(&one.server)?.post(&Place::new(&["runs", &one.run, "resume"]), &json!({})).await?;
-            print(output, one.json, &done, || {
+            output::show(one.json, &done, || {
                 let again: Vec<_> = list(&done, "again").iter().filter_map(Value::as_str).collect();
                 let what =
                     if again.is_empty() { "from the start".to_owned() } else { format!("with {}", again.join(", ")) };
@@ -193,25 +193,16 @@ pub(super) async fn run(runs: Runs, output: &Output) -> Result<ExitCode, Error> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// The answer as it came, or in words.
-pub(super) fn print(output: &Output, json: bool, answer: &Value, words: impl FnOnce() -> String) {
-    if json {
-        output.print_json(answer);
-    } else {
-        output.print(&words());
-    }
-}
-
-async fn list_runs(list: &List, output: &Output) -> Result<(), Error> {
+async fn list_runs(list: &List) -> Result<(), Error> {
     let now = SystemClock.now();
     let mut place = Place::new(&["runs"]);
     list.filter.put(&mut place, now);
     place.query("limit", list.limit);
     place.query("cursor", list.cursor.as_ref());
     let page = Api::open(&list.server)?.get(&place).await?;
-    print(output, list.json, &page, || show_page(&page, now));
+    output::show(list.json, &page, || show_page(&page, now));
     if let (false, Some(next)) = (list.json, page["next"].as_str()) {
-        output.note(&format!("there are more: add `--cursor {next}`"));
+        output::note(&format!("there are more: add `--cursor {next}`"));
     }
     Ok(())
 }
@@ -289,7 +280,7 @@ mod tests {
             { "id": "run_01k4q8zr5m2c5", "workflow": "shopify-order-to-erp", "status": "queued", "trigger": "manual",
               "source": "cli:ops", "accepted_at": "2026-11-22T08:59:59.000Z", "labels": { "order": "#1041", "team": "a" } },
         ] });
-        insta::assert_snapshot!(show_page(&page, NOW), @"");
+        insta::assert_snapshot!(show_page(&page, NOW));
         assert_eq!(show_page(&json!({ "items": [] }), NOW), "no runs");
     }
 
@@ -299,19 +290,19 @@ mod tests {
             { "seq": 0, "at": "2026-11-22T08:50:00.000Z", "event": "accepted", "detail": { "workflow": "w" } },
             { "seq": 1, "at": "2026-11-22T08:50:00.002Z", "event": "woken", "detail": null },
         ] });
-        insta::assert_snapshot!(show_events(&events), @"");
+        insta::assert_snapshot!(show_events(&events));
     }
 
     #[test]
     fn filters_go_into_the_query() {
         let filter = Filter {
             status: vec![State::Failed, State::Waiting],
-            since: Some(Moment::Ago(std::time::Duration::from_secs(7200))),
+            since: Some(Moment::Ago(std::time::Duration::from_hours(2))),
             label: vec!["order=#1042".to_owned(), "team=ops".to_owned()],
             ..Filter::default()
         };
         let mut place = Place::new(&["runs"]);
         filter.put(&mut place, NOW);
-        insta::assert_snapshot!(place.text(), @"");
+        insta::assert_snapshot!(place.text());
     }
 }

@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 
 use super::api::{Api, Place, Server};
 use super::error::Error;
-use super::output::Output;
-use super::runs::print;
+use super::output;
 use super::table::table;
 use super::words::{Moment, age_of, count, list, text};
 use crate::clock::{Clock, SystemClock, Timestamp};
@@ -68,24 +67,24 @@ pub(super) struct Backfill {
     until: Option<Moment>,
 }
 
-pub(super) async fn run(schedules: &Schedules, output: &Output) -> Result<ExitCode, Error> {
+pub(super) async fn run(schedules: &Schedules) -> Result<ExitCode, Error> {
     let now = SystemClock.now();
     match schedules {
         Schedules::List(at) => {
             let answer = Api::open(&at.server)?.get(&Place::new(&["schedules"])).await?;
-            print(output, at.json, &answer, || show_list(&answer, now));
+            output::show(at.json, &answer, || show_list(&answer, now));
         }
         Schedules::Pause(Pause { one, reason }) => {
             let place = Place::new(&["schedules", &one.name, "pause"]);
             let answer = Api::open(&one.at.server)?.post(&place, &json!({ "reason": reason })).await?;
-            print(output, one.at.json, &answer, || {
+            output::show(one.at.json, &answer, || {
                 format!("`{}` is paused: no slot is entered until it is resumed", one.name)
             });
         }
         Schedules::Resume(one) => {
             let place = Place::new(&["schedules", &one.name, "resume"]);
             let answer = Api::open(&one.at.server)?.post(&place, &json!({})).await?;
-            print(output, one.at.json, &answer, || {
+            output::show(one.at.json, &answer, || {
                 let next = list(&answer, "next").first().map(|slot| format!("; next at {}", text(slot, "local")));
                 format!("`{}` goes on{}", one.name, next.unwrap_or_default())
             });
@@ -95,7 +94,7 @@ pub(super) async fn run(schedules: &Schedules, output: &Output) -> Result<ExitCo
             let until = until.map_or(now, |until| until.at(now));
             let body = json!({ "since": since.at(now).to_string(), "until": until.to_string() });
             let answer = Api::open(&one.at.server)?.post(&place, &body).await?;
-            print(output, one.at.json, &answer, || show_backfill(&answer));
+            output::show(one.at.json, &answer, || show_backfill(&answer));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -129,14 +128,13 @@ fn show_list(answer: &Value, now: Timestamp) -> String {
 fn show_backfill(answer: &Value) -> String {
     let entered = list(answer, "entered");
     let known = list(answer, "known").len();
-    let mut words = format!("{} entered, {known} had been entered before", count(entered.len(), "missed slot"));
-    for slot in entered {
-        words.push_str(&format!("\n{}  {}", text(slot, "due"), text(slot, "run_id")));
-    }
+    let first = format!("{} entered, {known} had been entered before", count(entered.len(), "missed slot"));
+    let mut lines = vec![first];
+    lines.extend(entered.iter().map(|slot| format!("{}  {}", text(slot, "due"), text(slot, "run_id"))));
     if answer["more"] == true {
-        words.push_str("\nthere are more slots in that time: backfill again from the last one on");
+        lines.push("there are more slots in that time: backfill again from the last one on".to_owned());
     }
-    words
+    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -150,13 +148,13 @@ mod tests {
               "enabled": true, "next": [{ "due": "2026-11-22T10:00:00.000Z", "local": "2026-11-22T18:00:00+08:00" }] },
             { "name": "ping", "rule": "every 90s", "workflow": "ping", "enabled": true, "paused": "ops: ERP is down", "next": [] },
         ] });
-        insta::assert_snapshot!(show_list(&answer, Timestamp::from_secs(1_795_338_000)), @"");
+        insta::assert_snapshot!(show_list(&answer, Timestamp::from_secs(1_795_338_000)));
     }
 
     #[test]
     fn what_a_backfill_did() {
         let answer = json!({ "entered": [{ "due": "2026-11-22T08:00:00.000Z", "run_id": "run_01k4q8zr5m2c7" }],
             "known": ["2026-11-22T06:00:00.000Z"], "more": true });
-        insta::assert_snapshot!(show_backfill(&answer), @"");
+        insta::assert_snapshot!(show_backfill(&answer));
     }
 }

@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
-use super::error::Error;
-use super::output::Output;
+use super::output;
 use crate::spec::extensions;
 use crate::spec::schema::{FileKind, schema};
 
@@ -28,17 +27,17 @@ enum Kind {
     Workflow,
 }
 
-pub(super) fn run(wanted: &Schema, output: &Output) -> Result<ExitCode, Error> {
+pub(super) fn run(wanted: &Schema) -> ExitCode {
     let kind = match wanted.kind {
         Some(Kind::Settings) => FileKind::Settings,
         Some(Kind::Routes) => FileKind::Routes,
         Some(Kind::Workflow) => FileKind::Workflow,
         None => {
-            output.print("settings  clawhook.yaml\nroutes    routes/*.yaml\nworkflow  workflows/*.yaml");
-            output.note("`clawhook schema settings` prints one");
-            return Ok(ExitCode::SUCCESS);
+            output::print("settings  clawhook.yaml\nroutes    routes/*.yaml\nworkflow  workflows/*.yaml");
+            output::note("`clawhook schema settings` prints one");
+            return ExitCode::SUCCESS;
         }
     };
-    output.print_json(&schema(kind, &extensions()));
-    Ok(ExitCode::SUCCESS)
+    output::print_json(&schema(kind, &extensions()));
+    ExitCode::SUCCESS
 }

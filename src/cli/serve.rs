@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::config;
 use super::error::Error;
-use super::output::Output;
+use super::output;
 use crate::boot::{self, Running};
 use crate::clock::SystemClock;
 use crate::domain::secret::Secrets as _;
@@ -41,7 +41,7 @@ enum LogFormat {
     Text,
 }
 
-pub(super) async fn run(serve: Serve, output: &Output) -> Result<ExitCode, Error> {
+pub(super) async fn run(serve: Serve) -> Result<ExitCode, Error> {
     let format = match serve.log_format {
         Some(LogFormat::Text) => telemetry::Format::Text,
         None if std::io::stderr().is_terminal() => telemetry::Format::Text,
@@ -54,7 +54,7 @@ pub(super) async fn run(serve: Serve, output: &Output) -> Result<ExitCode, Error
     let start = boot::Start { config: serve.config, env: config::environment(), clock: Arc::new(SystemClock) };
     let mut running =
         boot::start(start).await.map_err(|error| Error::new(format!("the gateway cannot start: {}", chain(&error))))?;
-    greet(&running, output).await;
+    greet(&running).await;
     let gateway = running.gateway.clone();
     let broken = loop {
         tokio::select! {
@@ -92,14 +92,14 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// Says where the doors are, and gives a delivery to try when there is a Shopify route on this machine.
-async fn greet(running: &Running, output: &Output) {
-    output.note(&format!("hooks listening on {}", running.hooks_url));
-    output.note(&format!("control listening on {}", running.control_url));
+async fn greet(running: &Running) {
+    output::note(&format!("hooks listening on {}", running.hooks_url));
+    output::note(&format!("control listening on {}", running.control_url));
     let Some(curl) = sample(running).await else { return };
-    output.note("\ntry it: this is an order of a Shopify shop, signed with your webhook key");
-    output.note(&format!("\n{curl}\n"));
-    output.note("then:   clawhook runs list");
-    output.note("        clawhook runs show RUN_ID\n");
+    output::note("\ntry it: this is an order of a Shopify shop, signed with your webhook key");
+    output::note(&format!("\n{curl}\n"));
+    output::note("then:   clawhook runs list");
+    output::note("        clawhook runs show RUN_ID\n");
 }
 
 /// A small order as Shopify sends them.

@@ -150,9 +150,15 @@ impl Page {
         match (status, run["why_waiting"].as_str()) {
             ("succeeded", _) => format!("It did all its work {ended}{after}, with {attempts}."),
             ("failed", _) => format!("It failed {ended}{after}, with {attempts}."),
-            ("cancelled", _) => format!("It was cancelled {ended}{after}, with {attempts}."),
+            ("cancelled", _) => {
+                let by = run["cancel"]["by"].as_str().map(|by| format!(" by {}", visible(by))).unwrap_or_default();
+                let why = run["cancel"]["reason"].as_str().map(|why| format!(": {}", visible(why))).unwrap_or_default();
+                format!("It was cancelled {ended}{by}{after}, with {attempts}{why}.")
+            }
             ("running", _) => format!("It is under way, with {attempts} so far."),
-            (_, Some(why)) => format!("It does not go on at the moment: {why}."),
+            ("queued", Some(why)) => format!("It has not started yet: {why}."),
+            ("cancelling", Some(why)) => format!("It is being cancelled: {why}."),
+            (_, Some(why)) => format!("It waits: {why}."),
             ("queued", None) => "It waits for a free worker.".to_owned(),
             (other, None) => format!("It is {other}."),
         }
@@ -285,7 +291,7 @@ impl Page {
         if failure.is_object() {
             self.line(8, &format!("failed: {} [{}]", text(failure, "message"), text(failure, "code")));
             match attempt["retry_at"].as_str() {
-                Some(at) => self.line(8, &format!("tried again at {at} ({})", age_of(at, self.now))),
+                Some(at) => self.line(8, &format!("next attempt at {at} ({})", age_of(at, self.now))),
                 None => self.line(8, "not tried again"),
             }
         } else if !exchange.is_object() && !attempt["output"].is_null() {

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 
 use super::config;
 use super::error::Error;
-use super::output::Output;
+use super::output;
 use super::words::took;
 use crate::clock::{Clock, SystemClock};
 use crate::domain::duration;
@@ -59,16 +59,16 @@ fn ttl(text: &str) -> Result<Duration, String> {
     }
 }
 
-pub(super) fn run(Token::Create(create): &Token, output: &Output) -> Result<ExitCode, Error> {
+pub(super) fn run(Token::Create(create): &Token) -> Result<ExitCode, Error> {
     let (variable, secret) = config::jwt_secret(&create.config);
     let Some(secret) = secret else {
         return Err(Error::new(format!("the variable `{variable}` is not set, so no token can be signed"))
             .help(format!("set `{variable}` to what the gateway has; `openssl rand -hex 32` makes a new one")));
     };
     let key = TokenKey::new(&secret).map_err(|error| Error::new(error.to_string()))?;
-    output.print(&mint(&key, &create.subject, &create.scope.0, create.ttl)?);
+    output::print(&mint(&key, &create.subject, &create.scope.0, create.ttl)?);
     let millis = u64::try_from(create.ttl.as_millis()).unwrap_or(u64::MAX);
-    output.note(&format!("good for {}; send it as `Authorization: Bearer …`, or set CLAWHOOK_TOKEN", took(millis)));
+    output::note(&format!("good for {}; send it as `Authorization: Bearer …`, or set CLAWHOOK_TOKEN", took(millis)));
     Ok(ExitCode::SUCCESS)
 }
 

@@ -9,8 +9,7 @@ use serde_json::{Value, json};
 use super::api::{Api, Once, Place, Server};
 use super::error::Error;
 use super::inputs::{self, Given};
-use super::output::Output;
-use super::runs::print;
+use super::output;
 use super::show;
 use super::words::{list, text};
 use crate::domain::duration;
@@ -39,7 +38,7 @@ fn wait(text: &str) -> Result<Duration, String> {
     duration::parse(text).map_err(|error| error.to_string())
 }
 
-pub(super) async fn run(trigger: &Trigger, output: &Output) -> Result<ExitCode, Error> {
+pub(super) async fn run(trigger: &Trigger) -> Result<ExitCode, Error> {
     let api = Api::open(&trigger.server)?;
     let workflow = declaration(&api, &trigger.workflow).await?;
     let declared: Vec<_> =
@@ -56,7 +55,7 @@ pub(super) async fn run(trigger: &Trigger, output: &Output) -> Result<ExitCode, 
     }
     let once = Once { key: None, wait: trigger.wait.unwrap_or_default() };
     let done = api.post_once(&Place::new(&["workflows", "trigger"]), &body, &once).await?;
-    print(output, trigger.json, &done, || show::triggered(&done));
+    output::show(trigger.json, &done, || show::triggered(&done));
     let failed = matches!(text(&done, "status"), "failed" | "cancelled");
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -69,9 +69,9 @@ pub(super) fn between(start: &str, end: &str) -> Option<String> {
     Some(took(u64::try_from(end.since(start).as_millis()).unwrap_or(u64::MAX)))
 }
 
-/// Microseconds as milliseconds with one decimal: `0.4 ms`.
+/// `0.4 ms`, `120 ms`, `1.23 s`.
 pub(super) fn micros(us: u64) -> String {
-    format!("{}.{} ms", us / 1000, us % 1000 / 100)
+    if us < 100_000 { format!("{}.{} ms", us / 1000, us % 1000 / 100) } else { took(us / 1000) }
 }
 
 /// `312 bytes`, `1.5 KiB`, `2.0 MiB`.
@@ -119,13 +119,15 @@ mod tests {
         {
             assert_eq!(age(now.minus(Duration::from_secs(secs)), now), expected);
         }
-        assert_eq!(age(now.plus(Duration::from_secs(300)), now), "in 5 min");
+        assert_eq!(age(now.plus(Duration::from_mins(5)), now), "in 5 min");
         assert_eq!(age_of("2026-11-22T17:00:00+08:00", now), "0 s ago");
         assert_eq!(age_of("yesterday", now), "");
         for (millis, expected) in [(7, "7 ms"), (1_234, "1.23 s"), (125_000, "2 min 5 s"), (7_500_000, "2 h 5 min")] {
             assert_eq!(took(millis), expected);
         }
-        assert_eq!(micros(432), "0.4 ms");
+        for (us, expected) in [(432, "0.4 ms"), (99_950, "99.9 ms"), (120_400, "120 ms"), (10_000_000, "10.00 s")] {
+            assert_eq!(micros(us), expected);
+        }
     }
 
     #[test]

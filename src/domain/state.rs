@@ -44,6 +44,7 @@ impl State {
     }
 
     /// Where `event` leads from here. Every pair that is not named is an error.
+    #[expect(clippy::match_same_arms, reason = "one row for each row of the table")]
     pub fn on(self, event: &Event) -> Result<Self, IllegalTransition> {
         use State::{Cancelled, Cancelling, Failed, Queued, Running, Succeeded, Waiting};
         match (self, event) {

@@ -45,6 +45,7 @@ impl Engine {
         if self.is_draining() {
             return Err(AcceptError::Draining);
         }
+        let starts = intake.runs.iter().any(|accepted| !accepted.held);
         let acceptance = Acceptance {
             key: intake.key,
             window: intake.window,
@@ -54,7 +55,7 @@ impl Engine {
         };
         let accept = self.0.parts.store.accept(acceptance);
         let receipt = tokio::time::timeout(limits::ACCEPT_TIMEOUT, accept).await.map_err(|_| AcceptError::Slow)??;
-        if matches!(receipt, Receipt::New(_)) {
+        if starts && matches!(receipt, Receipt::New(_)) {
             self.0.wake.notify_one();
         }
         Ok(receipt)

@@ -48,6 +48,7 @@ impl Engine {
     /// server. Returns how many times a run was driven.
     pub async fn run_until_idle(&self) -> Result<usize, super::Error> {
         let mut driven = 0;
+        self.table().due = None;
         loop {
             let mut claims = Vec::new();
             let looked = self.look(&mut claims).await;
@@ -227,6 +228,10 @@ impl Engine {
             table.lanes.release(id);
         }
         table.rescan |= state == Some(State::Queued);
+        if state != Some(State::Succeeded) {
+            // It may come due before anything that is known: ask again.
+            table.due = None;
+        }
         drop(table);
         self.0.wake.notify_one();
     }

@@ -23,7 +23,7 @@ struct Held {
 /// All lanes of this process.
 #[derive(Debug, Default)]
 pub(super) struct Lanes {
-    lanes: HashMap<String, Held>,
+    by_name: HashMap<String, Held>,
     of_run: BTreeMap<RunId, Vec<Lane>>,
     freed: Vec<String>,
 }
@@ -36,14 +36,14 @@ impl Lanes {
             return Ok(());
         }
         for lane in wanted {
-            let Some(held) = self.lanes.get(&lane.name) else { continue };
+            let Some(held) = self.by_name.get(&lane.name) else { continue };
             let behind_others = held.parked > 0 && from_park != Some(lane.name.as_str());
             if held.holders.len() >= lane.room || behind_others {
                 return Err(lane.clone());
             }
         }
         for lane in wanted {
-            self.lanes.entry(lane.name.clone()).or_default().holders.insert(run);
+            self.by_name.entry(lane.name.clone()).or_default().holders.insert(run);
         }
         if !wanted.is_empty() {
             self.of_run.insert(run, wanted.to_vec());
@@ -53,7 +53,7 @@ impl Lanes {
 
     /// One more run is hidden behind this lane. When the lane has emptied meanwhile, it counts as freed at once.
     pub(super) fn parked(&mut self, lane: &str) {
-        let held = self.lanes.entry(lane.to_owned()).or_default();
+        let held = self.by_name.entry(lane.to_owned()).or_default();
         held.parked += 1;
         if held.holders.is_empty() {
             self.freed.push(lane.to_owned());
@@ -62,7 +62,7 @@ impl Lanes {
 
     /// A run came out from behind this lane, or the store says that there is none.
     pub(super) fn unparked(&mut self, lane: &str, found: bool) {
-        if let Some(held) = self.lanes.get_mut(lane) {
+        if let Some(held) = self.by_name.get_mut(lane) {
             held.parked = if found { held.parked.saturating_sub(1) } else { 0 };
             self.forget_if_empty(lane);
         }
@@ -71,7 +71,7 @@ impl Lanes {
     /// The run ended: its lanes have room again.
     pub(super) fn release(&mut self, run: RunId) {
         for lane in self.of_run.remove(&run).unwrap_or_default() {
-            if let Some(held) = self.lanes.get_mut(&lane.name) {
+            if let Some(held) = self.by_name.get_mut(&lane.name) {
                 held.holders.remove(&run);
                 if held.parked > 0 {
                     self.freed.push(lane.name.clone());
@@ -94,14 +94,14 @@ impl Lanes {
     /// The runs that hold a lane, oldest first.
     pub(super) fn holders(&self, lane: &str) -> Vec<RunId> {
         let mut holders: Vec<_> =
-            self.lanes.get(lane).into_iter().flat_map(|held| held.holders.iter().copied()).collect();
+            self.by_name.get(lane).into_iter().flat_map(|held| held.holders.iter().copied()).collect();
         holders.sort_unstable();
         holders
     }
 
     fn forget_if_empty(&mut self, lane: &str) {
-        if self.lanes.get(lane).is_some_and(|held| held.holders.is_empty() && held.parked == 0) {
-            self.lanes.remove(lane);
+        if self.by_name.get(lane).is_some_and(|held| held.holders.is_empty() && held.parked == 0) {
+            self.by_name.remove(lane);
         }
     }
 }
@@ -132,7 +132,7 @@ mod tests {
         lanes.unparked("order/1", true);
         assert_eq!(lanes.take(run(2), &wanted, Some("order/1")), Ok(()));
         lanes.release(run(2));
-        assert!(lanes.lanes.is_empty() && lanes.of_run.is_empty());
+        assert!(lanes.by_name.is_empty() && lanes.of_run.is_empty());
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub use self::accept::{AcceptError, Intake};
 pub use self::retention::Retention;
 pub use self::scheduler::{Backfill, ScheduleStatus};
 pub use self::verbs::{Cancelled, Resumed};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::domain::delivery::RouteRef;
 use crate::domain::failure::Failure;
 use crate::domain::run::{self, Run};
@@ -135,6 +135,16 @@ struct Table {
     /// Older runs may be queued again: read from the start next time.
     rescan: bool,
     claims: u64,
+    /// When something comes due, as far as this process knows; looked up anew now and then, because other processes
+    /// may write to the store too.
+    due: Option<Due>,
+}
+
+/// When to ask the store again what is due.
+#[derive(Debug, Clone, Copy)]
+struct Due {
+    next: Timestamp,
+    ask_again: tokio::time::Instant,
 }
 
 impl Engine {

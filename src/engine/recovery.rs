@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Engine;
+use tokio::time::Instant;
+
 use super::log::{LogWriter, read};
+use super::{Due, Engine};
 use crate::clock::Timestamp;
 use crate::domain::event::Event;
 use crate::domain::run::{Run, RunHead};
@@ -12,6 +14,11 @@ use crate::domain::state::State;
 use crate::id::RunId;
 use crate::limits;
 use crate::store::RunQuery;
+
+/// The store is asked at least this often what is due.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+/// No moment at all.
+const FAR_OFF: Timestamp = Timestamp::from_millis(i64::MAX);
 
 impl Engine {
     /// Takes over what an earlier process left: before the first run is driven. On a store that only this process can
@@ -57,16 +64,23 @@ impl Engine {
         let _ = self.table().lanes.take(run.id, &wanted, None);
     }
 
-    /// Wakes what has come due, and answers how long until the next.
+    /// Wakes what has come due, and answers how long until the next. The store is asked only when something can have
+    /// come due: this is called for every run.
     pub(super) async fn recover(&self) -> Result<Duration, super::Error> {
         let now = self.0.parts.clock.now();
+        let known = self.table().due.filter(|due| now < due.next && Instant::now() < due.ask_again);
+        if let Some(due) = known {
+            return Ok(due.next.since(now));
+        }
         let (due, next) = self.0.parts.store.due(now, limits::RUNS_READY_MAX).await?;
+        let until = next.filter(|_| due.is_empty()).unwrap_or(if due.is_empty() { FAR_OFF } else { now });
+        self.table().due = Some(Due { next: until, ask_again: Instant::now() + ASK_EVERY });
         for head in due {
             if !self.table().active.contains_key(&head.id) {
                 self.wake(head.id, now).await?;
             }
         }
-        Ok(next.map_or(Duration::MAX, |next| next.since(now)))
+        Ok(until.since(now))
     }
 
     /// Reads one run that the index says is due, and moves it on when its log agrees.

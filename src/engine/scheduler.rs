@@ -92,9 +92,9 @@ impl Engine {
         // A schedule that was never seen, or that is switched off, has missed nothing.
         let Some(watermark) = mark.filter(|_| schedule.state == ScheduleState::Active) else {
             self.set_watermark(&schedule.name, now).await?;
-            return Ok(self.fires_after(plan, now));
+            return Ok(fires_after(plan, now));
         };
-        let Some(fires) = self.fires_after(plan, watermark) else { return Ok(None) };
+        let Some(fires) = fires_after(plan, watermark) else { return Ok(None) };
         if fires > now {
             return Ok(Some(fires));
         }
@@ -109,12 +109,7 @@ impl Engine {
             dealt_with = dealt_with.max(slot.due);
         }
         self.set_watermark(&schedule.name, dealt_with).await?;
-        Ok(self.fires_after(plan, dealt_with))
-    }
-
-    fn fires_after(&self, plan: &SchedulePlan, after: Timestamp) -> Option<Timestamp> {
-        let slot = plan.schedule.rule.next_after(after)?;
-        Some(slot.due.plus(plan.schedule.jitter_of(slot.due)))
+        Ok(fires_after(plan, dealt_with))
     }
 
     async fn enter(&self, plan: &SchedulePlan, due: Timestamp) -> Result<(), Error> {
@@ -264,6 +259,12 @@ impl Engine {
         };
         Ok(self.store().journal_append(vec![entry]).await?)
     }
+}
+
+/// When the first slot after `after` is entered: when it is due, and its jitter later.
+fn fires_after(plan: &SchedulePlan, after: Timestamp) -> Option<Timestamp> {
+    let slot = plan.schedule.rule.next_after(after)?;
+    Some(slot.due.plus(plan.schedule.jitter_of(slot.due)))
 }
 
 /// Mark: the newest slot that was dealt with, in milliseconds since the Unix epoch.

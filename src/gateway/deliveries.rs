@@ -11,12 +11,13 @@ use serde_json::Value;
 use super::Gateway;
 use super::refusals::Refused;
 use super::routes::{Door, KeysError, Ready, over_rate};
+use crate::domain::body;
 use crate::domain::delivery::{Delivery, DeliveryKey, RouteRef};
 use crate::domain::event::Accepted;
 use crate::domain::masking::Masker;
 use crate::domain::trigger::Trigger;
 use crate::engine::{AcceptError, Intake, values};
-use crate::expr::Context;
+use crate::expr::{Context, JsonPath};
 use crate::id::RunId;
 use crate::limits;
 use crate::signature::{self, Proof, Verdict, ip_allow};
@@ -96,13 +97,25 @@ impl Gateway {
         match received {
             Ok((_, receipt)) => Ok(receipt),
             Err(refused) => {
-                let refusal = refused.refusal.clone();
-                let doors = self.0.doors.load();
-                let doors = doors.at(inbound.request.path);
-                self.0.refusals.keep(doors, self.0.secrets.as_ref(), &inbound, refused).await;
-                Err(refusal)
+                self.keep_refused(&inbound, &refused).await;
+                Err(refused.refusal)
             }
         }
+    }
+
+    /// Counts and keeps a request whose body the door could not read; `code` says why.
+    pub async fn refused_at_the_door(&self, inbound: &Inbound<'_>, code: &'static str) {
+        let doors = self.0.doors.load();
+        let route = doors.at(inbound.request.path).first().map(|door| door.plan.name.clone());
+        let name = route.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
+        metrics::counter!("clawhook_deliveries_total", "route" => name, "outcome" => code).increment(1);
+        self.keep_refused(inbound, &Refused::new(route, RefusalKind::TooLarge, code, String::new())).await;
+    }
+
+    async fn keep_refused(&self, inbound: &Inbound<'_>, refused: &Refused) {
+        let doors = self.0.doors.load();
+        let doors = doors.at(inbound.request.path);
+        self.0.refusals.keep(doors, self.0.secrets.as_ref(), inbound, refused).await;
     }
 
     async fn receive_inner(&self, inbound: &Inbound<'_>) -> Result<(crate::id::RouteName, Receipt), Refused> {
@@ -123,7 +136,7 @@ impl Gateway {
             match self.admit(door, inbound).await {
                 Ok((Verdict::Handshake(answer), _)) => return Ok((door.plan.name.clone(), Receipt::Handshake(answer))),
                 Ok((Verdict::Deliver(proof), ready)) => {
-                    admitted.push(Admitted { door: Arc::clone(door), proof, ready })
+                    admitted.push(Admitted { door: Arc::clone(door), proof, ready });
                 }
                 Err(refusal) => refused = refused.or(Some(refusal)),
             }
@@ -191,7 +204,7 @@ impl Gateway {
             dedupe.replay_guard.then(|| DeliveryKey::of_body(path, &inbound.body)).filter(|guard| *guard != key);
         let window = dedupe.window;
         let status = first.door.plan.respond_status;
-        let body = redacted(&wanted, &inbound.body);
+        let body = redacted(&wanted, inbound);
         let runs = wanted.iter().map(|one| self.first_event(&one.door.plan, &delivery)).collect();
         let intake = Intake { key, window, replay_guard, runs, body };
         match self.0.engine.accept(intake).await {
@@ -240,7 +253,9 @@ fn describe(inbound: &Inbound<'_>, admitted: &[Admitted], first: &Admitted) -> D
         Verify::Nobody => "none".to_owned(),
         Verify::Scheme { verifier, .. } => verifier.kind().name.to_owned(),
     };
-    let maskers: Vec<_> = admitted.iter().filter_map(|one| Some(Arc::clone(&one.ready.as_ref()?.masker))).collect();
+    // A key that signs the body is not sent along; a password or a token is.
+    let sent_along = admitted.iter().filter(|one| !one.proof.body_is_signed);
+    let maskers: Vec<_> = sent_along.filter_map(|one| Some(Arc::clone(&one.ready.as_ref()?.masker))).collect();
     Delivery {
         id: first.proof.delivery_id.clone(),
         method: inbound.request.method.to_owned(),
@@ -296,14 +311,29 @@ fn delivery_key(plan: &RoutePlan, proof: &Proof, path: &str, body: &[u8], seen: 
     }
 }
 
-/// The body to keep: with what any of the routes redacts blanked out. A body that cannot be read as JSON has no paths,
-/// and is kept as it is.
-fn redacted(wanted: &[Admitted], body: &Bytes) -> Bytes {
+/// The body to keep: with what any of the routes redacts blanked out, in JSON and in forms. Other bodies have no paths,
+/// and are kept as they are.
+fn redacted(wanted: &[Admitted], inbound: &Inbound<'_>) -> Bytes {
     let paths: Vec<_> = wanted.iter().flat_map(|one| &one.door.plan.redact).collect();
     if paths.is_empty() {
-        return body.clone();
+        return inbound.body.clone();
     }
-    let Ok(mut value) = serde_json::from_slice::<Value>(body) else { return body.clone() };
+    blank(&paths, inbound).unwrap_or_else(|| inbound.body.clone())
+}
+
+/// The body with these paths blanked; nothing when it is neither JSON nor a form.
+pub(super) fn blank(paths: &[&JsonPath], inbound: &Inbound<'_>) -> Option<Bytes> {
+    let content_type = inbound.request.headers.get_all("content-type").next().unwrap_or_default();
+    if content_type.starts_with(b"application/x-www-form-urlencoded") {
+        let mut form = Value::Object(body::pairs(&inbound.body));
+        for path in paths {
+            path.blank(&mut form);
+        }
+        let pairs =
+            form.as_object().into_iter().flatten().map(|(name, value)| (name, value.as_str().unwrap_or_default()));
+        return Some(url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish().into());
+    }
+    let mut value = serde_json::from_slice::<Value>(&inbound.body).ok()?;
     let blanked: usize = paths.iter().map(|path| path.blank(&mut value)).sum();
-    if blanked == 0 { body.clone() } else { value.to_string().into() }
+    Some(if blanked == 0 { inbound.body.clone() } else { value.to_string().into() })
 }

@@ -8,9 +8,10 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use serde_json::json;
 
-use super::{Caller, Error, Gateway, Scope, routes, view};
+use super::{Caller, Error, Gateway, Scope, members, routes, view};
 use crate::domain::delivery::RouteRef;
 use crate::domain::failure::{Failure, Fault};
+use crate::domain::journal::JournalKind;
 use crate::domain::trigger::Trigger;
 use crate::engine::Files;
 use crate::id::{Revision, RouteName, ScheduleName, WorkflowName};
@@ -211,7 +212,8 @@ impl Gateway {
         let detail = json!({
             "workflows": reloaded.workflows, "routes": reloaded.routes, "schedules": reloaded.schedules, "changed": reloaded.changed,
         });
-        self.audit(caller, "gateway.reloaded", "files", detail).await?;
+        self.audit(caller, "gateway.reload", "files", detail.clone()).await?;
+        self.journal(JournalKind::Gateway, "gateway.reloaded", "gateway", members(detail)).await?;
         tracing::info!(workflows = reloaded.workflows, routes = reloaded.routes, "files were reloaded");
         Ok(reloaded)
     }

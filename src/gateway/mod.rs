@@ -168,13 +168,9 @@ impl Gateway {
         Ok(self.0.engine.store().health().await?)
     }
 
-    /// Writes a control action to the audit.
+    /// Writes a control action to the audit: before it happens, so that a caller who goes away leaves a trace.
     async fn audit(&self, caller: &Caller, what: &str, subject: &str, detail: Value) -> Result<(), Error> {
-        let mut members = match detail {
-            Value::Object(members) => members,
-            Value::Null => Map::new(),
-            other => Map::from_iter([("detail".to_owned(), other)]),
-        };
+        let mut members = members(detail);
         members.insert("by".to_owned(), Value::String(caller.name.clone()));
         members.insert("from".to_owned(), Value::String(caller.remote.clone()));
         self.journal(JournalKind::Audit, what, subject, members).await
@@ -198,5 +194,13 @@ impl Gateway {
             body: bytes::Bytes::new(),
         };
         Ok(self.0.engine.store().journal_append(vec![entry]).await?)
+    }
+}
+
+/// The members of an object, or nothing.
+fn members(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(members) => members,
+        _ => Map::new(),
     }
 }

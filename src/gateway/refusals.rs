@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::deliveries::{Inbound, Refusal, RefusalKind, kept_headers};
+use super::deliveries::{Inbound, Refusal, RefusalKind, blank, kept_headers};
 use super::routes::Door;
-use super::{Caller, Error, Gateway, Scope, view};
+use super::{Caller, Error, Gateway, Scope, members, view};
 use crate::domain::attempt::BodyCopy;
 use crate::domain::journal::{JournalEntry, JournalKind};
 use crate::domain::masking::Masker;
@@ -54,7 +54,7 @@ impl Inbox {
         doors: &[Arc<Door>],
         secrets: &dyn Secrets,
         inbound: &Inbound<'_>,
-        refused: Refused,
+        refused: &Refused,
     ) {
         let Ok(place) = self.0.try_reserve() else { return };
         // A sender that is refused for its address or its rate may have sent the right key along.
@@ -72,7 +72,7 @@ impl Inbox {
     }
 }
 
-fn entry(inbound: &Inbound<'_>, refused: Refused, headers: Vec<(String, String)>, body: Bytes) -> JournalEntry {
+fn entry(inbound: &Inbound<'_>, refused: &Refused, headers: Vec<(String, String)>, body: Bytes) -> JournalEntry {
     let subject = refused.route.as_ref().map_or_else(|| inbound.request.path.to_owned(), ToString::to_string);
     let code = refused.refusal.code;
     let detail = json!({
@@ -81,7 +81,7 @@ fn entry(inbound: &Inbound<'_>, refused: Refused, headers: Vec<(String, String)>
         "headers": headers,
         "remote": inbound.peer.to_string(),
         "body_bytes": inbound.body.len(),
-        "why": refused.why,
+        "why": refused.why.clone(),
     });
     JournalEntry {
         kind: JournalKind::Refusal,
@@ -89,10 +89,7 @@ fn entry(inbound: &Inbound<'_>, refused: Refused, headers: Vec<(String, String)>
         what: code.to_owned(),
         cause: format!("{code}/{subject}"),
         subject: subject.chars().take(SUBJECT_CHARS_MAX).collect(),
-        detail: match detail {
-            Value::Object(members) => members,
-            _ => serde_json::Map::new(),
-        },
+        detail: members(detail),
         body,
     }
 }
@@ -100,20 +97,12 @@ fn entry(inbound: &Inbound<'_>, refused: Refused, headers: Vec<(String, String)>
 /// Characters of an unknown path that are kept.
 const SUBJECT_CHARS_MAX: usize = 200;
 
-/// The first part of the body, with what the routes of this path redact blanked out, and their keys masked. A body that cannot be read is not
-/// kept where a route redacts, because what to blank in it is not known.
+/// The first part of the body, with what the routes of this path redact blanked out, and their keys masked. A body that
+/// cannot be read is not kept where a route redacts, because what to blank in it is not known.
 fn kept_body(doors: &[Arc<Door>], maskers: &[Arc<Masker>], inbound: &Inbound<'_>) -> Bytes {
     let paths: Vec<_> = doors.iter().flat_map(|door| &door.plan.redact).collect();
-    let redacted = if paths.is_empty() {
-        None
-    } else {
-        let Ok(mut value) = serde_json::from_slice::<Value>(&inbound.body) else { return Bytes::new() };
-        for path in paths {
-            path.blank(&mut value);
-        }
-        Some(Bytes::from(value.to_string()))
-    };
-    let mut body = redacted.unwrap_or_else(|| inbound.body.clone());
+    let readable = if paths.is_empty() { Some(inbound.body.clone()) } else { blank(&paths, inbound) };
+    let Some(mut body) = readable else { return Bytes::new() };
     for masker in maskers {
         if let Cow::Owned(masked) = masker.mask_prefix(&body, 2 * limits::REFUSAL_BODY_BYTES_MAX) {
             body = masked.into();

@@ -146,8 +146,8 @@ impl Gateway {
     pub async fn pause_route(&self, caller: &Caller, name: &str, reason: &str) -> Result<view::Route, Error> {
         caller.require(Scope::RunsWrite)?;
         let plan = self.route_named(name)?;
+        self.audit(caller, "route.pause", name, json!({ "reason": reason })).await?;
         self.set_paused(caller, &plan.name, Some(reason)).await?;
-        self.audit(caller, "route.paused", name, json!({ "reason": reason })).await?;
         Ok(self.show_route(&plan))
     }
 
@@ -159,9 +159,9 @@ impl Gateway {
             let message = format!("route `{name}` is paused by its file; take `paused: true` out of it and reload");
             return Err(Error::Conflict { code: "route.paused_by_file", message });
         }
+        self.audit(caller, "route.resume", name, json!({})).await?;
         self.set_paused(caller, &plan.name, None).await?;
         let released = self.0.engine.release_held(name).await?;
-        self.audit(caller, "route.resumed", name, json!({ "released": released })).await?;
         Ok(view::RouteResumed { route: self.show_route(&plan), released })
     }
 

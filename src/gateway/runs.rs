@@ -66,14 +66,14 @@ impl Gateway {
         caller.require(Scope::RunsRead)?;
         let log = self.0.engine.store().log(id).await?;
         let state = Run::fold(id, log.iter().cloned()).map_err(|error| Error::Broken(error.to_string()))?.state;
-        Ok((log.into_iter().filter(|entry| entry.seq >= from).map(show_event).collect(), state))
+        Ok((log.into_iter().filter(|entry| entry.seq >= from).map(|entry| show_event(&entry)).collect(), state))
     }
 
     /// Asks a run to stop.
     pub async fn cancel(&self, caller: &Caller, id: RunId, reason: &str) -> Result<view::Cancelled, Error> {
         caller.require(Scope::RunsWrite)?;
-        let cancelled = self.0.engine.cancel(id, &caller.name, reason).await?;
         self.audit(caller, "run.cancel", &id.to_string(), json!({ "reason": reason })).await?;
+        let cancelled = self.0.engine.cancel(id, &caller.name, reason).await?;
         let status = match cancelled {
             engine::Cancelled::Now => State::Cancelled,
             engine::Cancelled::Soon => State::Cancelling,
@@ -102,9 +102,9 @@ impl Gateway {
     /// Lets a failed or cancelled run go on from the task that failed.
     pub async fn resume(&self, caller: &Caller, id: RunId) -> Result<view::Resumed, Error> {
         caller.require(Scope::RunsWrite)?;
+        self.audit(caller, "run.resume", &id.to_string(), json!({})).await?;
         let resumed = self.0.engine.resume(id, &caller.name).await?;
         let again: Vec<_> = resumed.again.iter().map(ToString::to_string).collect();
-        self.audit(caller, "run.resume", &id.to_string(), json!({ "again": again })).await?;
         Ok(view::Resumed { run_id: id.to_string(), status: State::Queued.to_string(), again })
     }
 }
@@ -119,6 +119,7 @@ fn detail(run: &Run, log: &[Entry], why_waiting: Option<String>) -> view::RunDet
     view::RunDetail {
         run: run.head().into(),
         why_waiting,
+        cancel: run.cancel.as_ref().map(|cancel| view::Cancel { by: cancel.by.clone(), reason: cancel.reason.clone() }),
         delivery,
         slot_due,
         inputs: run.prepared.as_ref().map(|prepared| object(&prepared.inputs)).or(run
@@ -213,7 +214,7 @@ fn status(state: &TaskState) -> &'static str {
     }
 }
 
-fn show_event(entry: Entry) -> view::Event {
+fn show_event(entry: &Entry) -> view::Event {
     let event = entry.event.name().to_owned();
     let detail = match serde_json::to_value(&entry.event) {
         Ok(Value::Object(mut named)) => named.remove(&event).unwrap_or(Value::Null),

@@ -52,8 +52,8 @@ impl Gateway {
         caller.require(Scope::RunsWrite)?;
         let plan = self.schedule_named(name)?;
         let note = format!("{}: {reason}", caller.name);
+        self.audit(caller, "schedule.pause", name, json!({ "reason": reason })).await?;
         self.0.engine.pause_schedule(&plan.schedule.name, Some(&note)).await?;
-        self.audit(caller, "schedule.paused", name, json!({ "reason": reason })).await?;
         self.show_schedule(&plan).await
     }
 
@@ -65,8 +65,8 @@ impl Gateway {
             let message = format!("schedule `{name}` is paused by its file; take `paused: true` out of it and reload");
             return Err(Error::Conflict { code: "schedule.paused_by_file", message });
         }
+        self.audit(caller, "schedule.resume", name, json!({})).await?;
         self.0.engine.pause_schedule(&plan.schedule.name, None).await?;
-        self.audit(caller, "schedule.resumed", name, json!({})).await?;
         self.show_schedule(&plan).await
     }
 
@@ -80,14 +80,14 @@ impl Gateway {
     ) -> Result<view::Backfilled, Error> {
         caller.require(Scope::RunsWrite)?;
         let plan = self.schedule_named(name)?;
+        let detail = json!({ "since": since.to_string(), "until": until.to_string() });
+        self.audit(caller, "schedule.backfill", name, detail).await?;
         let done = self.0.engine.backfill(&plan, since, until).await?;
         let entered: Vec<_> = done
             .entered
             .iter()
             .map(|(due, run)| view::EnteredSlot { due: due.to_string(), run_id: run.to_string() })
             .collect();
-        let detail = json!({ "since": since.to_string(), "until": until.to_string(), "entered": entered.len() });
-        self.audit(caller, "schedule.backfill", name, detail).await?;
         Ok(view::Backfilled { entered, known: done.known.iter().map(ToString::to_string).collect(), more: done.more })
     }
 

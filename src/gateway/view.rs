@@ -86,6 +86,9 @@ pub struct RunDetail {
     /// Why it does not make progress, when it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why_waiting: Option<String>,
+    /// Who asked it to stop, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cancel: Option<Cancel>,
     /// The delivery that started it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivery: Option<Delivery>,
@@ -106,6 +109,13 @@ pub struct RunDetail {
     pub tasks: Vec<Task>,
     /// Retention let its bodies, inputs and outputs go.
     pub payloads_gone: bool,
+}
+
+/// Who asked a run to stop.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Cancel {
+    pub by: String,
+    pub reason: String,
 }
 
 /// A delivery as it was kept.

@@ -31,6 +31,18 @@ pub(super) enum Error {
     Full,
 }
 
+impl Error {
+    /// The stable code, with a page in `docs/errors/`.
+    pub(super) fn code(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "body.too_large",
+            Self::TooSlow => "body.slow",
+            Self::Broken => "body.broken",
+            Self::Full => "body.full",
+        }
+    }
+}
+
 /// Counts the bytes of bodies that all doors hold at this moment. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Budget(Arc<Counter>);

@@ -102,7 +102,7 @@ impl From<Error> for Problem {
                 Self::new(kind(503, "The gateway cannot do it for now"), detail).retry_after(wait)
             }
             Error::Broken(_) => Self::new(kind(500, "What is stored is not what it should be"), detail)
-                .help("look into the gateway's log; `clawhook doctor` checks the store"),
+                .help("look into the gateway's log for the cause"),
         }
     }
 }

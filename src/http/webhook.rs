@@ -79,28 +79,33 @@ impl Hooks {
     async fn receive(&self, request: &HttpRequest, payload: web::Payload) -> Result<Receipt, Refused> {
         let received_at = self.clock.now();
         let headers = headers(request.headers())?;
-        // A body that no route wants is not read.
-        let body = match self.gateway.body_bytes_max(request.path()) {
-            Some(bytes_max) => {
-                let body = body::read(payload, request.headers(), bytes_max, &self.budget).await;
-                body.map_err(Refused::Body)?
-            }
-            None => Body::default(),
-        };
         let url = url(request);
-        let inbound = Inbound {
+        let inbound = |body: &Body| Inbound {
             request: signature::Inbound {
                 method: request.method().as_str(),
                 path: request.path(),
                 query: request.query_string(),
                 url: url.as_deref(),
                 headers: &headers,
-                body: &body.bytes,
+                body: &[],
                 received_at,
             },
             body: body.bytes.clone(),
             peer: request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip()),
         };
+        // A body that no route wants is not read.
+        let body = match self.gateway.body_bytes_max(request.path()) {
+            Some(bytes_max) => match body::read(payload, request.headers(), bytes_max, &self.budget).await {
+                Ok(body) => body,
+                Err(error) => {
+                    self.gateway.refused_at_the_door(&inbound(&Body::default()), error.code()).await;
+                    return Err(Refused::Body(error));
+                }
+            },
+            None => Body::default(),
+        };
+        let mut inbound = inbound(&body);
+        inbound.request.body = &body.bytes;
         self.gateway.receive(inbound).await.map_err(|Refusal { kind, .. }| Refused::Gateway(kind))
     }
 }

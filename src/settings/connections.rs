@@ -13,7 +13,7 @@ use crate::id::{ConnectionName, SecretName};
 use crate::limits;
 use crate::outbound::auth::{self, Auth};
 use crate::outbound::connection::{BaseUrl, Connection, Value};
-use crate::outbound::{Egress, Tls};
+use crate::outbound::{Egress, Refusal, Tls};
 use crate::spec::raw;
 use crate::spec::source_map::Path;
 use crate::spec::structure::Item;
@@ -72,7 +72,11 @@ impl Table<'_> {
             let network =
                 if address.is_loopback() && address.is_ipv4() { "127.0.0.0/8".to_owned() } else { address.to_string() };
             let problem = self.desk.at("spec.egress", format!("workflows may not call `{address}`, {refusal}"), path);
-            self.desk.push(problem.help(format!("allow it with `egress: {{ allow: [\"{network}\"] }}`")));
+            self.desk.push(problem.help(match refusal {
+                // Whoever reaches it gets the machine's own credentials: nothing to allow in passing.
+                Refusal::Metadata => "name the far end that is meant".to_owned(),
+                _ => format!("allow it with `egress: {{ allow: [\"{network}\"] }}`"),
+            }));
         }
         Some(url)
     }
@@ -137,17 +141,14 @@ impl Table<'_> {
                 self.desk.push(problem.help("write the expression in the `headers` of the task"));
                 None
             }
-            raw::TextOrSecret::Text(text) => match HeaderValue::from_str(text) {
-                Ok(value) => Some(Value::Plain(value)),
-                Err(_) => {
-                    self.desk.bad_value(
-                        path,
-                        "a header holds visible ASCII characters only",
-                        "write it on one line, without other characters",
-                    );
-                    None
+            raw::TextOrSecret::Text(text) => {
+                let value = HeaderValue::from_str(text).ok();
+                if value.is_none() {
+                    let help = "write it on one line, without other characters";
+                    self.desk.bad_value(path, "a header holds visible ASCII characters only", help);
                 }
-            },
+                value.map(Value::Plain)
+            }
         };
         Some((key?, value?))
     }

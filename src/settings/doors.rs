@@ -94,10 +94,12 @@ impl Table<'_> {
             && first.address == second.address
             && first.address.port() != 0
         {
-            let at = path.with("control").with("address");
-            let problem = self.desk.at("spec.listen", format!("both doors listen on `{}`", first.address), &at);
-            let problem = problem.related(self.desk.map.value(&path.with("hooks").with("address")), "the public door");
-            self.desk.push(problem.help("give the control door another port, such as `127.0.0.1:8080`"));
+            // One of them may be left out; then the other is to blame.
+            let door = if control.address.is_some() { "control" } else { "hooks" };
+            let message = format!("both doors would listen on `{}`", first.address);
+            let problem = self.desk.at("spec.listen", message, &path.with(door).with("address"));
+            let usual = if door == "control" { CONTROL } else { HOOKS };
+            self.desk.push(problem.help(format!("give this one another port, such as `{usual}`")));
         }
         let hooks =
             first.map(|Door { address, tls, insecure }| HooksDoor { address, tls, insecure, trusted_proxies, rate });
@@ -148,7 +150,7 @@ impl Table<'_> {
         file
     }
 
-    pub(super) fn auth(&mut self, head: &raw::Settings, control: Option<IpAddr>) -> Option<Auth> {
+    pub(super) fn auth(&mut self, head: &raw::Settings, control: Option<IpAddr>) -> Auth {
         let path = Path::root().with("auth");
         match &head.auth {
             Some(raw::Auth::None) => {
@@ -158,7 +160,7 @@ impl Table<'_> {
                     let help = "listen on `127.0.0.1`, or write `auth: { jwt: { secret_env: JWT_SECRET } }`";
                     self.desk.push(problem.help(help));
                 }
-                Some(Auth::None)
+                Auth::None
             }
             Some(raw::Auth::Methods(methods)) => {
                 let basic = path.with("basic").with("users");
@@ -179,11 +181,11 @@ impl Table<'_> {
                 }
                 let jwt = methods.jwt.as_ref();
                 let jwt = jwt.and_then(|jwt| self.jwt_secret(&path.with("jwt").with("secret_env"), &jwt.secret_env));
-                Some(Auth::Methods { jwt, users })
+                Auth::Methods { jwt, users }
             }
             None => {
                 let jwt = self.jwt_secret(&path, JWT_SECRET);
-                Some(Auth::Methods { jwt, users: Vec::new() })
+                Auth::Methods { jwt, users: Vec::new() }
             }
         }
     }
@@ -206,7 +208,11 @@ impl Table<'_> {
             "set it to the output of `openssl rand -hex 32`, or write `auth: none` while the control door is on loopback \
              ({variable} is read from the environment only)"
         );
-        let problem = self.desk.at("spec.jwt_secret", message, path).help(help);
+        let mut problem = self.desk.at("spec.jwt_secret", message, path).help(help);
+        if path.key() == Some("auth") {
+            problem.spot.span = self.desk.map.entry(&Path::root());
+            problem = problem.label(format!("there is no `auth`, so `{variable}` is read"));
+        }
         self.desk.push(problem);
         None
     }

@@ -21,7 +21,8 @@ impl SourceMap {
 
 /// The written bytes of each byte of `text`, and of its end.
 fn align(written: &str, text: &str) -> Option<Vec<Span>> {
-    let style = match written.as_bytes().first()? {
+    let start = properties_bytes(written);
+    let style = match written.as_bytes().get(start)? {
         b'\'' => Style::Single,
         b'"' => Style::Double,
         b'|' | b'>' => Style::Block,
@@ -29,9 +30,9 @@ fn align(written: &str, text: &str) -> Option<Vec<Span>> {
     };
     let mut walk = Walk { written, at: 0, style };
     walk.at = match style {
-        Style::Plain => 0,
-        Style::Single | Style::Double => 1,
-        Style::Block => written.find('\n')? + 1,
+        Style::Plain => start,
+        Style::Single | Style::Double => start + 1,
+        Style::Block => start + written[start..].find('\n')? + 1,
     };
     let mut places = Vec::with_capacity(text.len() + 1);
     for c in text.chars() {
@@ -40,6 +41,15 @@ fn align(written: &str, text: &str) -> Option<Vec<Span>> {
     }
     places.push(Span::new(walk.at, walk.at));
     Some(places)
+}
+
+/// Bytes of the anchor and tag before a value.
+fn properties_bytes(written: &str) -> usize {
+    let mut rest = written;
+    while rest.starts_with(['&', '!']) {
+        rest = rest.split_once(char::is_whitespace).map_or("", |(_, rest)| rest.trim_start());
+    }
+    written.len() - rest.len()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,6 +7,7 @@
 mod checkpoint;
 mod class;
 mod commands;
+mod keys;
 mod list;
 mod prune;
 mod queue;
@@ -28,7 +29,7 @@ use tokio::sync::watch;
 
 use self::checkpoint::Checkpoints;
 use self::commands::{ReadyAcceptance, ReadyAppend, to_json};
-use self::reader::Readers;
+use self::reader::Reader;
 use self::trouble::Trouble;
 use self::writer::{Memo, Tx, Writer};
 use super::{
@@ -48,8 +49,6 @@ pub const BACKEND: Backend = Backend {
     open: |settings: &Settings| Ok(Arc::new(Sqlite::open(&settings.path)?)),
 };
 
-/// Threads that read: lists must not make the engine wait.
-const READERS: usize = 2;
 /// Runs that one step of `unpark_all` shows again.
 const UNPARKED_PER_STEP: usize = 4096;
 
@@ -58,10 +57,12 @@ const UNPARKED_PER_STEP: usize = 4096;
 pub struct Sqlite {
     folder: PathBuf,
     writer: Arc<Writer>,
-    readers: Arc<Readers>,
+    /// Reads for the engine.
+    work: Arc<Reader>,
+    /// Reads for people and for retention, which may take long.
+    show: Arc<Reader>,
     checkpoints: Arc<Checkpoints>,
     threads: Mutex<Threads>,
-    keys_swept_to: Mutex<Vec<u8>>,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +79,8 @@ struct Threads {
 pub struct Options {
     /// The most pages that the file may have: what a full disk looks like.
     pub page_count_max: Option<u32>,
+    /// Delivery keys that are known by heart before they are sorted away.
+    pub segment_keys: Option<usize>,
 }
 
 impl Sqlite {
@@ -93,24 +96,28 @@ impl Sqlite {
         let connection = schema::open_writer(folder, options.page_count_max)?;
         let place = || folder.display().to_string();
         let broken = |error: rusqlite::Error| Error::Open { place: place(), why: error.to_string() };
-        let memo = Memo::read(&connection).map_err(broken)?;
+        let segment_keys = options.segment_keys.unwrap_or(keys::KEYS_PER_SEGMENT);
+        let memo = Memo::read(&connection, segment_keys).map_err(|trouble| match trouble.into_error("opening") {
+            Error::Failed { why, .. } => Error::Open { place: place(), why },
+            other => other,
+        })?;
         let page_bytes: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0)).map_err(broken)?;
         let store = Self {
             folder: folder.to_owned(),
             writer: Arc::new(Writer::new()),
-            readers: Arc::new(Readers::new()),
+            work: Arc::new(Reader::new()),
+            show: Arc::new(Reader::new()),
             checkpoints: Arc::new(Checkpoints::new(page_bytes.unsigned_abs())),
             threads: Mutex::new(Threads { lock: Some(lock), ..Threads::default() }),
-            keys_swept_to: Mutex::default(),
         };
         store.start(connection, memo)?;
         Ok(store)
     }
 
     fn start(&self, connection: Connection, memo: Memo) -> Result<(), Error> {
-        for _ in 0..READERS {
-            let (readers, connection) = (Arc::clone(&self.readers), schema::open_reader(&self.folder)?);
-            self.spawn("store-read", move || readers.run(&connection))?;
+        for (name, reader) in [("store-read", &self.work), ("store-list", &self.show)] {
+            let (reader, connection) = (Arc::clone(reader), schema::open_reader(&self.folder)?);
+            self.spawn(name, move || reader.run(&connection))?;
         }
         let (checkpoints, copier) = (Arc::clone(&self.checkpoints), schema::open_copier(&self.folder)?);
         self.spawn("store-copy", move || checkpoints.run(&copier))?;
@@ -142,17 +149,10 @@ impl Sqlite {
         self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn keys_swept_to(&self) -> Vec<u8> {
-        self.keys_swept_to.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn set_keys_swept_to(&self, hash: Vec<u8>) {
-        *self.keys_swept_to.lock().unwrap_or_else(PoisonError::into_inner) = hash;
-    }
-
     /// Takes nothing more in; every thread does what is queued and ends.
     fn stop(&self) {
-        self.readers.close();
+        self.work.close();
+        self.show.close();
         self.checkpoints.close();
         self.writer.close();
     }
@@ -179,25 +179,25 @@ impl Drop for Sqlite {
 impl Store for Sqlite {
     async fn accept(&self, acceptance: Acceptance) -> Result<Receipt, Error> {
         let ready = ReadyAcceptance::new(acceptance)?;
-        self.writer.call("accepting a delivery", move |tx| ready.write(tx)).await
+        self.writer.call_with("accepting a delivery", ready.bytes(), move |tx| ready.write(tx)).await
     }
 
     async fn append(&self, append: Append) -> Result<(), Error> {
         let ready = ReadyAppend::new(append)?;
-        self.writer.call("adding to a run's log", move |tx| ready.write(tx)).await
+        self.writer.call_with("adding to a run's log", ready.bytes(), move |tx| ready.write(tx)).await
     }
 
     async fn log(&self, run: RunId) -> Result<Vec<Entry>, Error> {
-        self.readers.call("reading a run's log", move |connection| read::log(connection, run)).await
+        self.work.call("reading a run's log", move |connection| read::log(connection, run)).await
     }
 
     async fn queued(&self, after: Option<RunId>, limit: usize) -> Result<Vec<Queued>, Error> {
         let work = move |connection: &Connection| read::queued(connection, after, limit);
-        self.readers.call("looking for queued runs", work).await
+        self.work.call("looking for queued runs", work).await
     }
 
     async fn due(&self, now: Timestamp, limit: usize) -> Result<(Vec<RunHead>, Option<Timestamp>), Error> {
-        self.readers.call("looking for due runs", move |connection| read::due(connection, now, limit)).await
+        self.work.call("looking for due runs", move |connection| read::due(connection, now, limit)).await
     }
 
     async fn park(&self, run: RunId, lane: &str) -> Result<(), Error> {
@@ -207,7 +207,7 @@ impl Store for Sqlite {
 
     async fn parked(&self, lane: &str) -> Result<Option<Queued>, Error> {
         let lane = lane.to_owned();
-        self.readers.call("looking for parked runs", move |connection| read::parked(connection, &lane)).await
+        self.work.call("looking for parked runs", move |connection| read::parked(connection, &lane)).await
     }
 
     async fn unpark_all(&self) -> Result<(), Error> {
@@ -218,11 +218,11 @@ impl Store for Sqlite {
 
     async fn runs(&self, query: &RunQuery) -> Result<Vec<RunHead>, Error> {
         let query = query.clone();
-        self.readers.call("listing runs", move |connection| list::runs(connection, &query)).await
+        self.show.call("listing runs", move |connection| list::runs(connection, &query)).await
     }
 
     async fn open_counts(&self) -> Result<Vec<(State, u64)>, Error> {
-        self.readers.call("counting runs", read::open_counts).await
+        self.show.call("counting runs", read::open_counts).await
     }
 
     async fn journal_append(&self, entries: Vec<JournalEntry>) -> Result<(), Error> {
@@ -234,7 +234,7 @@ impl Store for Sqlite {
 
     async fn journal(&self, query: &JournalQuery) -> Result<Vec<JournalRow>, Error> {
         let query = query.clone();
-        self.readers.call("reading a journal", move |connection| read::journal(connection, &query)).await
+        self.show.call("reading a journal", move |connection| read::journal(connection, &query)).await
     }
 
     async fn put_document(&self, revision: &Revision, text: &str) -> Result<(), Error> {
@@ -246,12 +246,12 @@ impl Store for Sqlite {
     async fn document(&self, revision: &Revision) -> Result<Option<String>, Error> {
         let revision = revision.clone();
         let work = move |connection: &Connection| read::document(connection, revision.as_str());
-        self.readers.call("reading a document", work).await
+        self.work.call("reading a document", work).await
     }
 
     async fn marks(&self, prefix: &str) -> Result<Vec<(String, String)>, Error> {
         let prefix = prefix.to_owned();
-        self.readers.call("reading marks", move |connection| read::marks(connection, &prefix)).await
+        self.work.call("reading marks", move |connection| read::marks(connection, &prefix)).await
     }
 
     async fn set_mark(&self, name: &str, value: Option<&str>) -> Result<(), Error> {
@@ -262,7 +262,7 @@ impl Store for Sqlite {
     async fn state(&self, workflow: &WorkflowName) -> Result<Map<String, Value>, Error> {
         let workflow = workflow.clone();
         let work = move |connection: &Connection| read::state(connection, workflow.as_str());
-        self.readers.call("reading a workflow's state", work).await
+        self.work.call("reading a workflow's state", work).await
     }
 
     async fn prune(&self, prune: &Prune) -> Result<Pruned, Error> {
@@ -279,7 +279,7 @@ impl Store for Sqlite {
         let alive = |connection: &Connection| {
             connection.query_row("SELECT count(*) FROM shapes", [], |_| Ok(())).map_err(Trouble::from)
         };
-        self.readers.call(doing, alive).await?;
+        self.work.call(doing, alive).await?;
         let files = ["", "-wal", "-shm"].map(|end| self.folder.join(format!("{}{end}", schema::DATABASE_FILE)));
         let bytes = files.iter().filter_map(|file| std::fs::metadata(file).ok()).map(|file| file.len());
         Ok(Health {

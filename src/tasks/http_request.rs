@@ -561,8 +561,8 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(with: Value, connected: bool, expected: &[&str]) {
-        let problems = match (KIND.parse)(&with, connected) {
+    fn check(with: &Value, connected: bool, expected: &[&str]) {
+        let problems = match (KIND.parse)(with, connected) {
             Ok(_) => Vec::new(),
             Err(problems) => problems,
         };
@@ -572,19 +572,19 @@ mod tests {
 
     #[test]
     fn settings_are_checked_together() {
-        check(json!({"path": "/a", "json": {"a": "${{ inputs.a }}"}, "accept_status": [200, "4xx"]}), true, &[]);
-        check(json!({"url": "https://a.example/"}), false, &[]);
-        check(json!({"url": "https://a.example/"}), true, &[": a task with a connection names a `path`"]);
-        check(json!({"path": "/a"}), false, &[": a task without a connection names a `url`"]);
+        check(&json!({"path": "/a", "json": {"a": "${{ inputs.a }}"}, "accept_status": [200, "4xx"]}), true, &[]);
+        check(&json!({"url": "https://a.example/"}), false, &[]);
+        check(&json!({"url": "https://a.example/"}), true, &[": a task with a connection names a `path`"]);
+        check(&json!({"path": "/a"}), false, &[": a task without a connection names a `url`"]);
         check(
-            json!({"path": "/a", "json": 1, "form": {}, "fail_if": "yes", "max_response": "8"}),
+            &json!({"path": "/a", "json": 1, "form": {}, "fail_if": "yes", "max_response": "8"}),
             true,
             &[": a request has one body, and here are several", "/fail_if: `fail_if` is one whole expression"],
         );
         check(
-            json!({"path": "/${{ ", "headers": {"a b": "x"}}),
+            &json!({"path": "/${{ ", "headers": {"a b": "x"}}),
             true,
-            &["/path: this expression is empty", "/headers/a b: `a b` cannot be the name of a header"],
+            &["/path: this expression is never closed", "/headers/a b: `a b` cannot be the name of a header"],
         );
     }
 }

@@ -49,8 +49,11 @@ pub struct TaskKind {
     /// JSON Schema of `with`.
     pub schema: fn() -> Schema,
     /// Reads `with`, which already fits the schema; `connected` when the task names a connection.
-    pub parse: fn(with: &Value, connected: bool) -> Result<Box<dyn Task>, Vec<WithProblem>>,
+    pub parse: Parse,
 }
+
+/// Reads the `with` of a task.
+pub type Parse = fn(with: &Value, connected: bool) -> Result<Box<dyn Task>, Vec<WithProblem>>;
 
 impl fmt::Debug for TaskKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,14 +8,14 @@ use serde_json::json;
 
 use crate::kit::{Kit, check_state, standing};
 
-const SLOW: &str = r#"
+const SLOW: &str = r"
 version: 1
 name: slow
 tasks:
   - { id: call, type: http_request, connection: erp, with: { path: /slow, query: { ms: 30000 } } }
 finally:
   - { id: tidy, type: transform, with: { input: 1, jq: . } }
-"#;
+";
 
 const PATIENT: &str = "version: 1\nname: patient\ntasks:\n  - { id: pause, type: wait, with: { for: 1h } }\n";
 

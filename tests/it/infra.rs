@@ -192,18 +192,6 @@ fn scripts_are_bash_and_can_be_started() {
 }
 
 #[test]
-fn the_order_of_the_demo_is_signed_with_its_key() {
-    let demo = read("infra/demo.sh");
-    let value = |name: &str| {
-        let line = demo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-        line.unwrap_or_else(|| panic!("demo.sh sets no `{name}`")).trim_matches('\'').to_owned()
-    };
-    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, value("shopify_key").as_bytes());
-    let signature = aws_lc_rs::hmac::sign(&key, value("order").as_bytes());
-    assert_eq!(data_encoding::BASE64.encode(signature.as_ref()), value("signature"));
-}
-
-#[test]
 fn the_image_is_built_from_what_is_here() {
     let dockerfile = read("Dockerfile");
     let instructions: Vec<Vec<&str>> = dockerfile

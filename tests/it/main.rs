@@ -1,11 +1,14 @@
 //! One binary for all tests that go through a door: one module per capability.
 #![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::disallowed_methods, reason = "tests read switches from the environment and spawn what they kill")]
 
 mod api;
 mod app;
 mod cancel;
+mod cli;
 mod crash;
 mod dependencies;
+mod errors;
 mod examples;
 mod infra;
 mod kit;

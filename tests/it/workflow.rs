@@ -248,6 +248,7 @@ tasks:
 
 #[tokio::test]
 async fn runs_of_one_key_go_in_arrival_order() {
+    use State::{Queued, Succeeded, Waiting};
     let kit = Kit::new(&[KEYED], "");
     let mut ids = Vec::new();
     for key in ["a", "a", "b", "a"] {
@@ -264,7 +265,6 @@ async fn runs_of_one_key_go_in_arrival_order() {
             states
         }
     };
-    use State::{Queued, Succeeded, Waiting};
     assert_eq!(states(&kit).await, [Waiting, Queued, Waiting, Queued]);
     let why = kit.engine.why_waiting(ids[1]).await.unwrap().unwrap();
     assert_eq!(why, format!("it stands behind {} in `workflow/keyed/a`, which has room for 1", ids[0]));

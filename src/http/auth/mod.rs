@@ -103,13 +103,11 @@ impl Auth {
         if let Some(wait) = self.throttle.wait(address) {
             return Err(throttled(wait));
         }
-        match people.find(credentials) {
-            Some(name) => Ok((name.to_owned(), Scopes::all())),
-            None => {
-                self.throttle.failed(address);
-                Err(invalid("the user name or the password is wrong"))
-            }
+        if let Some(name) = people.find(credentials) {
+            return Ok((name.to_owned(), Scopes::all()));
         }
+        self.throttle.failed(address);
+        Err(invalid("the user name or the password is wrong"))
     }
 
     /// Adds the ways to authenticate to a 401 (RFC 9110, section 11.6.1).

@@ -21,6 +21,8 @@ async fn what_strangers_may_ask() {
         assert_eq!(answer.headers().get("x-content-type-options").unwrap(), "nosniff", "{path}");
         assert_eq!(answer.headers().contains_key("www-authenticate"), status == 401, "{path}");
     }
+    let head = doors.http.head(format!("{}/healthz", doors.control)).send().await.unwrap();
+    assert_eq!((head.status().as_u16(), head.text().await.unwrap().as_str()), (200, ""));
     let proxied = doors.http.get(format!("{}/metrics", doors.control)).header("x-forwarded-for", "203.0.113.9");
     assert_eq!(proxied.send().await.unwrap().status(), 401);
     doors.close().await;

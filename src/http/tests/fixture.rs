@@ -88,7 +88,7 @@ pub(super) async fn doors() -> Doors {
     let clock: Arc<dyn Clock> = Arc::new(TestClock::at(NOW));
     let store: Arc<dyn Store> = Arc::new(Memory::new());
     let secrets: Arc<dyn Secrets> = Arc::new(OneSecret);
-    let loaded = Texts.load().unwrap();
+    let loaded = Texts.load().await.unwrap();
     FilesInForce::keep_documents(store.as_ref(), &loaded.catalog).await.unwrap();
     let files = Arc::new(FilesInForce::new(Box::new(Texts), store.clone(), loaded));
     let day = Duration::from_hours(24);
@@ -184,8 +184,9 @@ impl Secrets for OneSecret {
 #[derive(Debug)]
 struct Texts;
 
+#[async_trait]
 impl Source for Texts {
-    fn load(&self) -> Result<Loaded, String> {
+    async fn load(&self) -> Result<Loaded, String> {
         let file = |name: &str, text: &str| SourceFile { name: name.into(), bytes: text.into() };
         let files = Files {
             routes: vec![file("routes.yaml", ROUTES)],

@@ -277,7 +277,7 @@ pub enum ConnectionAuthType {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConnectionTls {
-    /// A PEM file with the authorities to trust in place of the machine's own.
+    /// A PEM file with the authorities to trust beside those of the machine.
     pub ca: String,
 }
 

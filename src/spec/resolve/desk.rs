@@ -233,8 +233,8 @@ impl Desk<'_> {
             }
             Err(errors) => {
                 for error in errors {
-                    let (path, text) = below(path, value, &error.pointer);
-                    self.expression_error(&path, text, error);
+                    let span = self.blame(path, value, &error.pointer, Some(&error.range));
+                    self.told("spec.expression", error.message, span, error.help);
                 }
                 None
             }
@@ -252,23 +252,29 @@ impl Desk<'_> {
 
     /// An expression that cannot be read.
     pub(super) fn expression_error(&mut self, path: &Path, text: &str, error: expr::Error) {
-        self.text_problem("spec.expression", path, text, Some(&error.range), error.message, error.help);
+        let span = self.map.inside(path, text, &error.range);
+        self.told("spec.expression", error.message, span, error.help);
     }
 
-    /// A problem with a part of the text at `path`.
-    pub(super) fn text_problem(
-        &mut self,
-        code: &'static str,
-        path: &Path,
-        text: &str,
-        range: Option<&Range<usize>>,
-        message: String,
-        help: Option<String>,
-    ) {
-        let span = range.map_or_else(|| self.map.value(path), |range| self.map.inside(path, text, range));
+    /// A problem whose help may be absent.
+    pub(super) fn told(&mut self, code: &'static str, message: String, span: Span, help: Option<String>) {
         let mut problem = self.problem(code, message, span);
         problem.help = help;
         self.push(problem);
+    }
+
+    /// What to underline for the bytes `range` of the text that a JSON pointer leads to below `value`, which stands at
+    /// `path`; in a map, for the key that is an expression.
+    pub(super) fn blame(&self, path: &Path, value: &Value, pointer: &str, range: Option<&Range<usize>>) -> Span {
+        let (path, text) = below(path, value, pointer);
+        match (range, value.pointer(pointer)) {
+            (Some(range), Some(Value::String(_))) => self.map.inside(&path, text, range),
+            (Some(_), Some(Value::Object(members))) => {
+                let key = members.keys().find(|key| key.contains("${{"));
+                key.map_or_else(|| self.map.value(&path), |key| self.map.key(&path, key))
+            }
+            _ => self.map.value(&path),
+        }
     }
 
     /// Tells every `secret_ref` inside `value` that does not stand in one of `allowed` (JSON pointers).
@@ -336,15 +342,12 @@ pub(super) fn below<'v>(base: &Path, value: &'v Value, pointer: &str) -> (Path, 
     let mut here = Some(value);
     for token in pointer.split('/').skip(1) {
         let key = token.replace("~1", "/").replace("~0", "~");
-        match (here, key.parse::<usize>()) {
-            (Some(Value::Array(items)), Ok(index)) => {
-                path = path.with(index);
-                here = items.get(index);
-            }
-            _ => {
-                here = here.and_then(|value| value.get(&key));
-                path = path.with(key.as_str());
-            }
+        if let (Some(Value::Array(items)), Ok(index)) = (here, key.parse::<usize>()) {
+            path = path.with(index);
+            here = items.get(index);
+        } else {
+            here = here.and_then(|value| value.get(&key));
+            path = path.with(key.as_str());
         }
     }
     (path, here.and_then(Value::as_str).unwrap_or_default())
@@ -355,7 +358,8 @@ fn find_secrets(value: &Value, pointer: &mut String, found: &mut Vec<String>) {
     match value {
         Value::Array(items) => {
             for (index, item) in items.iter().enumerate() {
-                pointer.push_str(&format!("/{index}"));
+                pointer.push('/');
+                pointer.push_str(&index.to_string());
                 find_secrets(item, pointer, found);
                 pointer.truncate(length);
             }

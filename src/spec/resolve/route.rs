@@ -50,6 +50,9 @@ pub(in crate::spec) fn resolve_route(
     let allow_ip = networks(desk, &path.with("allow_ip"), raw.allow_ip.as_deref());
     let redact = redact(desk, &path.with("redact"), &raw.redact);
     let inputs = inputs(desk, path, &raw.inputs, &raw.workflow, callees, &scope);
+    if let Some(inputs) = &inputs {
+        tell_redacted(desk, &path.with("inputs"), raw, inputs);
+    }
     if desk.errors() > errors {
         return None;
     }
@@ -225,6 +228,25 @@ fn is_guarded(verify: &raw::Verify) -> bool {
     GUARDED.contains(&preset.as_str()) && !template.contains("{timestamp}")
 }
 
+/// Tells inputs that read what is blanked before they are made.
+fn tell_redacted(desk: &mut Desk<'_>, path: &Path, raw: &raw::Route, inputs: &Mapping) {
+    // Only plain paths are compared: what a pattern hits is known when a delivery is there.
+    let plain = |rest: &&str| !rest.contains(['[', '*']) && !rest.contains("..");
+    let paths = raw.redact.iter().filter_map(|text| text.strip_prefix("$.").filter(plain));
+    let blanked: Vec<Vec<&str>> = paths.map(|rest| rest.split('.').collect()).collect();
+    let given = Value::Object(raw.inputs.clone());
+    for place in inputs.names() {
+        let Some((root, keys)) = place.name.path.split_first() else { continue };
+        let hit =
+            blanked.iter().find(|blanked| keys.len() >= blanked.len() && blanked.iter().zip(keys).all(|(a, b)| a == b));
+        let Some(blanked) = hit.filter(|_| root == "body") else { continue };
+        let span = desk.blame(path, &given, &place.pointer, Some(&place.name.range));
+        let message = format!("`redact` blanks `$.{}` before this input is made of it", blanked.join("."));
+        let problem = desk.problem("spec.redacted", message, span).label("this is `[redacted]`").warning();
+        desk.push(problem.help("take it out of `redact`, or do without it here"));
+    }
+}
+
 struct Limits {
     body_bytes_max: usize,
     rate: Option<RateLimit>,
@@ -256,9 +278,12 @@ fn redact(desk: &mut Desk<'_>, path: &Path, raw: &[String]) -> Vec<JsonPath> {
         match JsonPath::parse(text) {
             Ok(json_path) => paths.push(json_path),
             Err(error) => {
-                let path = path.with(index);
-                let help = error.help.clone().unwrap_or_default();
-                desk.text_problem("spec.value", &path, text, None, format!("`{path}`: {error}"), Some(help));
+                let whole = format!("$.{text}");
+                let help = match JsonPath::parse(&whole) {
+                    Ok(_) => format!("write `{whole}`"),
+                    Err(_) => error.help.clone().unwrap_or_default(),
+                };
+                desk.bad_value(&path.with(index), &error.message, help);
             }
         }
     }

@@ -83,7 +83,7 @@ impl Where {
     }
 }
 
-impl<'a> Scope<'a> {
+impl Scope<'_> {
     /// The names of a route or a schedule.
     pub(super) fn of_trigger(place: Where) -> Self {
         Self { place, inputs: &[], before: &[], own: "", all: &[] }
@@ -110,7 +110,10 @@ impl<'a> Scope<'a> {
 
     fn unknown_root(&self, root: &str) -> Finding {
         let roots = self.place.roots();
-        let here = format!("the names here are {}", words::listed(roots, "and"));
+        let here = match roots {
+            [only] => format!("the only name here is `{only}`"),
+            _ => format!("the names here are {}", words::listed(roots, "and")),
+        };
         let in_workflow = !matches!(self.place, Where::Route | Where::Schedule);
         match root {
             "item" | "index" if in_workflow => {
@@ -130,6 +133,9 @@ impl<'a> Scope<'a> {
                 Finding::new("no task has run yet where labels and keys are made".to_owned(), "read `inputs` here")
             }
             "response" if in_workflow => Finding::new("`response` is known in `fail_if` only".to_owned(), here),
+            "body" | "headers" | "query" | "path" | "delivery" => {
+                Finding::new(format!("`{root}` is known in routes only: a schedule has no delivery"), here)
+            }
             "inputs" | "tasks" | "state" | "run" if !in_workflow => {
                 Finding::new(format!("`{root}` is known in workflows only"), here)
             }
@@ -143,7 +149,7 @@ impl<'a> Scope<'a> {
                     if in_workflow { "write `run.started_at`, which a replay sees again" } else { here.as_str() };
                 Finding::new(format!("there is no `{root}`: a replay must compute the same again"), help)
             }
-            _ => meant(format!("there is no name `{root}`"), root, roots, here),
+            _ => meant(format!("there is no name `{root}`"), "", root, roots, here),
         }
     }
 
@@ -160,7 +166,7 @@ impl<'a> Scope<'a> {
         } else {
             format!("{}; or declare `{member}` under `inputs`", there_are(self.inputs))
         };
-        Some(meant(format!("the workflow has no input `{member}`"), member, self.inputs, help))
+        Some(meant(format!("the workflow has no input `{member}`"), "inputs", member, self.inputs, help))
     }
 
     fn task(&self, member: &str, rest: &str) -> Option<Finding> {
@@ -189,7 +195,7 @@ impl<'a> Scope<'a> {
         }
         let before = ids(self.before);
         let help = if before.is_empty() { "no task runs before this one".to_owned() } else { there_are(&before) };
-        Some(meant(format!("there is no task `{member}`"), member, &before, help))
+        Some(meant(format!("there is no task `{member}`"), "tasks", member, &before, help))
     }
 }
 
@@ -217,13 +223,21 @@ fn header(member: &str) -> Option<Finding> {
 
 fn fixed(root: &str, member: &str, known: &[&str]) -> Option<Finding> {
     let help = format!("`{root}` has {}", words::listed(known, "and"));
-    (!known.contains(&member)).then(|| meant(format!("`{root}` has no `{member}`"), member, known, help))
+    (!known.contains(&member)).then(|| meant(format!("`{root}` has no `{member}`"), root, member, known, help))
 }
 
-fn meant(message: String, name: &str, known: &[&str], help: String) -> Finding {
-    let finding = Finding::new(message, help);
+/// An unknown name below `root`: with the one that was meant, or else the help.
+fn meant(message: String, root: &str, name: &str, known: &[&str], help: String) -> Finding {
     match words::similar(name, known.iter().copied()) {
-        Some(right) => Finding { label: format!("did you mean `{right}`?"), ..finding },
-        None => finding,
+        Some(right) => {
+            let path = match root {
+                "" => right.to_owned(),
+                root if right.contains(['-', '.']) => format!("{root}[\"{right}\"]"),
+                root => format!("{root}.{right}"),
+            };
+            let label = format!("did you mean `{right}`?");
+            Finding { label, ..Finding::new(message, format!("write `{path}`")) }
+        }
+        None => Finding::new(message, help),
     }
 }

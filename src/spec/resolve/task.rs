@@ -91,9 +91,9 @@ fn with_problem(desk: &mut Desk<'_>, path: &Path, with: &Value, problem: WithPro
         problem.help = help;
         return desk.push(problem);
     }
-    let (path, text) = below(path, with, &pointer);
     let code = if range.is_some() { "spec.expression" } else { "spec.task" };
-    desk.text_problem(code, &path, text, range.as_ref(), message, help);
+    let span = desk.blame(path, with, &pointer, range.as_ref());
+    desk.told(code, message, span, help);
 }
 
 fn retry(desk: &mut Desk<'_>, path: &Path, raw: &raw::Task) -> RetryPolicy {

@@ -51,9 +51,9 @@ pub(in crate::spec) fn tell_shared_paths(files: &[&RoutesFile], problems: &mut V
         let told =
             |code, message, span: Span| also(Problem::new(code, message, map.source(), span), &first_spot, FIRST);
         for key in SHARED.iter().filter(|key| item.json.get(key) != first.json.get(key)) {
-            let message = format!("two routes of the path `{path}` have not the same `{key}`");
+            let message = format!("the routes of the path `{path}` differ in `{key}`");
             let help =
-                format!("write the same `{key}` in both: a delivery is taken in and answered once for all of them");
+                format!("write the same `{key}` in each: a delivery is taken in and answered once for all of them");
             problems.push(told("spec.same_path", message, map.key(&item.path, key)).help(help));
         }
         if item.json.get("filter").is_none() || first.json.get("filter").is_none() {

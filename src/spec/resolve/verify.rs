@@ -18,6 +18,12 @@ type Named = Vec<(String, Vec<SecretRef>)>;
 /// The schema of what stands beside `preset`: the scheme's own parameters and its secrets.
 pub(in crate::spec) fn schema(kind: &SchemeKind) -> Value {
     let mut schema = kind.schema().to_value();
+    for (_, parameter) in schema["properties"].as_object_mut().into_iter().flatten() {
+        if parameter.get("pattern").and_then(Value::as_str).is_some_and(|pattern| pattern.contains("(ms|s|m|h|d)")) {
+            parameter["x-expected"] = "a duration such as `300s` or `5m`, at most a day".into();
+            parameter["examples"] = json!(["300s"]);
+        }
+    }
     let name = schemars::schema_for!(raw::SecretName).to_value();
     let one = json!({
         "type": "object",
@@ -41,6 +47,7 @@ pub(in crate::spec) fn schema(kind: &SchemeKind) -> Value {
         schema["properties"]["secret_ref"] = json!({
             "description": format!("{}. A list while keys rotate.", first.summary),
             "anyOf": [name, { "type": "array", "minItems": 1, "items": name }],
+            "examples": ["NAME"],
             "x-expected": "the name of a secret, or a list of names while keys rotate",
         });
         schema["properties"]["secrets"] = json!({
@@ -89,13 +96,12 @@ fn secrets(desk: &mut Desk<'_>, path: &Path, kind: &SchemeKind, parameters: &mut
     let errors = desk.errors();
     let mut named = Named::new();
     if let Some(value) = parameters.shift_remove("secret_ref") {
-        match kind.secrets.first() {
-            Some(slot) => named.push((slot.name.to_owned(), references(desk, &path.with("secret_ref"), &value))),
-            None => {
-                let message = format!("`{}` takes no secret", kind.name);
-                let problem = desk.problem("spec.verify", message, desk.map.key(path, "secret_ref"));
-                desk.push(problem.help("remove the line"));
-            }
+        if let Some(slot) = kind.secrets.first() {
+            named.push((slot.name.to_owned(), references(desk, &path.with("secret_ref"), &value)));
+        } else {
+            let message = format!("`{}` takes no secret", kind.name);
+            let problem = desk.problem("spec.verify", message, desk.map.key(path, "secret_ref"));
+            desk.push(problem.help("remove the line"));
         }
     }
     if let Some(Value::Object(slots)) = parameters.shift_remove("secrets") {

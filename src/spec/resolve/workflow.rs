@@ -188,6 +188,7 @@ fn check_values(desk: &mut Desk<'_>, path: &Path, input: &Input) {
         desk.bad_value(&path.with("enum").with(index), &format!("`{value}` is not of type `{of}`"), help);
     }
     let Some(default) = &input.default else { return };
+    desk.no_secrets(&path.with("default"), default, &[]);
     let place = path.with("default");
     if !input.of.admits(default) {
         desk.bad_value(
@@ -202,7 +203,7 @@ fn check_values(desk: &mut Desk<'_>, path: &Path, input: &Input) {
             "write one of them, or add it there",
         );
     }
-    if text_of(default).is_some_and(|text| text.contains("${{")) {
+    if default.as_str().is_some_and(|text| text.contains("${{")) {
         let help = "put the expression where the input is given, in a route or a schedule";
         desk.bad_value(&place, "a default cannot be an expression", help);
     }
@@ -211,10 +212,6 @@ fn check_values(desk: &mut Desk<'_>, path: &Path, input: &Input) {
             desk.problem("spec.no_effect", "a required input never takes its default", desk.map.key(path, "default"));
         desk.push(problem.warning().help("remove `required: true`, or the default"));
     }
-}
-
-fn text_of(value: &Value) -> Option<&str> {
-    value.as_str()
 }
 
 fn labels(desk: &mut Desk<'_>, head: &raw::Workflow, scope: &Scope<'_>) -> Vec<(String, Template)> {

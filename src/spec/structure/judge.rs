@@ -132,8 +132,8 @@ impl<'a> Findings<'a> {
             ValidationErrorKind::Enum { .. } | ValidationErrorKind::Constant { .. } => {
                 self.wrong_choice(path, value, &options(around), around);
             }
-            ValidationErrorKind::Pattern { .. } => {
-                let expected = expectation(around).unwrap_or_else(|| "another form of text".into());
+            ValidationErrorKind::Pattern { pattern } => {
+                let expected = expectation(around).unwrap_or_else(|| format!("text of the form `{pattern}`"));
                 self.wrong_form(path, value, &expected, (around, definition(error)));
             }
             kind => {
@@ -346,7 +346,9 @@ fn remedy(path: &Path, value: &Value, types: &[String], around: &Value, written:
         Value::Number(_) | Value::Bool(_) if wants("string") && around.get("pattern").is_none() => {
             Some(format!("put it in quotes: `{}`", entry(path, &format!("\"{written}\""))))
         }
-        Value::Object(_) if wants("array") => Some("begin each entry of the list with `- `".to_owned()),
+        Value::Object(_) if wants("array") && !wants("string") => {
+            Some("begin each entry of the list with `- `".to_owned())
+        }
         Value::Array(items) if wants("string") || wants("integer") => match items.as_slice() {
             [Value::String(only)] => Some(format!("write one value: `{}`", entry(path, &format!("\"{only}\"")))),
             _ => Some("write one value, not a list".to_owned()),

@@ -62,8 +62,12 @@ pub struct SettingsFile {
 impl SettingsFile {
     /// Puts problems and secrets where they belong: into the file, or into the variable that overrides it.
     pub fn send_home(&self, problems: &mut [Problem], secrets: &mut [SecretUse]) {
-        problems.iter_mut().for_each(|problem| self.homes.send(problem));
-        secrets.iter_mut().for_each(|used| self.homes.send_spot(&mut used.spot));
+        for problem in problems {
+            self.homes.send(problem);
+        }
+        for used in secrets {
+            self.homes.send_spot(&mut used.spot);
+        }
     }
 }
 
@@ -125,7 +129,9 @@ impl Reader {
             let connections = parts.entries("connections", problems);
             (connections, parts.head(&[], problems), parts.map)
         });
-        problems.iter_mut().for_each(|problem| homes.send(problem));
+        for problem in problems.iter_mut() {
+            homes.send(problem);
+        }
         let (connections, head, map) = entries?;
         Some(SettingsFile { map, head, connections, homes })
     }

@@ -28,6 +28,11 @@ enum Stage {
     Ended,
 }
 
+/// Times that the thread goes over the log before it leaves the rest to the writer.
+const PASSES_MAX: usize = 4;
+/// Not worth another pass when fewer frames came meanwhile.
+const PASS_FRAMES_MIN: u64 = 128;
+
 /// Frames in the log, and how many of them are in the database file too.
 struct Log {
     frames: u64,
@@ -76,8 +81,7 @@ impl Checkpoints {
     /// The copying thread.
     pub(super) fn run(&self, copier: &Connection) {
         while self.wait_for_work() {
-            // A failure here, such as a full disk, leaves the log as it is; the hard bound makes it heard.
-            let _ = checkpoint(copier, "passive");
+            copy(copier);
             let mut stage = self.lock();
             if *stage == Stage::Copying {
                 *stage = Stage::Copied;
@@ -106,6 +110,19 @@ impl Checkpoints {
 
     fn lock(&self) -> MutexGuard<'_, Stage> {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Copies what is there, and again what came meanwhile, so that little is left for the writer.
+fn copy(copier: &Connection) {
+    let mut before = 0;
+    for _ in 0..PASSES_MAX {
+        // A failure, such as a full disk, leaves the log as it is; past its bound the writer tries by itself.
+        let Ok(log) = checkpoint(copier, "passive") else { return };
+        if log.copied.saturating_sub(before) < PASS_FRAMES_MIN {
+            return;
+        }
+        before = log.copied;
     }
 }
 

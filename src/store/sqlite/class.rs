@@ -17,6 +17,8 @@ impl Standing {
     pub(super) const QUEUED: Self = Self(0);
     /// Queued, and hidden until its lane is free.
     pub(super) const PARKED: Self = Self(7);
+    /// Not ended, in the list of terms.
+    pub(super) const OPEN: Self = Self(0);
     /// Added to an ended state when its payloads are stripped.
     const STRIPPED: i64 = 4;
 
@@ -71,10 +73,13 @@ pub(super) const fn shape_in(class: i64) -> i64 {
     class & ((1 << SHAPE_BITS) - 1)
 }
 
-/// The class under which a run's terms are listed: parking and stripping do not move it.
+/// The class under which a run's terms are listed: one for all that have not ended, so that they move once, at its end.
 pub(super) fn term_class(class: i64) -> i64 {
-    let standing = Standing::in_class(class);
-    standing.state().map_or(class, |state| Standing::of(state).class(shape_in(class)))
+    let standing = match Standing::in_class(class).state() {
+        Some(state) if state.is_ended() => Standing::of(state),
+        _ => Standing::OPEN,
+    };
+    standing.class(shape_in(class))
 }
 
 /// What runs are found by that does not change.
@@ -139,16 +144,6 @@ impl Term {
         labels.chain(cause).chain(source).collect()
     }
 
-    /// How a run's terms are kept with it.
-    pub(super) fn pack(terms: &[Self]) -> Option<Vec<u8>> {
-        (!terms.is_empty()).then(|| terms.iter().flat_map(|term| term.0.to_le_bytes()).collect())
-    }
-
-    pub(super) fn unpack(bytes: Option<&[u8]>) -> Vec<Self> {
-        let (numbers, _) = bytes.unwrap_or_default().as_chunks::<8>();
-        numbers.iter().map(|number| Self(i64::from_le_bytes(*number))).collect()
-    }
-
     fn hash(parts: &[&str]) -> Self {
         let mut context = digest::Context::new(&digest::SHA256);
         for part in parts {
@@ -161,6 +156,38 @@ impl Term {
     }
 }
 
+/// The terms of a run as its row keeps them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Terms {
+    pub(super) all: Vec<Term>,
+    /// They are in the list of terms. A run that runs is not, until it waits or ends for the first time: there are few,
+    /// and most of them end soon.
+    pub(super) listed: bool,
+}
+
+impl Terms {
+    /// The terms of a run that goes from `before` to `state`.
+    pub(super) fn after(before: &Self, all: Vec<Term>, state: State) -> Self {
+        Self { all, listed: before.listed || !runs_only(state) }
+    }
+
+    pub(super) fn pack(&self) -> Option<Vec<u8>> {
+        let terms = self.all.iter().flat_map(|term| term.0.to_le_bytes());
+        (!self.all.is_empty()).then(|| terms.chain(self.listed.then_some(1)).collect())
+    }
+
+    pub(super) fn unpack(bytes: Option<&[u8]>) -> Self {
+        let (numbers, rest) = bytes.unwrap_or_default().as_chunks::<8>();
+        let all = numbers.iter().map(|number| Term(i64::from_le_bytes(*number))).collect();
+        Self { all, listed: !rest.is_empty() }
+    }
+}
+
+/// States whose runs may not be listed by term: at most as many as there are workers.
+pub(super) const fn runs_only(state: State) -> bool {
+    matches!(state, State::Running | State::Cancelling)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,7 +198,11 @@ mod tests {
             for standing in Standing::seen_as(state) {
                 assert_eq!(standing.state(), Some(state));
                 assert_eq!(Standing::in_class(standing.class(7)), standing);
-                assert_eq!(term_class(standing.class(7)), Standing::of(state).class(7));
+                assert_eq!(
+                    Standing::in_class(term_class(standing.class(7))).state().map(State::is_ended),
+                    Some(state.is_ended())
+                );
+                assert_eq!(shape_in(term_class(standing.class(7))), 7);
             }
         }
         assert_eq!(State::ALL.into_iter().flat_map(Standing::seen_as).count(), 11);
@@ -179,9 +210,13 @@ mod tests {
 
     #[test]
     fn terms_pack_and_unpack() {
-        let terms = [Term::label("a", "b"), Term::label("ab", ""), Term::cause("x")];
-        assert_eq!(Term::unpack(Term::pack(&terms).as_deref()), terms);
-        assert_eq!(Term::pack(&[]), None);
-        assert_ne!(terms[0], terms[1]);
+        let all = vec![Term::label("a", "b"), Term::label("ab", ""), Term::cause("x")];
+        assert_ne!(all[0], all[1]);
+        for listed in [true, false] {
+            let terms = Terms { all: all.clone(), listed };
+            assert_eq!(Terms::unpack(terms.pack().as_deref()), terms);
+        }
+        assert_eq!(Terms::default().pack(), None);
+        assert_eq!(Terms::unpack(None), Terms::default());
     }
 }

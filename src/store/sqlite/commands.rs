@@ -6,9 +6,10 @@ use rusqlite::{OptionalExtension, params};
 use serde_json::{Map, Value};
 
 use super::super::{Acceptance, Append, Error, NewRun, Receipt};
-use super::class::{Shape, Standing, Term, shape_in, source_is_term, term_class};
+use super::class::{Shape, Standing, Term, Terms, runs_only, shape_in, source_is_term, term_class};
+use super::keys::Known;
 use super::trouble::{Outcome, Trouble};
-use super::writer::{Tx, number, run_id, run_number};
+use super::writer::{Tx, number, run_number};
 use crate::clock::Timestamp;
 use crate::domain::delivery::DeliveryKey;
 use crate::domain::event::Event;
@@ -35,7 +36,7 @@ struct ReadyRun {
     shape: Shape,
     standing: Standing,
     due: Option<i64>,
-    terms: Vec<Term>,
+    terms: Terms,
     event: String,
     body: Bytes,
 }
@@ -47,14 +48,19 @@ impl ReadyAcceptance {
         Ok(Self { key, replay_guard, at, expires: at.plus(window), runs })
     }
 
+    /// Bytes that it holds until it is written.
+    pub(super) fn bytes(&self) -> usize {
+        self.runs.iter().map(|run| run.event.len() + run.body.len()).sum()
+    }
+
     /// Inserts the runs unless the key is known.
     pub(super) fn write(&self, tx: &mut Tx<'_>) -> Outcome<Receipt> {
-        if let Some((first, count)) = known(tx, self.key, self.at)? {
-            let following = (0..count).map(|place| RunId::from_u64(first.as_u64() + place));
+        if let Some(Known { first, runs, .. }) = tx.memo.keys.find(tx.connection, self.key, self.at)? {
+            let following = (0..runs).map(|place| RunId::from_u64(first.as_u64() + u64::from(place)));
             return Ok(Receipt::Duplicate(following.collect()));
         }
         let replay_of = match self.replay_guard {
-            Some(guard) => known(tx, guard, self.at)?.map(|(first, _)| first),
+            Some(guard) => tx.memo.keys.find(tx.connection, guard, self.at)?.map(|known| known.first),
             None => None,
         };
         let mut ids = Vec::with_capacity(self.runs.len());
@@ -64,37 +70,23 @@ impl ReadyAcceptance {
             ids.push(id);
         }
         if let Some(first) = ids.first() {
-            remember(tx, self.key, *first, ids.len(), self.expires)?;
+            let runs = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+            let known = Known { first: *first, runs, expires: self.expires };
+            tx.memo.keys.add(self.key, known, self.at);
             if let Some(guard) = self.replay_guard.filter(|_| replay_of.is_none()) {
-                remember(tx, guard, *first, ids.len(), self.expires)?;
+                tx.memo.keys.add(guard, known, self.at);
             }
         }
         Ok(Receipt::New(ids))
     }
 }
 
-/// The first run of a key that has not expired, and how many there are: one acceptance's ids follow each other.
-fn known(tx: &Tx<'_>, key: DeliveryKey, at: Timestamp) -> rusqlite::Result<Option<(RunId, u64)>> {
-    tx.connection
-        .prepare_cached("SELECT run, runs FROM keys WHERE hash = ?1 AND expires > ?2")?
-        .query_row(params![key.as_bytes(), at.as_millis()], |row| {
-            Ok((run_id(row.get(0)?), row.get::<_, i64>(1)?.cast_unsigned()))
-        })
-        .optional()
-}
-
-fn remember(tx: &Tx<'_>, key: DeliveryKey, first: RunId, runs: usize, expires: Timestamp) -> rusqlite::Result<()> {
-    tx.connection
-        .prepare_cached("INSERT OR REPLACE INTO keys (hash, run, runs, expires) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![key.as_bytes(), run_number(first), number(runs), expires.as_millis()])
-        .map(drop)
-}
-
 impl ReadyRun {
     fn new(new: NewRun) -> Result<Self, Error> {
         let NewRun { accepted, body } = new;
         let trigger = &accepted.trigger;
-        let terms = if source_is_term(trigger.kind()) { vec![Term::source(&trigger.source())] } else { Vec::new() };
+        let source = source_is_term(trigger.kind()).then(|| Term::source(&trigger.source()));
+        let terms = Terms { all: source.into_iter().collect(), listed: true };
         let (standing, due) =
             if accepted.held { (Standing::of(State::Waiting), Some(i64::MAX)) } else { (Standing::QUEUED, None) };
         let shape = Shape::of(&accepted.workflow, trigger);
@@ -117,9 +109,9 @@ impl ReadyRun {
         }
         connection
             .prepare_cached("INSERT INTO runs (id, class, next, due, terms) VALUES (?1, ?2, ?3, ?4, ?5)")?
-            .execute(params![run, class, next.0, self.due, Term::pack(&self.terms)])?;
-        for term in &self.terms {
-            list_under(tx, *term, class, run)?;
+            .execute(params![run, class, next.0, self.due, self.terms.pack()])?;
+        for term in &self.terms.all {
+            list_under(tx, *term, term_class(class), run)?;
         }
         Ok(())
     }
@@ -168,7 +160,7 @@ struct IndexRow {
     class: i64,
     next: u32,
     due: Option<i64>,
-    terms: Vec<Term>,
+    terms: Terms,
 }
 
 impl ReadyAppend {
@@ -191,6 +183,11 @@ impl ReadyAppend {
         })
     }
 
+    /// Bytes that it holds until it is written.
+    pub(super) fn bytes(&self) -> usize {
+        self.events.len() + self.head.len()
+    }
+
     /// Adds the events if nobody else has added to the log since it was read.
     pub(super) fn write(&self, tx: &mut Tx<'_>) -> Outcome<()> {
         let run = run_number(self.run);
@@ -203,46 +200,54 @@ impl ReadyAppend {
         if self.count > 0 {
             write_events(tx, run, self.after, self.at, &self.events)?;
         }
-        self.write_index(tx, run, &row)?;
-        tx.connection
-            .prepare_cached("INSERT OR REPLACE INTO heads (run, head) VALUES (?1, ?2)")?
-            .execute(params![run, self.head])?;
+        let next = self.after.plus(self.count);
+        self.write_index(tx, run, next, &row)?;
+        if !runs_only(self.state) || next > HEAD_FOLDED_UNTIL {
+            tx.connection
+                .prepare_cached("INSERT OR REPLACE INTO heads (run, next, head) VALUES (?1, ?2, ?3)")?
+                .execute(params![run, next.0, self.head])?;
+        }
         write_state(tx, &self.workflow, &self.changes)?;
         Ok(())
     }
 
     /// Moves the run in the indexes, but touches only those in which it moves.
-    fn write_index(&self, tx: &Tx<'_>, run: i64, row: &IndexRow) -> rusqlite::Result<()> {
+    fn write_index(&self, tx: &Tx<'_>, run: i64, next: Seq, row: &IndexRow) -> rusqlite::Result<()> {
         let class = Standing::of(self.state).class(shape_in(row.class));
-        let next = self.after.plus(self.count).0;
-        if class == row.class && self.due == row.due && self.terms == row.terms {
+        let terms = Terms::after(&row.terms, self.terms.clone(), self.state);
+        if class == row.class && self.due == row.due && terms == row.terms {
             return tx
                 .connection
                 .prepare_cached("UPDATE runs SET next = ?2 WHERE id = ?1")?
-                .execute(params![run, next])
+                .execute(params![run, next.0])
                 .map(drop);
         }
         tx.connection
             .prepare_cached(
                 "UPDATE runs SET class = ?2, next = ?3, due = ?4, ended = ?5, lane = NULL, terms = ?6 WHERE id = ?1",
             )?
-            .execute(params![run, class, next, self.due, self.ended, Term::pack(&self.terms)])?;
+            .execute(params![run, class, next.0, self.due, self.ended, terms.pack()])?;
         let (old, new) = (term_class(row.class), term_class(class));
-        for term in row.terms.iter().filter(|term| old != new || !self.terms.contains(term)) {
+        let stays = |term, other: &Terms| old == new && other.listed && other.all.contains(term);
+        for term in row.terms.all.iter().filter(|term| row.terms.listed && !stays(term, &terms)) {
             unlist(tx, *term, old, run)?;
         }
-        for term in self.terms.iter().filter(|term| old != new || !row.terms.contains(term)) {
+        for term in terms.all.iter().filter(|term| terms.listed && !stays(term, &row.terms)) {
             list_under(tx, *term, new, run)?;
         }
         Ok(())
     }
 }
 
+/// A run that runs has its log folded when it is listed, as long as the log is this short: most end with the next
+/// append, which writes the head.
+const HEAD_FOLDED_UNTIL: Seq = Seq(12);
+
 fn index_row(tx: &Tx<'_>, run: i64) -> rusqlite::Result<Option<IndexRow>> {
     tx.connection
         .prepare_cached("SELECT class, next, due, terms FROM runs WHERE id = ?1")?
         .query_row([run], |row| {
-            let terms = Term::unpack(row.get_ref(3)?.as_blob_or_null()?);
+            let terms = Terms::unpack(row.get_ref(3)?.as_blob_or_null()?);
             Ok(IndexRow { class: row.get(0)?, next: row.get(1)?, due: row.get(2)?, terms })
         })
         .optional()

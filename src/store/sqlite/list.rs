@@ -9,10 +9,10 @@ use std::ops::Range;
 use rusqlite::{Connection, params};
 
 use super::super::RunQuery;
-use super::class::{Shape, Standing, Term, shape_in, source_is_term};
+use super::class::{Shape, Standing, Term, Terms, runs_only, shape_in, source_is_term};
 use super::read;
 use super::trouble::Outcome;
-use super::writer::{number, read_shapes, run_id};
+use super::writer::{number, read_shapes, run_id, run_number};
 use crate::domain::run::RunHead;
 use crate::domain::state::State;
 use crate::id::RunId;
@@ -26,16 +26,18 @@ const CHUNK_MAX: usize = 256;
 /// A page of runs, newest first.
 pub(super) fn runs(connection: &Connection, query: &RunQuery) -> Outcome<Vec<RunHead>> {
     let mut candidates = Candidates::new(query.ids(), Direction::Newest, query.limit);
-    let others = add_candidates(connection, query, &mut candidates)?;
-    let mut page = Vec::new();
+    let terms = add_candidates(connection, query, &mut candidates)?;
+    let (mut page, mut last) = (Vec::new(), None);
     while page.len() < query.limit
         && let Some(id) = candidates.next(connection)?
     {
-        if !has_terms(connection, id, &others)? {
+        // A run that runs may come from its class and from its term.
+        let seen = last.replace(id) == Some(id);
+        if seen || (!terms.is_empty() && !may_match(connection, id, query, &terms)?) {
             continue;
         }
         let head = read::head(connection, id)?;
-        // Only a hash that met another by chance, or a source that is no term, can fail here.
+        // Only a hash that met another by chance, or a source that is a term, can fail here.
         if query.matches(&head) {
             page.push(head);
         }
@@ -43,7 +45,7 @@ pub(super) fn runs(connection: &Connection, query: &RunQuery) -> Outcome<Vec<Run
     Ok(page)
 }
 
-/// Adds the classes that can hold what is wanted; returns the terms that each run must have beside.
+/// Adds where the wanted runs are; returns the terms that each of them must have.
 fn add_candidates(connection: &Connection, query: &RunQuery, candidates: &mut Candidates) -> Outcome<Vec<Term>> {
     let mut terms: Vec<_> = query.labels.iter().map(|(name, value)| Term::label(name, value)).collect();
     terms.extend(query.cause.as_deref().map(Term::cause));
@@ -54,21 +56,16 @@ fn add_candidates(connection: &Connection, query: &RunQuery, candidates: &mut Ca
         return Ok(terms);
     }
     let shapes = Shapes::matching(connection, query)?;
-    if let Some(rarest) = take_rarest(connection, &mut terms)? {
-        for state in states {
-            let wanted = |shape| shapes.by_shape.contains(&shape) || shapes.by_term.contains(&shape);
-            candidates.add_term(connection, rarest, Standing::of(*state), wanted)?;
-        }
+    if let Some(rarest) = rarest(connection, &terms)? {
+        let wanted = |shape| shapes.by_shape.contains(&shape) || shapes.by_term.contains(&shape);
+        candidates.add_listed(connection, rarest, states, wanted)?;
         return Ok(terms);
     }
-    for state in states {
-        for standing in Standing::seen_as(*state) {
-            candidates.add_classes(connection, standing, |shape| shapes.by_shape.contains(&shape))?;
-        }
-        if let Some(source) = query.source.as_deref().filter(|_| !shapes.by_term.is_empty()) {
-            let wanted = |shape| shapes.by_term.contains(&shape);
-            candidates.add_term(connection, Term::source(source), Standing::of(*state), wanted)?;
-        }
+    for standing in states.iter().flat_map(|state| Standing::seen_as(*state)) {
+        candidates.add_classes(connection, standing, |shape| shapes.by_shape.contains(&shape))?;
+    }
+    if let Some(source) = query.source.as_deref().filter(|_| !shapes.by_term.is_empty()) {
+        candidates.add_listed(connection, Term::source(source), states, |shape| shapes.by_term.contains(&shape))?;
     }
     Ok(terms)
 }
@@ -100,29 +97,28 @@ impl Shapes {
     }
 }
 
-/// Takes the term with the fewest entries out of `terms`.
-fn take_rarest(connection: &Connection, terms: &mut Vec<Term>) -> Outcome<Option<Term>> {
+/// The term with the fewest entries.
+fn rarest(connection: &Connection, terms: &[Term]) -> Outcome<Option<Term>> {
     if terms.len() < 2 {
-        return Ok(terms.pop());
+        return Ok(terms.first().copied());
     }
     let mut statement =
         connection.prepare_cached("SELECT count(*) FROM (SELECT 1 FROM terms WHERE term = ?1 LIMIT ?2)")?;
-    let mut rarest = (i64::MAX, 0);
-    for (place, term) in terms.iter().enumerate() {
-        let count = statement.query_row([term.0, TERM_COUNT_MAX], |row| row.get(0))?;
-        rarest = rarest.min((count, place));
+    let mut rarest = None;
+    for term in terms {
+        let count: i64 = statement.query_row([term.0, TERM_COUNT_MAX], |row| row.get(0))?;
+        rarest = rarest.into_iter().chain([(count, *term)]).min();
     }
-    Ok(Some(terms.swap_remove(rarest.1)))
+    Ok(rarest.map(|(_, term)| term))
 }
 
-fn has_terms(connection: &Connection, run: RunId, wanted: &[Term]) -> Outcome<bool> {
-    if wanted.is_empty() {
-        return Ok(true);
-    }
-    let terms = connection
-        .prepare_cached("SELECT terms FROM runs WHERE id = ?1")?
-        .query_row([super::writer::run_number(run)], |row| Ok(Term::unpack(row.get_ref(0)?.as_blob_or_null()?)))?;
-    Ok(wanted.iter().all(|term| terms.contains(term)))
+/// Whether a run has these terms and stands as wanted, as far as its row tells.
+fn may_match(connection: &Connection, run: RunId, query: &RunQuery, terms: &[Term]) -> Outcome<bool> {
+    let (class, own) = connection
+        .prepare_cached("SELECT class, terms FROM runs WHERE id = ?1")?
+        .query_row([run_number(run)], |row| Ok((row.get(0)?, Terms::unpack(row.get_ref(1)?.as_blob_or_null()?))))?;
+    let stands = || Standing::in_class(class).state().is_some_and(|state| query.states.contains(&state));
+    Ok(terms.iter().all(|term| own.all.contains(term)) && (query.states.is_empty() || stands()))
 }
 
 /// Which end of the ids comes first.
@@ -194,21 +190,29 @@ impl Candidates {
         Ok(())
     }
 
-    fn add_term(
+    /// Adds the runs with this term: those that are listed under it, and all that run.
+    fn add_listed(
         &mut self,
         connection: &Connection,
         term: Term,
-        standing: Standing,
+        states: &[State],
         wanted: impl Fn(i64) -> bool,
     ) -> Outcome<()> {
+        for state in states.iter().filter(|state| runs_only(**state)) {
+            self.add_classes(connection, Standing::of(*state), &wanted)?;
+        }
+        let open = states.iter().any(|state| !state.is_ended()).then_some(Standing::OPEN);
+        let ended = states.iter().filter(|state| state.is_ended()).map(|state| Standing::of(*state));
         let mut statement =
             connection.prepare_cached("SELECT min(class) FROM terms WHERE term = ?1 AND class >= ?2 AND class < ?3")?;
-        let (mut from, to) = standing.classes();
-        while let Some(class) = statement.query_row([term.0, from, to], |row| row.get::<_, Option<i64>>(0))? {
-            if wanted(shape_in(class)) {
-                self.add(Source::Term(term, class));
+        for standing in ended.chain(open) {
+            let (mut from, to) = standing.classes();
+            while let Some(class) = statement.query_row([term.0, from, to], |row| row.get::<_, Option<i64>>(0))? {
+                if wanted(shape_in(class)) {
+                    self.add(Source::Term(term, class));
+                }
+                from = class + 1;
             }
-            from = class + 1;
         }
         Ok(())
     }

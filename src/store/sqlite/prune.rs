@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 
 use super::super::{Error, Prune, Pruned};
 use super::Sqlite;
-use super::class::{Standing, Term, shape_in, term_class};
+use super::class::{Standing, Terms, shape_in, term_class};
 use super::commands::to_json;
 use super::read;
 use super::trouble::Outcome;
@@ -17,8 +17,6 @@ use crate::id::{RunId, Seq};
 
 /// Runs that one step of the writer deletes or strips.
 const RUNS_PER_STEP: usize = 16;
-/// Keys that one call looks at.
-const KEYS_PER_CALL: usize = 20_000;
 /// Pages that one step of the writer gives back to the disk.
 const PAGES_PER_STEP: i64 = 64;
 /// Pages that one call gives back to the disk.
@@ -30,7 +28,7 @@ const DOING: &str = "pruning";
 /// Lets old runs, payloads and keys go.
 pub(super) async fn prune(store: &Sqlite, prune: Prune) -> Result<Pruned, Error> {
     let mut pruned = Pruned::default();
-    let ended = store.readers.call(DOING, move |connection| to_delete(connection, &prune)).await?;
+    let ended = store.show.call(DOING, move |connection| to_delete(connection, &prune)).await?;
     pruned.more |= ended.len() > prune.batch_max;
     for step in ended[..ended.len().min(prune.batch_max)].chunks(RUNS_PER_STEP) {
         let step = step.to_vec();
@@ -38,7 +36,10 @@ pub(super) async fn prune(store: &Sqlite, prune: Prune) -> Result<Pruned, Error>
         pruned.runs_deleted += store.writer.call(DOING, work).await?;
     }
     strip(store, &prune, &mut pruned).await?;
-    forget_keys(store, &prune, &mut pruned).await?;
+    let forget = move |tx: &mut Tx<'_>| tx.memo.keys.forget(tx.connection, prune.now);
+    let (forgotten, more) = store.writer.call(DOING, forget).await?;
+    pruned.keys_forgotten = forgotten;
+    pruned.more |= more;
     pruned.more |= give_back(store).await?;
     Ok(pruned)
 }
@@ -100,11 +101,11 @@ fn delete(tx: &mut Tx<'_>, ended: &Ended) -> Outcome<usize> {
         .connection
         .prepare_cached("DELETE FROM runs WHERE id = ?1 AND class = ?2 AND next = ?3 RETURNING terms")?
         .query_map(params![ended.run, ended.class, ended.next], |row| {
-            Ok(Term::unpack(row.get_ref(0)?.as_blob_or_null()?))
+            Ok(Terms::unpack(row.get_ref(0)?.as_blob_or_null()?))
         })?
         .collect::<Result<Vec<_>, _>>()?;
     let Some(terms) = terms.first() else { return Ok(0) };
-    for term in terms {
+    for term in &terms.all {
         tx.connection
             .prepare_cached("DELETE FROM terms WHERE term = ?1 AND class = ?2 AND run = ?3")?
             .execute(params![term.0, term_class(ended.class), ended.run])?;
@@ -132,7 +133,7 @@ async fn strip(store: &Sqlite, prune: &Prune, pruned: &mut Pruned) -> Result<(),
         let (before, count) = (prune.payloads_before, left.min(RUNS_PER_STEP));
         // One more than is taken, to know whether there are more.
         let find = move |connection: &Connection| to_strip(connection, before, count);
-        let (stripped, more) = store.readers.call(DOING, find).await?;
+        let (stripped, more) = store.show.call(DOING, find).await?;
         let found = stripped.len();
         let work = move |tx: &mut Tx<'_>| stripped.iter().try_fold(0, |sum, run| Ok(sum + write_stripped(tx, run)?));
         let written = if found > 0 { store.writer.call(DOING, work).await? } else { 0 };
@@ -190,43 +191,6 @@ fn write_stripped(tx: &mut Tx<'_>, run: &Stripped) -> Outcome<usize> {
             .execute(params![id, seq, events])?;
     }
     Ok(1)
-}
-
-/// Looks at the next stretch of keys, in the order of their hashes, and deletes those that have expired. Where it got
-/// to is kept in memory: accepting pays for no index over the ends of the windows.
-async fn forget_keys(store: &Sqlite, prune: &Prune, pruned: &mut Pruned) -> Result<(), Error> {
-    let from = store.keys_swept_to();
-    let now = prune.now.as_millis();
-    let (expired, swept_to) = store.readers.call(DOING, move |connection| expired_keys(connection, &from, now)).await?;
-    for step in expired.chunks(RUNS_PER_STEP * 8) {
-        let step = step.to_vec();
-        let work = move |tx: &mut Tx<'_>| {
-            let mut statement = tx.connection.prepare_cached("DELETE FROM keys WHERE hash = ?1 AND expires <= ?2")?;
-            step.iter().try_fold(0, |sum, hash| Ok(sum + statement.execute(params![hash, now])?))
-        };
-        pruned.keys_forgotten += store.writer.call(DOING, work).await?;
-    }
-    pruned.more |= swept_to.is_some();
-    store.set_keys_swept_to(swept_to.unwrap_or_default());
-    Ok(())
-}
-
-type Hash = Vec<u8>;
-
-fn expired_keys(connection: &Connection, from: &[u8], now: i64) -> Outcome<(Vec<Hash>, Option<Hash>)> {
-    let mut statement =
-        connection.prepare_cached("SELECT hash, expires FROM keys WHERE hash > ?1 ORDER BY hash LIMIT ?2")?;
-    let mut rows = statement.query(params![from, number(KEYS_PER_CALL)])?;
-    let (mut expired, mut last, mut seen) = (Vec::new(), None, 0);
-    while let Some(row) = rows.next()? {
-        let hash: Hash = row.get(0)?;
-        if row.get::<_, i64>(1)? <= now {
-            expired.push(hash.clone());
-        }
-        last = Some(hash);
-        seen += 1;
-    }
-    Ok((expired, last.filter(|_| seen == KEYS_PER_CALL)))
 }
 
 /// Gives free pages beyond a reserve back to the disk; true when there are more.

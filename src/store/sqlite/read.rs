@@ -40,10 +40,12 @@ pub(super) fn log(connection: &Connection, run: RunId) -> Outcome<Vec<Entry>> {
     Ok(log)
 }
 
-/// What lists know of a run: written by its last append, or folded from its log when it had none.
+/// What lists know of a run: written by its last append, or folded from its log when that wrote none.
 pub(super) fn head(connection: &Connection, run: RunId) -> Outcome<RunHead> {
     let stored = connection
-        .prepare_cached("SELECT head FROM heads WHERE run = ?1")?
+        .prepare_cached(
+            "SELECT head FROM heads JOIN runs ON runs.id = heads.run WHERE run = ?1 AND heads.next = runs.next",
+        )?
         .query_row([run_number(run)], |row| Ok(row.get_ref(0)?.as_str().map(serde_json::from_str::<RunHead>)?))
         .optional()?;
     if let Some(head) = stored {

@@ -18,8 +18,8 @@ pub(super) const DATABASE_FILE: &str = "clawhook.db";
 const LOCK_FILE: &str = "clawhook.lock";
 /// Marks the file as ours (`Claw`), see <https://www.sqlite.org/pragma.html#pragma_application_id>.
 const APPLICATION_ID: i64 = 0x436c_6177;
-/// Bytes of a page. Larger pages write fewer frames for a body, but more bytes for each key.
-const PAGE_BYTES: u32 = 4096;
+/// Bytes of a page: a delivery of 6 KiB fits one, which halves its cost; larger ones would write too much for small changes.
+const PAGE_BYTES: u32 = 8192;
 /// The steps from each schema version to the next; what `PRAGMA user_version` counts.
 const MIGRATIONS: &[&str] = &[VERSION_1];
 
@@ -32,12 +32,20 @@ CREATE TABLE shapes (
     source TEXT NOT NULL,
     UNIQUE (workflow, trigger, source)
 );
--- Delivery keys and replay guards, with the first of the runs they made (its ids follow each other).
-CREATE TABLE keys (
-    hash BLOB PRIMARY KEY,
-    run INTEGER NOT NULL,
-    runs INTEGER NOT NULL,
-    expires INTEGER NOT NULL
+-- Delivery keys and replay guards, see `keys.rs`: those since the last segment, a row for each batch; then segments.
+CREATE TABLE key_log (id INTEGER PRIMARY KEY, keys BLOB NOT NULL);
+CREATE TABLE key_segments (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    keys INTEGER NOT NULL,
+    first_expires INTEGER NOT NULL,
+    last_expires INTEGER NOT NULL,
+    filter BLOB NOT NULL
+);
+CREATE TABLE key_blocks (
+    segment INTEGER NOT NULL,
+    first BLOB NOT NULL,
+    keys BLOB NOT NULL,
+    PRIMARY KEY (segment, first)
 ) WITHOUT ROWID;
 CREATE TABLE arrivals (
     run INTEGER PRIMARY KEY,
@@ -67,8 +75,10 @@ CREATE TABLE runs (
 CREATE INDEX runs_class ON runs (class);
 CREATE INDEX runs_due ON runs (due) WHERE due IS NOT NULL;
 CREATE INDEX runs_lane ON runs (lane) WHERE lane IS NOT NULL;
-CREATE TABLE heads (run INTEGER PRIMARY KEY, head TEXT NOT NULL);
--- Labels, causes and the sources that are too many to be part of a shape, by hash.
+-- A head counts only while its `next` is the run's: short runs write theirs when they end.
+CREATE TABLE heads (run INTEGER PRIMARY KEY, next INTEGER NOT NULL, head TEXT NOT NULL);
+-- Labels, causes and the sources that are too many to be part of a shape, by hash. A run is listed from the first time
+-- that it does not run; until it ends under its standing then.
 CREATE TABLE terms (
     term INTEGER NOT NULL,
     class INTEGER NOT NULL,

@@ -15,7 +15,8 @@ use tokio::time::Instant;
 use super::super::Error;
 use super::checkpoint::Checkpoints;
 use super::class::{Shape, trigger_code, trigger_of};
-use super::queue::{Queue, Refused};
+use super::keys::Keys;
+use super::queue::{AbandonOnDrop, Bound, Queue, Refused};
 use super::trouble::{Outcome, Trouble, is_full, sql_error};
 use crate::id::{RunId, RunIds, WorkflowName};
 use crate::limits;
@@ -27,9 +28,10 @@ pub(super) struct Tx<'a> {
 }
 
 /// What the writer knows by heart.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Memo {
     pub(super) ids: RunIds,
+    pub(super) keys: Keys,
     shapes: HashMap<Shape, i64>,
     /// Shapes that the open transaction added.
     uncommitted: Vec<Shape>,
@@ -47,7 +49,7 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new() -> Self {
         Self {
-            queue: Queue::new(limits::WRITES_QUEUED_MAX),
+            queue: Queue::new(Bound { items: limits::WRITES_QUEUED_MAX, bytes: limits::WRITES_QUEUED_BYTES_MAX }),
             commit_us: AtomicU64::new(0),
             busy_us: AtomicU64::new(0),
             failing: AtomicBool::new(false),
@@ -60,10 +62,19 @@ impl Writer {
         T: Send + 'static,
         F: FnMut(&mut Tx<'_>) -> Outcome<T> + Send + 'static,
     {
+        self.call_with(doing, 0, work).await
+    }
+
+    /// The same for work that holds this many bytes of memory.
+    pub(super) async fn call_with<T, F>(&self, doing: &'static str, bytes: usize, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Tx<'_>) -> Outcome<T> + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
         let call = Call { doing, work, outcome: None, reply };
-        self.queue.push(Box::new(call)).map_err(|refused| match refused {
-            Refused::Full => Error::Full(format!("{} writes are waiting already", limits::WRITES_QUEUED_MAX)),
+        self.queue.push(Box::new(call), bytes).map_err(|refused| match refused {
+            Refused::Full => Error::Full(format!("{} writes wait already", self.queue.len())),
             Refused::Closed => Error::Failed { doing, why: "the store is closed".into() },
         })?;
         let gone = |_| Error::Failed { doing, why: "the store's writer ended before it answered".into() };
@@ -95,8 +106,11 @@ impl Writer {
 
     /// The writer's thread.
     pub(super) fn run(&self, connection: &Connection, mut memo: Memo, checkpoints: &Arc<Checkpoints>) {
+        // Should a command panic, nobody waits for ever.
+        let _abandon = AbandonOnDrop(&self.queue);
+        let bound = Bound { items: limits::WRITES_PER_COMMIT_MAX, bytes: limits::WRITES_PER_COMMIT_BYTES_MAX };
         let mut batch = Vec::new();
-        while self.queue.take(limits::WRITES_PER_COMMIT_MAX, &mut batch) {
+        while self.queue.take(bound, &mut batch) {
             self.commit(connection, &mut memo, &mut batch);
             checkpoints.after_commit(connection);
         }
@@ -133,14 +147,12 @@ impl Writer {
         });
         self.failing.store(done.is_err(), Ordering::Relaxed);
         if done.is_ok() {
-            memo.uncommitted.clear();
+            memo.committed();
             let ended = Instant::now();
             self.commit_us.store(micros(ended - synced), Ordering::Relaxed);
             self.busy_us.fetch_add(micros(synced - began), Ordering::Relaxed);
         } else {
-            for shape in memo.uncommitted.drain(..) {
-                memo.shapes.remove(&shape);
-            }
+            memo.undone();
             // SQLite has undone it already when this finds no transaction.
             let _ = execute(connection, "ROLLBACK");
         }
@@ -155,7 +167,8 @@ fn micros(time: std::time::Duration) -> u64 {
 fn run_all(connection: &Connection, memo: &mut Memo, batch: &mut [Box<dyn Command>]) -> rusqlite::Result<()> {
     execute(connection, "BEGIN IMMEDIATE")?;
     let mut tx = Tx { connection, memo };
-    batch.iter_mut().try_for_each(|command| command.run(&mut tx))
+    batch.iter_mut().try_for_each(|command| command.run(&mut tx))?;
+    tx.memo.keys.flush(connection)
 }
 
 fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
@@ -164,16 +177,26 @@ fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
 
 impl Memo {
     /// Learns what the file holds.
-    pub(super) fn read(connection: &Connection) -> rusqlite::Result<Self> {
-        let memo = Self {
-            shapes: read_shapes(connection)?.into_iter().map(|(id, shape)| (shape, id)).collect(),
-            ..Self::default()
-        };
+    pub(super) fn read(connection: &Connection, segment_keys: usize) -> Outcome<Self> {
+        let ids = RunIds::default();
         let newest: Option<i64> = connection.query_row("SELECT max(id) FROM runs", [], |row| row.get(0))?;
         if let Some(newest) = newest {
-            memo.ids.skip_to(run_id(newest));
+            ids.skip_to(run_id(newest));
         }
-        Ok(memo)
+        let shapes = read_shapes(connection)?.into_iter().map(|(id, shape)| (shape, id)).collect();
+        Ok(Self { ids, keys: Keys::read(connection, segment_keys)?, shapes, uncommitted: Vec::new() })
+    }
+
+    fn committed(&mut self) {
+        self.uncommitted.clear();
+        self.keys.committed();
+    }
+
+    fn undone(&mut self) {
+        for shape in self.uncommitted.drain(..) {
+            self.shapes.remove(&shape);
+        }
+        self.keys.undone();
     }
 }
 

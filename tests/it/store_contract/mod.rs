@@ -219,9 +219,9 @@ async fn state_is_committed_with_its_append(place: Place) {
 async fn queued_runs_come_oldest_first(place: Place) {
     let store = &place.store;
     let mut ids = Vec::new();
-    for number in 0..40 {
+    for (number, workflow) in (0..40).zip(["one", "two", "three"].into_iter().cycle()) {
         let mut asked = acceptance(&format!("{number}"), at(number));
-        asked.runs = vec![new_run(["one", "two", "three"][number as usize % 3], delivery("orders"))];
+        asked.runs = vec![new_run(workflow, delivery("orders"))];
         ids.push(only(store.accept(asked).await));
     }
     let found = |queued: Vec<clawhook::store::Queued>| queued.iter().map(|queued| queued.id).collect::<Vec<_>>();
@@ -312,7 +312,7 @@ fn entry(kind: JournalKind, number: i64) -> JournalEntry {
     JournalEntry {
         kind,
         at: at(number),
-        what: ["run.cancel", "run.replay"][number.unsigned_abs() as usize % 2].into(),
+        what: if number % 2 == 0 { "run.cancel" } else { "run.replay" }.into(),
         subject: format!("subject-{}", number % 5),
         cause: format!("cause-{}", number % 3),
         detail: json!({"number": number, "price": 12.10}).as_object().cloned().unwrap(),

@@ -3,11 +3,16 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use clawhook::domain::event::{Entry, Event};
 use clawhook::id::RunId;
+use clawhook::store::memory::Memory;
 use clawhook::store::sqlite::{Options, Sqlite};
 use clawhook::store::{self, Acceptance, Error, Prune, Receipt, Settings, Store};
 
-use super::fixture::{acceptance, add, at, claimed, finished, only, run_of};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::fixture::{acceptance, add, at, claimed, finished, key, minutes, only, run_of};
 
 fn open(folder: &Path) -> Arc<dyn Store> {
     Arc::new(Sqlite::open(folder).unwrap())
@@ -136,7 +141,7 @@ async fn fill(store: &Arc<dyn Store>) -> (Vec<(String, RunId)>, Error) {
 #[tokio::test]
 async fn a_full_disk_refuses_and_recovers() {
     let folder = tempfile::tempdir().unwrap();
-    let bound = Options { page_count_max: Some(400) };
+    let bound = Options { page_count_max: Some(400), ..Options::default() };
     let store: Arc<dyn Store> = Arc::new(Sqlite::open_with(folder.path(), bound).unwrap());
     let (taken, error) = fill(&store).await;
     assert!(matches!(error, Error::Full(_)) && taken.len() > 50, "{error} after {}", taken.len());
@@ -159,7 +164,7 @@ async fn a_full_disk_refuses_and_recovers() {
 #[tokio::test]
 async fn pruning_makes_room_on_a_full_disk() {
     let folder = tempfile::tempdir().unwrap();
-    let bound = Options { page_count_max: Some(400) };
+    let bound = Options { page_count_max: Some(400), ..Options::default() };
     let store: Arc<dyn Store> = Arc::new(Sqlite::open_with(folder.path(), bound).unwrap());
     for number in 0..100 {
         let mut run = run_of(&store, only(store.accept(large(&format!("old-{number}"), 0, 4000)).await)).await;
@@ -206,4 +211,59 @@ async fn the_log_stays_short_while_writes_pour_in() {
     }
     let wal = std::fs::metadata(folder.path().join("clawhook.db-wal")).unwrap().len();
     assert!(wal < clawhook::limits::WAL_BYTES_MAX + 16 * 1024 * 1024, "{wal}");
+}
+
+/// Keys are sorted away, repacked, forgotten and read again at each restart; all the while it answers as memory does.
+#[tokio::test]
+async fn keys_are_known_whatever_became_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { segment_keys: Some(40), ..Options::default() };
+    let model = Memory::new();
+    let random = &mut StdRng::seed_from_u64(3);
+    let open = || Sqlite::open_with(folder.path(), options).unwrap();
+    let mut store = open();
+    // What each run is called, in the order of their making.
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let place = |runs: &[RunId], id: &RunId| runs.iter().position(|run| run == id).unwrap();
+    let mut duplicates = 0;
+    for step in 0..3000 {
+        let mut asked = acceptance(&random.random_range(0..600).to_string(), at(step / 10));
+        asked.window = minutes(if random.random_bool(0.05) { 400 } else { 20 });
+        asked.replay_guard = Some(key(&format!("body-{}", random.random_range(0..600))));
+        match (store.accept(asked.clone()).await.unwrap(), model.accept(asked).await.unwrap()) {
+            (Receipt::New(our), Receipt::New(their)) => {
+                ours.extend(our);
+                theirs.extend(their);
+                let (our, their) = (ours[ours.len() - 1], theirs[theirs.len() - 1]);
+                let flagged = |log: &[Entry]| match log.get(1).map(|entry| &entry.event) {
+                    Some(Event::SuspectedReplay { of }) => Some(*of),
+                    _ => None,
+                };
+                let our = flagged(&store.log(our).await.unwrap()).map(|of| place(&ours, &of));
+                let their = flagged(&model.log(their).await.unwrap()).map(|of| place(&theirs, &of));
+                assert_eq!(our, their, "step {step}");
+            }
+            (Receipt::Duplicate(our), Receipt::Duplicate(their)) => {
+                duplicates += 1;
+                assert_eq!(place(&ours, &our[0]), place(&theirs, &their[0]), "step {step}");
+            }
+            other => panic!("step {step}: {other:?}"),
+        }
+        let now = at(step / 10);
+        let ask = Prune { now, runs_before: at(0), failed_before: at(0), payloads_before: at(0), batch_max: 10 };
+        match step % 400 {
+            50 | 250 => while store.prune(&ask).await.unwrap().more {},
+            399 => {
+                store.close().await;
+                drop(store);
+                store = open();
+            }
+            _ => {}
+        }
+    }
+    assert!(duplicates > 300, "{duplicates}");
+    store.close().await;
+    let connection = rusqlite::Connection::open(folder.path().join("clawhook.db")).unwrap();
+    let segments: i64 = connection.query_row("SELECT count(*) FROM key_segments", [], |row| row.get(0)).unwrap();
+    assert!((1..40).contains(&segments), "{segments} segments");
 }
