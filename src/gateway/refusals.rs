@@ -63,16 +63,16 @@ impl Inbox {
             match door.keys(secrets).await {
                 Ok(ready) => maskers.extend(ready.map(|ready| ready.masker)),
                 // What to mask is not known: nothing of what was sent is kept.
-                Err(_) => return place.send(entry(inbound, refused, Vec::new(), Bytes::new())),
+                Err(_) => return place.send(entry(inbound, refused, &[], Bytes::new())),
             }
         }
         let headers = kept_headers(inbound.request.headers, &maskers);
         let body = kept_body(doors, &maskers, inbound);
-        place.send(entry(inbound, refused, headers, body));
+        place.send(entry(inbound, refused, &headers, body));
     }
 }
 
-fn entry(inbound: &Inbound<'_>, refused: &Refused, headers: Vec<(String, String)>, body: Bytes) -> JournalEntry {
+fn entry(inbound: &Inbound<'_>, refused: &Refused, headers: &[(String, String)], body: Bytes) -> JournalEntry {
     let subject = refused.route.as_ref().map_or_else(|| inbound.request.path.to_owned(), ToString::to_string);
     let code = refused.refusal.code;
     let detail = json!({

@@ -94,7 +94,7 @@ fn modules_know_only_lower_floors() {
             assert!(["lib", "main"].contains(&source.room()), "{} belongs to no module", source.path);
             continue;
         };
-        for known in known_rooms(code(source.work())) {
+        for known in known_rooms(&code(source.work())) {
             let floor = floors.get(&known).copied();
             if known != source.room() && !floor.is_some_and(|floor| may_know(own, floor)) {
                 wrong.push(format!("{} on floor {} knows `{known}`: {floor:?}", source.path, own.0));
@@ -115,7 +115,7 @@ fn code(text: &str) -> String {
 }
 
 /// Every `x` of a `crate::x`, also in `use crate::{x, y::z}`.
-fn known_rooms(code: String) -> BTreeSet<String> {
+fn known_rooms(code: &str) -> BTreeSet<String> {
     let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
     let mut rooms = BTreeSet::new();
     for (at, _) in code.match_indices("crate::") {
@@ -146,7 +146,7 @@ fn known_rooms(code: String) -> BTreeSet<String> {
 #[test]
 fn rooms_are_found_in_every_form_of_use() {
     let check = |code: &str, rooms: &[&str]| {
-        assert_eq!(known_rooms(code.to_owned()).iter().collect::<Vec<_>>(), rooms, "{code}");
+        assert_eq!(known_rooms(code).iter().collect::<Vec<_>>(), rooms, "{code}");
     };
     check("use crate::store::{self, Store};", &["store"]);
     check("use crate::{clock::{A, B}, id, limits as l};", &["clock", "id", "limits"]);

@@ -14,6 +14,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_util::task::TaskTracker;
 
 use crate::app::{App, Folder, KEY, OPEN, PUSH, orders_route, shopify};
 use crate::standin::{self, Standin};
@@ -84,7 +85,7 @@ async fn connect(app: &App, known: &[CertificateDer<'static>]) -> (SendRequest<F
     let seen = session.peer_certificates().unwrap()[0].clone();
     let (sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
+    TaskTracker::new().spawn(connection);
     (sender, seen)
 }
 

@@ -340,12 +340,12 @@ fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
     bytes.windows(wanted.len()).any(|window| window == wanted)
 }
 
-const HANDSHAKES: &str = r#"
+const HANDSHAKES: &str = r"
 version: 1
 routes:
   - { name: github, path: /hooks/github, verify: { preset: github, secret_ref: shop-key }, workflow: tell, inputs: {} }
   - { name: slack, path: /hooks/slack, verify: { preset: slack, secret_ref: shop-key }, workflow: tell, inputs: {} }
-"#;
+";
 
 #[tokio::test]
 async fn handshakes_are_answered_and_start_nothing() {
