@@ -211,3 +211,5 @@ pub const RETENTION_PAYLOADS: Duration = Duration::from_hours(30 * 24);
 pub const RETENTION_FAILED_RUNS: Duration = Duration::from_hours(180 * 24);
 /// Bytes of a PEM file with authorities: the largest public bundles have some 250 KiB.
 pub const CA_BYTES_MAX: usize = 1024 * 1024;
+/// Values of secrets that are masked wherever they turn up; of more than this the oldest, rotated long ago, are forgotten.
+pub const SECRETS_MASKED_MAX: usize = 1_000;

@@ -9,7 +9,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
@@ -30,6 +30,8 @@ const PREFIX_MARGIN_BYTES: usize = 32 * 1024;
 /// Knows the secrets that one piece of work used, and replaces each by a chip such as `[secret:erp-api-key]`.
 #[derive(Default)]
 pub struct Masker {
+    /// Masks first: what all work of the process may have seen.
+    beneath: Option<Arc<Masker>>,
     secrets: Vec<Known>,
     search: OnceLock<Option<Search>>,
 }
@@ -38,6 +40,11 @@ impl Masker {
     /// A masker that knows no secret yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A masker that also knows whatever `beneath` knows.
+    pub fn over(beneath: Arc<Self>) -> Self {
+        Self { beneath: Some(beneath), ..Self::default() }
     }
 
     /// Adds a secret, or a credential made from it; an empty value is ignored.
@@ -60,7 +67,7 @@ impl Masker {
 
     /// Whether it knows no secret, so that nothing can be masked.
     pub fn is_empty(&self) -> bool {
-        self.secrets.is_empty()
+        self.secrets.is_empty() && self.beneath.as_ref().is_none_or(|beneath| beneath.is_empty())
     }
 
     /// The text without secrets; borrowed when there were none in it.
@@ -79,6 +86,15 @@ impl Masker {
 
     /// The first `keep` bytes without secrets. A secret that lies across the cut is masked whole, so no part of it stays.
     pub fn mask_prefix<'t>(&self, bytes: &'t [u8], keep: usize) -> Cow<'t, [u8]> {
+        let Some(beneath) = &self.beneath else { return self.own_prefix(bytes, keep) };
+        let read = bytes.len().min(keep.saturating_add(PREFIX_MARGIN_BYTES));
+        match beneath.mask_prefix(&bytes[..read], read) {
+            Cow::Borrowed(_) => self.own_prefix(bytes, keep),
+            Cow::Owned(masked) => Cow::Owned(self.own_prefix(&masked, keep).into_owned()),
+        }
+    }
+
+    fn own_prefix<'t>(&self, bytes: &'t [u8], keep: usize) -> Cow<'t, [u8]> {
         let keep = keep.min(bytes.len());
         let Some(search) = self.search.get_or_init(|| Search::new(&self.secrets)) else {
             return Cow::Borrowed(&bytes[..keep]);
@@ -406,6 +422,17 @@ mod tests {
     #[track_caller]
     fn check(value: &str, text: &str, expected: &str) {
         assert_eq!(masker(&[("key", value)]).mask(text), expected, "{value} in {text}");
+    }
+
+    #[test]
+    fn what_lies_beneath_is_masked_too() {
+        let mut known = Masker::new();
+        known.add(&SecretName::new("erp").unwrap(), &SecretValue::new("erp-s3cret"));
+        let mut masker = Masker::over(Arc::new(known));
+        masker.add(&SecretName::new("shop").unwrap(), &SecretValue::new("shop-s3cret"));
+        assert!(!masker.is_empty());
+        assert_eq!(masker.mask("erp-s3cret and shop-s3cret"), "[secret:erp] and [secret:shop]");
+        assert_eq!(masker.mask("nothing"), "nothing");
     }
 
     #[test]

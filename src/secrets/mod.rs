@@ -4,15 +4,16 @@
 mod env;
 mod file;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::domain::masking::Masker;
 use crate::domain::secret::{Error, SecretRef, SecretValue, Secrets};
 use crate::id::SecretName;
 use crate::limits;
@@ -63,6 +64,14 @@ pub trait SecretSource: Send + Sync + fmt::Debug {
 pub struct Vault {
     source: Box<dyn SecretSource>,
     cache: Mutex<Cache>,
+    known: Mutex<Known>,
+}
+
+/// Values that were resolved, newest last, and what masks them.
+#[derive(Debug, Default)]
+struct Known {
+    values: VecDeque<(SecretName, SecretValue)>,
+    masker: Arc<Masker>,
 }
 
 type Cache = HashMap<(SecretName, Option<String>), (Instant, SecretValue)>;
@@ -80,12 +89,29 @@ impl Vault {
 
     /// A vault over any source.
     pub fn new(source: Box<dyn SecretSource>) -> Self {
-        Self { source, cache: Mutex::default() }
+        Self { source, cache: Mutex::default(), known: Mutex::default() }
     }
 
     /// Forgets what was read, so that the next use reads again.
     pub fn refresh(&self) {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// From now on the value is masked wherever it turns up.
+    fn learn(&self, name: &SecretName, value: &SecretValue) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.values.iter().any(|(_, seen)| seen == value) {
+            return;
+        }
+        known.values.push_back((name.clone(), value.clone()));
+        if known.values.len() > limits::SECRETS_MASKED_MAX {
+            known.values.pop_front();
+        }
+        let mut masker = Masker::new();
+        for (name, value) in &known.values {
+            masker.add(name, value);
+        }
+        known.masker = Arc::new(masker);
     }
 
     async fn raw(&self, name: &SecretName, version: Option<&str>) -> Result<SecretValue, Error> {
@@ -110,10 +136,15 @@ impl Secrets for Vault {
             Some(field) => member(&reference.name, raw.expose(), field)?,
             None => raw.expose().to_vec(),
         };
+        self.learn(&reference.name, &SecretValue::new(value.clone()));
         match &reference.prefix {
             Some(prefix) => Ok(SecretValue::new([prefix.as_bytes(), &value].concat())),
             None => Ok(SecretValue::new(value)),
         }
+    }
+
+    fn known(&self) -> Arc<Masker> {
+        Arc::clone(&self.known.lock().unwrap_or_else(PoisonError::into_inner).masker)
     }
 }
 

@@ -306,7 +306,7 @@ impl Task for HttpRequest {
     }
 
     async fn attempt(&self, ctx: &TaskContext<'_>) -> Attempted {
-        let mut masker = Masker::new();
+        let mut masker = Masker::over(ctx.secrets.known());
         let request = match self.request(ctx, &mut masker).await {
             Ok(request) => request,
             Err(failure) => return Err(masked(failure, &masker)).into(),
