@@ -237,16 +237,9 @@ fn acceptance(route: u64, body: &Bytes, at: Timestamp) -> Acceptance {
     };
     let route_ref =
         RouteRef { name: RouteName::new(&format!("route-{route}")).unwrap(), revision: Revision::of(b"route") };
-    let accepted = Accepted {
-        workflow: WorkflowName::new(&format!("workflow-{}", route / 2)).unwrap(),
-        revision: Revision::of(b"workflow"),
-        trigger: Trigger::Delivery { route: route_ref, delivery: Box::new(delivery) },
-        inputs: None,
-        state: None,
-        stripped: false,
-        held: false,
-        route_concurrency: None,
-    };
+    let workflow = WorkflowName::new(&format!("workflow-{}", route / 2)).unwrap();
+    let trigger = Trigger::Delivery { route: route_ref, delivery: Box::new(delivery) };
+    let accepted = Accepted::new(workflow, Revision::of(b"workflow"), trigger);
     Acceptance {
         key: DeliveryKey::unique(),
         window: Duration::from_hours(72),

@@ -129,6 +129,22 @@ pub struct Repin {
     pub source: Option<Revision>,
 }
 
+impl Accepted {
+    /// A run of `workflow` that starts as soon as it can, its inputs still to be computed.
+    pub fn new(workflow: WorkflowName, revision: Revision, trigger: Trigger) -> Self {
+        Self {
+            workflow,
+            revision,
+            trigger,
+            inputs: None,
+            state: None,
+            held: false,
+            stripped: false,
+            route_concurrency: None,
+        }
+    }
+}
+
 impl Event {
     /// The name under which it is stored and shown.
     pub fn name(&self) -> &'static str {

@@ -105,6 +105,10 @@ impl Engine {
         }
         let mut dealt_with = missed.given_up.map_or(watermark, |given_up| given_up.last);
         for slot in missed.enter {
+            // Each slot has its own jitter: one whose moment has not come waits for the next look.
+            if slot.due.plus(schedule.jitter_of(slot.due)) > now {
+                break;
+            }
             self.enter(plan, slot.due).await?;
             dealt_with = dealt_with.max(slot.due);
         }
@@ -136,16 +140,10 @@ impl Engine {
     async fn accept_slot(&self, plan: &SchedulePlan, due: Timestamp, backfill: bool) -> Result<Receipt, Error> {
         let name = plan.schedule.name.clone();
         let revision = self.0.parts.files.current_plan(&plan.workflow).map(|plan| plan.revision.clone());
-        let accepted = Accepted {
-            workflow: plan.workflow.clone(),
-            revision: revision.unwrap_or_else(|| plan.revision.clone()),
-            trigger: Trigger::Slot { schedule: name.clone(), revision: plan.revision.clone(), due, backfill },
-            inputs: None,
-            state: None,
-            held: false,
-            stripped: false,
-            route_concurrency: None,
-        };
+        // A schedule that is in force names a workflow that is.
+        let revision = revision.unwrap_or_else(|| plan.revision.clone());
+        let trigger = Trigger::Slot { schedule: name.clone(), revision: plan.revision.clone(), due, backfill };
+        let accepted = Accepted::new(plan.workflow.clone(), revision, trigger);
         let intake = Intake {
             key: DeliveryKey::of_slot(&name, due),
             window: limits::SLOT_KEY_WINDOW,

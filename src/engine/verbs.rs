@@ -104,15 +104,11 @@ impl Engine {
             None => self.given_inputs(&run).await.map_err(|failure| Error::Files(Box::new(failure)))?,
         };
         let plan = self.0.parts.files.current_plan(&run.accepted.workflow);
+        let revision = plan.map_or(run.accepted.revision, |plan| plan.revision.clone());
         let accepted = Accepted {
-            workflow: run.accepted.workflow.clone(),
-            revision: plan.map_or(run.accepted.revision, |plan| plan.revision.clone()),
-            trigger: Trigger::Replay { of: id, by: by.to_owned() },
             inputs: Some(inputs),
             state: run.prepared.map(|prepared| prepared.state),
-            held: false,
-            stripped: false,
-            route_concurrency: None,
+            ..Accepted::new(run.accepted.workflow, revision, Trigger::Replay { of: id, by: by.to_owned() })
         };
         let acceptance = store::Acceptance {
             key,

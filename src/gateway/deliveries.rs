@@ -226,16 +226,13 @@ impl Gateway {
     fn first_event(&self, plan: &RoutePlan, delivery: &Delivery) -> Accepted {
         let route = RouteRef { name: plan.name.clone(), revision: plan.revision.clone() };
         let workflow = self.0.files.catalog().workflows.get(&plan.workflow).map(|plan| plan.revision.clone());
+        // A route that is in force names a workflow that is.
+        let revision = workflow.unwrap_or_else(|| plan.revision.clone());
+        let trigger = Trigger::Delivery { route, delivery: Box::new(delivery.clone()) };
         Accepted {
-            workflow: plan.workflow.clone(),
-            // A route that is in force names a workflow that is.
-            revision: workflow.unwrap_or_else(|| plan.revision.clone()),
-            trigger: Trigger::Delivery { route, delivery: Box::new(delivery.clone()) },
-            inputs: None,
-            state: None,
             held: plan.paused || self.is_paused(&plan.name),
-            stripped: false,
             route_concurrency: plan.concurrency.map(std::num::NonZeroU32::get),
+            ..Accepted::new(plan.workflow.clone(), revision, trigger)
         }
     }
 }

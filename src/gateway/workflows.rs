@@ -59,16 +59,8 @@ impl Gateway {
         })?;
         let verb = format!("trigger {}", plan.name);
         let key = trigger.idempotency_key.as_deref();
-        let accepted = Accepted {
-            workflow: plan.name.clone(),
-            revision: plan.revision.clone(),
-            trigger: trigger::Trigger::Manual { by: caller.name.clone() },
-            inputs: Some(inputs),
-            state: None,
-            held: false,
-            stripped: false,
-            route_concurrency: None,
-        };
+        let by = trigger::Trigger::Manual { by: caller.name.clone() };
+        let accepted = Accepted { inputs: Some(inputs), ..Accepted::new(plan.name.clone(), plan.revision.clone(), by) };
         let intake = Intake {
             key: key.map_or_else(DeliveryKey::unique, |key| DeliveryKey::of_call(&caller.name, &verb, key)),
             window: limits::CALL_KEY_WINDOW,

@@ -86,16 +86,8 @@ impl Kit {
         let Value::Object(inputs) = inputs else { panic!("inputs are an object") };
         let name = WorkflowName::new(workflow).unwrap();
         let plan = self.files.current_plan(&name).unwrap();
-        let accepted = Accepted {
-            workflow: name,
-            revision: plan.revision.clone(),
-            trigger: Trigger::Manual { by: "test".to_owned() },
-            inputs: Some(inputs),
-            state: None,
-            held: false,
-            stripped: false,
-            route_concurrency: None,
-        };
+        let trigger = Trigger::Manual { by: "test".to_owned() };
+        let accepted = Accepted { inputs: Some(inputs), ..Accepted::new(name, plan.revision.clone(), trigger) };
         let intake = Intake {
             key: DeliveryKey::unique(),
             window: DAY,

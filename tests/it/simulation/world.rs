@@ -186,16 +186,9 @@ fn intake(id: &str) -> Intake {
         verified_by: "shopify".to_owned(),
     };
     let route = RouteRef { name: RouteName::new("orders").unwrap(), revision: Revision::from("r1") };
-    let accepted = Accepted {
-        workflow: WorkflowName::new("orders").unwrap(),
-        revision: Revision::from("r1"),
-        trigger: Trigger::Delivery { route, delivery: Box::new(delivery) },
-        inputs: Some(Map::new()),
-        state: None,
-        held: false,
-        stripped: false,
-        route_concurrency: None,
-    };
+    let trigger = Trigger::Delivery { route, delivery: Box::new(delivery) };
+    let accepted = Accepted::new(WorkflowName::new("orders").unwrap(), Revision::from("r1"), trigger);
+    let accepted = Accepted { inputs: Some(Map::new()), ..accepted };
     let key = DeliveryKey::of_delivery("/hooks/orders", id.as_bytes());
     Intake { key, window: WEEK, replay_guard: None, runs: vec![accepted], body: bytes::Bytes::new() }
 }

@@ -65,16 +65,7 @@ pub(super) fn delivery(route: &str) -> Trigger {
 }
 
 pub(super) fn new_run(workflow: &str, trigger: Trigger) -> NewRun {
-    let accepted = Accepted {
-        workflow: WorkflowName::new(workflow).unwrap(),
-        revision: Revision::of(b"workflow"),
-        trigger,
-        inputs: None,
-        state: None,
-        stripped: false,
-        held: false,
-        route_concurrency: None,
-    };
+    let accepted = Accepted::new(WorkflowName::new(workflow).unwrap(), Revision::of(b"workflow"), trigger);
     NewRun { accepted, body: bytes::Bytes::from_static(b"{}") }
 }
 
