@@ -80,7 +80,7 @@ pub struct Running {
     serving: Vec<JoinHandle<Result<(), server::Error>>>,
 }
 
-/// Reads the files, opens the backends, takes over what an earlier process left, and opens the doors.
+/// Reads the files, opens the backends and the doors, and takes over what an earlier process left.
 pub async fn start(start: Start) -> Result<Running, Error> {
     let metrics = telemetry::metrics();
     let (settings, loaded) = files::read_all(&start.config, &start.env).await.map_err(Error::Files)?;
@@ -105,7 +105,6 @@ pub async fn start(start: Start) -> Result<Running, Error> {
         gateway::Settings { trusted_proxies: settings.hooks.trusted_proxies.clone(), rate: settings.hooks.rate };
     let (gateway, refused) = Gateway::new(engine.clone(), files, Arc::clone(&secrets), Arc::clone(&start.clock), guard);
     gateway.read_pauses().await?;
-    engine.take_over().await?;
 
     let (doors, upkeep, tracker) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
     let auth = Arc::new(Auth::new(auth_settings(&settings, secrets.as_ref()).await?, Arc::clone(&start.clock)));
@@ -126,6 +125,8 @@ pub async fn start(start: Start) -> Result<Running, Error> {
     let (hooks_url, control_url) = (hooks.url(), control.url());
     let serving = [hooks, control].into_iter().map(|door| tracker.spawn(Door::run(door))).collect();
 
+    // The doors take deliveries while what an earlier process left is looked through: accepting needs none of it.
+    engine.take_over().await?;
     engine.start();
     let keeper = gateway.clone();
     let stop = upkeep.clone();

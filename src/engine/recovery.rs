@@ -31,7 +31,8 @@ impl Engine {
             let states = vec![State::Running, State::Cancelling, State::Waiting];
             let query = RunQuery { states, before, limit: limits::PAGE_MAX, ..RunQuery::default() };
             let heads = store.runs(&query).await?;
-            for head in &heads {
+            // What waits and never started, such as a held delivery, has no worker and no lane.
+            for head in heads.iter().filter(|head| head.state != State::Waiting || head.started_at.is_some()) {
                 self.take_over_one(head).await?;
             }
             before = heads.last().map(|head| head.id);
