@@ -27,7 +27,7 @@ pub(super) struct Serve {
     #[arg(long, value_name = "FILE", default_value = config::DEFAULT_FILE)]
     pub(super) config: PathBuf,
     /// What to log: a level, or `clawhook=debug,hyper=warn`
-    #[arg(long, value_name = "FILTER", env = "CLAWHOOK_LOG", default_value = "info")]
+    #[arg(long, value_name = "FILTER", env = "CLAWHOOK_LOG", default_value = "info,actix_server=warn")]
     log: String,
     /// Log for people or for machines; by where stderr goes when left out
     #[arg(long, value_name = "FORMAT", env = "CLAWHOOK_LOG_FORMAT")]
@@ -98,8 +98,9 @@ async fn greet(running: &Running) {
     let Some(curl) = sample(running).await else { return };
     output::note("\ntry it: this is an order of a Shopify shop, signed with your webhook key");
     output::note(&format!("\n{curl}\n"));
-    output::note("then:   clawhook runs list");
-    output::note("        clawhook runs show RUN_ID\n");
+    // As it was called: it need not be on the path.
+    let program = std::env::args().next().unwrap_or_else(|| "clawhook".to_owned());
+    output::note(&format!("\nthen:\n\n{program} runs list\n{program} runs show RUN_ID\n"));
 }
 
 /// A small order as Shopify sends them.
