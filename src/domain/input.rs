@@ -1,10 +1,11 @@
 //! The typed inputs of a workflow: what is declared, and whether given values fit.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// The types an input can have, as people write them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What kind of value an input takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum InputType {
     String,
@@ -13,7 +14,6 @@ pub enum InputType {
     Boolean,
     Object,
     Array,
-    /// Not checked.
     Any,
 }
 

@@ -21,4 +21,4 @@ pub use self::settings::{
     Egress, HooksListener, JwtAuth, ListenTls, Listeners, Paths, Retention, SecretSource, Secrets, Settings,
     SettingsLimits, Storage, StorageBackend,
 };
-pub use self::workflow::{Backoff, Concurrency, ConcurrencyBehavior, Input, InputType, Label, RetryOn, Task, Workflow};
+pub use self::workflow::{Backoff, Concurrency, ConcurrencyBehavior, Input, Label, RetryOn, Task, Workflow};

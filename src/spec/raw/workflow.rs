@@ -10,6 +10,8 @@ use serde_json::{Map, Value};
 
 use super::{Condition, Duration, Version};
 
+use crate::domain::input::InputType;
+
 /// A workflow: what the work is. It never knows what started it.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -94,20 +96,6 @@ pub struct Input {
     #[serde(rename = "enum")]
     #[schemars(length(min = 1))]
     pub allowed: Option<Vec<Value>>,
-}
-
-/// What kind of value an input takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the names say it, and plain names make a plain schema")]
-pub enum InputType {
-    String,
-    Integer,
-    Number,
-    Boolean,
-    Object,
-    Array,
-    Any,
 }
 
 /// How many runs of a workflow may go on at one time.

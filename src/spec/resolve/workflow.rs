@@ -8,7 +8,7 @@ use super::Callee;
 use super::desk::Desk;
 use super::scope::{Scope, Step, Where};
 use super::task::resolve_task;
-use crate::domain::input::{Input, InputType};
+use crate::domain::input::Input;
 use crate::expr::{Mapping, Template};
 use crate::id::{NAME_BYTES_MAX, Revision, TaskId, WorkflowName};
 use crate::limits;
@@ -164,15 +164,7 @@ fn inputs(desk: &mut Desk<'_>, file: &WorkflowFile) -> Vec<Input> {
 fn declared(name: &str, raw: &raw::Input) -> Input {
     Input {
         name: name.to_owned(),
-        of: match raw.kind {
-            raw::InputType::String => InputType::String,
-            raw::InputType::Integer => InputType::Integer,
-            raw::InputType::Number => InputType::Number,
-            raw::InputType::Boolean => InputType::Boolean,
-            raw::InputType::Object => InputType::Object,
-            raw::InputType::Array => InputType::Array,
-            raw::InputType::Any => InputType::Any,
-        },
+        of: raw.kind,
         required: raw.required,
         default: raw.default.clone().filter(|value| !value.is_null()),
         one_of: raw.allowed.clone().unwrap_or_default(),
