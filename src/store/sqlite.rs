@@ -4,6 +4,7 @@
 //! `synchronous=FULL` in WAL mode: a commit is on disk before anyone is answered
 //! (<https://www.sqlite.org/pragma.html#pragma_synchronous>).
 
+mod call;
 mod checkpoint;
 mod class;
 mod commands;

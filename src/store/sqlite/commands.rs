@@ -35,7 +35,6 @@ pub(super) struct ReadyAcceptance {
 struct ReadyRun {
     shape: Shape,
     standing: Standing,
-    due: Option<i64>,
     terms: Terms,
     event: String,
     body: Bytes,
@@ -87,11 +86,10 @@ impl ReadyRun {
         let trigger = &accepted.trigger;
         let source = source_is_term(trigger.kind()).then(|| Term::source(&trigger.source()));
         let terms = Terms { all: source.into_iter().collect(), listed: true };
-        let (standing, due) =
-            if accepted.held { (Standing::of(State::Waiting), Some(i64::MAX)) } else { (Standing::QUEUED, None) };
+        let standing = if accepted.held { Standing::of(State::Waiting) } else { Standing::QUEUED };
         let shape = Shape::of(&accepted.workflow, trigger);
         let event = to_json("accepting a delivery", &Event::Accepted(Box::new(accepted)))?;
-        Ok(Self { shape, standing, due, terms, event, body })
+        Ok(Self { shape, standing, terms, event, body })
     }
 
     fn write(&self, tx: &mut Tx<'_>, id: RunId, at: Timestamp, replay_of: Option<RunId>) -> Outcome<()> {
@@ -108,8 +106,8 @@ impl ReadyRun {
             next = next.plus(1);
         }
         connection
-            .prepare_cached("INSERT INTO runs (id, class, next, due, terms) VALUES (?1, ?2, ?3, ?4, ?5)")?
-            .execute(params![run, class, next.0, self.due, self.terms.pack()])?;
+            .prepare_cached("INSERT INTO runs (id, class, next, terms) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![run, class, next.0, self.terms.pack()])?;
         for term in &self.terms.all {
             list_under(tx, *term, term_class(class), run)?;
         }
@@ -175,7 +173,7 @@ impl ReadyAppend {
             events: to_json(doing, &events)?,
             head: to_json(doing, &head)?,
             state: head.state,
-            due: head.due.map(Timestamp::as_millis),
+            due: head.due.map(Timestamp::as_millis).filter(|due| *due != HELD),
             ended: head.ended_at.map(Timestamp::as_millis),
             terms: Term::all_of(&head),
             workflow: head.workflow,
@@ -238,6 +236,9 @@ impl ReadyAppend {
         Ok(())
     }
 }
+
+/// The moment of a run that is held: it has none, so it is not in the index of moments.
+const HELD: i64 = i64::MAX;
 
 /// A run that runs has its log folded when it is listed, as long as the log is this short: most end with the next
 /// append, which writes the head.

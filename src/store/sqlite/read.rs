@@ -71,14 +71,12 @@ pub(super) fn queued(connection: &Connection, after: Option<RunId>, limit: usize
 
 /// Runs whose moment has come, soonest first, and the next moment after `now`.
 pub(super) fn due(connection: &Connection, now: Timestamp, limit: usize) -> Outcome<(Vec<RunHead>, Option<Timestamp>)> {
-    // Held runs have no moment: their `due` is the end of time.
-    let now = now.as_millis().min(i64::MAX - 1);
+    let now = now.as_millis();
     let mut statement = connection.prepare_cached("SELECT id FROM runs WHERE due <= ?1 ORDER BY due, id LIMIT ?2")?;
     let ids = statement.query_map(params![now, number(limit)], |row| row.get(0))?.collect::<Result<Vec<_>, _>>()?;
     let heads = ids.into_iter().map(|id| head(connection, run_id(id))).collect::<Result<_, _>>()?;
-    let next: Option<i64> = connection
-        .prepare_cached("SELECT min(due) FROM runs WHERE due > ?1 AND due < ?2")?
-        .query_row([now, i64::MAX], |row| row.get(0))?;
+    let next: Option<i64> =
+        connection.prepare_cached("SELECT min(due) FROM runs WHERE due > ?1")?.query_row([now], |row| row.get(0))?;
     Ok((heads, next.map(Timestamp::from_millis)))
 }
 

@@ -9,15 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rusqlite::{Connection, params};
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::super::Error;
+use super::call::{Command, answer_all, command, fail_all};
 use super::checkpoint::Checkpoints;
 use super::class::{Shape, trigger_code, trigger_of};
 use super::keys::Keys;
 use super::queue::{AbandonOnDrop, Bound, Queue, Refused};
-use super::trouble::{Outcome, Trouble, is_full, sql_error};
+use super::trouble::{Outcome, is_full};
 use crate::id::{RunId, RunIds, WorkflowName};
 use crate::limits;
 
@@ -71,14 +71,13 @@ impl Writer {
         T: Send + 'static,
         F: FnMut(&mut Tx<'_>) -> Outcome<T> + Send + 'static,
     {
-        let (reply, answer) = oneshot::channel();
-        let call = Call { doing, work, outcome: None, reply };
-        self.queue.push(Box::new(call), bytes).map_err(|refused| match refused {
+        let (command, answer) = command(doing, work);
+        self.queue.push(command, bytes).map_err(|refused| match refused {
             Refused::Full => Error::Full(format!("{} writes wait already", self.queue.len())),
             Refused::Closed => Error::Failed { doing, why: "the store is closed".into() },
         })?;
-        let gone = |_| Error::Failed { doing, why: "the store's writer ended before it answered".into() };
-        answer.await.unwrap_or_else(|error| Err(gone(error)))
+        let gone = || Error::Failed { doing, why: "the store's writer ended before it answered".into() };
+        answer.await.map_err(|_| gone())?.outcome
     }
 
     pub(super) fn queued(&self) -> usize {
@@ -118,15 +117,14 @@ impl Writer {
 
     fn commit(&self, connection: &Connection, memo: &mut Memo, batch: &mut Vec<Box<dyn Command>>) {
         match self.transaction(connection, memo, batch) {
-            Ok(()) => batch.drain(..).for_each(|command| command.answer(None)),
-            Err(error) if is_full(&error) => batch.drain(..).for_each(|command| command.answer(Some(&error))),
-            Err(error) if batch.len() == 1 => batch.drain(..).for_each(|command| command.answer(Some(&error))),
+            Ok(()) => answer_all(batch),
+            Err(error) if is_full(&error) || batch.len() == 1 => fail_all(batch, &error),
             Err(_) => {
                 for command in batch.drain(..) {
                     let mut alone = vec![command];
-                    let error = self.transaction(connection, memo, &mut alone).err();
-                    if let Some(command) = alone.pop() {
-                        command.answer(error.as_ref());
+                    match self.transaction(connection, memo, &mut alone) {
+                        Ok(()) => answer_all(&mut alone),
+                        Err(error) => fail_all(&mut alone, &error),
                     }
                 }
             }
@@ -241,53 +239,5 @@ impl Tx<'_> {
         self.memo.shapes.insert(shape.clone(), id);
         self.memo.uncommitted.push(shape.clone());
         Ok(id)
-    }
-}
-
-/// One thing to do in a transaction, and somebody to tell.
-trait Command: Send + std::fmt::Debug {
-    /// Does it; an error undoes the whole transaction.
-    fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()>;
-    /// Tells the caller, after the commit or after its failure.
-    fn answer(self: Box<Self>, failure: Option<&rusqlite::Error>);
-}
-
-struct Call<T, F> {
-    doing: &'static str,
-    work: F,
-    outcome: Option<Result<T, Error>>,
-    reply: oneshot::Sender<Result<T, Error>>,
-}
-
-impl<T, F> Command for Call<T, F>
-where
-    T: Send,
-    F: FnMut(&mut Tx<'_>) -> Outcome<T> + Send,
-{
-    fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()> {
-        self.outcome = Some(match (self.work)(tx) {
-            Ok(value) => Ok(value),
-            Err(Trouble::Sql(error)) => return Err(error),
-            // It may have written before it stopped: undo that too.
-            Err(Trouble::Broken(why)) => return Err(rusqlite::Error::ToSqlConversionFailure(why.into())),
-            Err(Trouble::Refused(error)) => Err(error),
-        });
-        Ok(())
-    }
-
-    fn answer(self: Box<Self>, failure: Option<&rusqlite::Error>) {
-        let never = || Err(Error::Failed { doing: self.doing, why: "it was not done".into() });
-        let answer = match failure {
-            Some(error) => Err(sql_error(self.doing, error)),
-            None => self.outcome.unwrap_or_else(never),
-        };
-        // A caller that went away does not want to know.
-        let _ = self.reply.send(answer);
-    }
-}
-
-impl<T, F> std::fmt::Debug for Call<T, F> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Call({})", self.doing)
     }
 }
