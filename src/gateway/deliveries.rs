@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::Gateway;
 use super::refusals::Refused;
-use super::routes::{Door, KeysError, Ready, over_rate};
+use super::routes::{DELIVERIES, Door, KeysError, Ready, over_rate};
 use crate::domain::body;
 use crate::domain::delivery::{Delivery, DeliveryKey, RouteRef};
 use crate::domain::event::Accepted;
@@ -18,7 +18,7 @@ use crate::domain::masking::Masker;
 use crate::domain::trigger::Trigger;
 use crate::engine::{AcceptError, Intake, values};
 use crate::expr::{Context, JsonPath};
-use crate::id::RunId;
+use crate::id::{RouteName, RunId};
 use crate::limits;
 use crate::signature::{self, Proof, Verdict, ip_allow};
 use crate::store;
@@ -84,19 +84,13 @@ const CREDENTIAL_HEADERS: [&str; 3] = ["authorization", "cookie", "proxy-authori
 impl Gateway {
     /// Takes one delivery. When this returns `Accepted`, its runs are on disk.
     pub async fn receive(&self, inbound: Inbound<'_>) -> Result<Receipt, Refusal> {
-        let received = self.receive_inner(&inbound).await;
-        let (route, outcome) = match &received {
-            Ok((route, Receipt::Accepted { duplicate: false, .. })) => (Some(route), "accepted"),
-            Ok((route, Receipt::Accepted { duplicate: true, .. })) => (Some(route), "duplicate"),
-            Ok((route, Receipt::Filtered { .. })) => (Some(route), "filtered"),
-            Ok((route, Receipt::Handshake(_))) => (Some(route), "handshake"),
-            Err(refused) => (refused.route.as_ref(), refused.refusal.code),
-        };
-        let route = route.map_or_else(|| "-".to_owned(), ToString::to_string);
-        metrics::counter!("clawhook_deliveries_total", "route" => route, "outcome" => outcome).increment(1);
-        match received {
-            Ok((_, receipt)) => Ok(receipt),
+        match self.receive_inner(&inbound).await {
+            Ok((door, receipt)) => {
+                door.taken.of(&receipt).increment(1);
+                Ok(receipt)
+            }
             Err(refused) => {
+                count_refused(refused.route.as_ref(), refused.refusal.code);
                 self.keep_refused(&inbound, &refused).await;
                 Err(refused.refusal)
             }
@@ -107,8 +101,7 @@ impl Gateway {
     pub async fn refused_at_the_door(&self, inbound: &Inbound<'_>, code: &'static str) {
         let doors = self.0.doors.load();
         let route = doors.at(inbound.request.path).first().map(|door| door.plan.name.clone());
-        let name = route.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
-        metrics::counter!("clawhook_deliveries_total", "route" => name, "outcome" => code).increment(1);
+        count_refused(route.as_ref(), code);
         self.keep_refused(inbound, &Refused::new(route, RefusalKind::TooLarge, code, String::new())).await;
     }
 
@@ -118,23 +111,22 @@ impl Gateway {
         self.0.refusals.keep(doors, self.0.secrets.as_ref(), inbound, refused).await;
     }
 
-    async fn receive_inner(&self, inbound: &Inbound<'_>) -> Result<(crate::id::RouteName, Receipt), Refused> {
+    async fn receive_inner(&self, inbound: &Inbound<'_>) -> Result<(Arc<Door>, Receipt), Refused> {
         let doors = self.0.doors.load();
         let doors = doors.at(inbound.request.path);
         let Some(first) = doors.iter().find(|door| door.plan.enabled) else {
             let code = if doors.is_empty() { "route.unknown" } else { "route.disabled" };
             return Err(Refused::new(None, RefusalKind::NoRoute, code, String::new()));
         };
-        let name = first.plan.name.clone();
         if let Some(wait) = self.0.global_rate.as_ref().and_then(over_rate) {
             let kind = RefusalKind::Rate { retry_after: wait };
-            return Err(Refused::new(Some(name), kind, "rate.global", String::new()));
+            return Err(Refused::new(Some(first.plan.name.clone()), kind, "rate.global", String::new()));
         }
         let mut admitted = Vec::new();
         let mut refused = None;
         for door in doors.iter().filter(|door| door.plan.enabled) {
             match self.admit(door, inbound).await {
-                Ok((Verdict::Handshake(answer), _)) => return Ok((door.plan.name.clone(), Receipt::Handshake(answer))),
+                Ok((Verdict::Handshake(answer), _)) => return Ok((Arc::clone(door), Receipt::Handshake(answer))),
                 Ok((Verdict::Deliver(proof), ready)) => {
                     admitted.push(Admitted { door: Arc::clone(door), proof, ready });
                 }
@@ -145,7 +137,7 @@ impl Gateway {
             return Err(refused);
         }
         let receipt = self.accept(inbound, admitted).await?;
-        Ok((name, receipt))
+        Ok((Arc::clone(first), receipt))
     }
 
     /// Everything about one route that can be checked without reading the body: size, address, rate, signature.
@@ -235,6 +227,11 @@ impl Gateway {
             ..Accepted::new(plan.workflow.clone(), revision, trigger)
         }
     }
+}
+
+fn count_refused(route: Option<&RouteName>, code: &'static str) {
+    let route = route.map_or_else(|| "-".to_owned(), ToString::to_string);
+    metrics::counter!(DELIVERIES, "route" => route, "outcome" => code).increment(1);
 }
 
 fn keys_refused(plan: &RoutePlan, error: &KeysError) -> Refused {

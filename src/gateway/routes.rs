@@ -9,9 +9,11 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::middleware::NoOpMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
+use metrics::Counter;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::deliveries::Receipt;
 use super::{Caller, Error, Gateway, Scope, view};
 use crate::domain::masking::Masker;
 use crate::domain::rate::Rate;
@@ -48,7 +50,19 @@ pub(super) struct Doors {
 pub(super) struct Door {
     pub(super) plan: Arc<RoutePlan>,
     pub(super) limiter: Option<Limiter>,
+    pub(super) taken: Taken,
     keys: Mutex<Option<Ready>>,
+}
+
+/// Deliveries by route and what became of them.
+pub(super) const DELIVERIES: &str = "clawhook_deliveries_total";
+
+/// Counters of what a route took, found once and not at every delivery.
+pub(super) struct Taken {
+    accepted: Counter,
+    duplicate: Counter,
+    filtered: Counter,
+    handshake: Counter,
 }
 
 /// Keys as they were read last.
@@ -74,7 +88,12 @@ impl Doors {
         let mut by_path: HashMap<String, Vec<Arc<Door>>> = HashMap::new();
         for plan in catalog.routes.values() {
             let limiter = plan.rate.map(|limit| limiter(limit.rate, limit.burst));
-            let door = Arc::new(Door { plan: Arc::clone(plan), limiter, keys: Mutex::new(None) });
+            let door = Arc::new(Door {
+                plan: Arc::clone(plan),
+                limiter,
+                taken: Taken::new(&plan.name),
+                keys: Mutex::new(None),
+            });
             by_path.entry(plan.path.clone()).or_default().push(door);
         }
         Self { by_path }
@@ -82,6 +101,34 @@ impl Doors {
 
     pub(super) fn at(&self, path: &str) -> &[Arc<Door>] {
         self.by_path.get(path).map_or(&[], Vec::as_slice)
+    }
+}
+
+impl Taken {
+    fn new(route: &RouteName) -> Self {
+        let counter = |outcome| metrics::counter!(DELIVERIES, "route" => route.to_string(), "outcome" => outcome);
+        Self {
+            accepted: counter("accepted"),
+            duplicate: counter("duplicate"),
+            filtered: counter("filtered"),
+            handshake: counter("handshake"),
+        }
+    }
+
+    /// The counter of deliveries that were told this.
+    pub(super) fn of(&self, receipt: &Receipt) -> &Counter {
+        match receipt {
+            Receipt::Accepted { duplicate: false, .. } => &self.accepted,
+            Receipt::Accepted { duplicate: true, .. } => &self.duplicate,
+            Receipt::Filtered { .. } => &self.filtered,
+            Receipt::Handshake(_) => &self.handshake,
+        }
+    }
+}
+
+impl std::fmt::Debug for Taken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Taken")
     }
 }
 
