@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::azure::Azure;
 use crate::clock::Clock;
 use crate::domain::journal::JournalKind;
 use crate::domain::secret::Secrets;
@@ -84,9 +85,16 @@ pub struct Running {
 pub async fn start(start: Start) -> Result<Running, Error> {
     let metrics = telemetry::metrics();
     let (settings, loaded) = files::read_all(&start.config, &start.env).await.map_err(Error::Files)?;
-    let store = store::open(&settings.storage)?;
+    let azure = Arc::new(Azure::new(settings.azure.clone()));
+    let secrets: Arc<dyn Secrets> = Arc::new(Vault::open(&settings.secrets, &azure)?);
+    let store = store::open(store::Parts {
+        settings: settings.storage.clone(),
+        azure,
+        secrets: Arc::clone(&secrets),
+        clock: Arc::clone(&start.clock),
+    })
+    .await?;
     FilesInForce::keep_documents(store.as_ref(), &loaded.catalog).await?;
-    let secrets: Arc<dyn Secrets> = Arc::new(Vault::open(&settings.secrets)?);
     let source = files::OnDisk { config: start.config.clone(), env: start.env.clone() };
     let files = Arc::new(FilesInForce::new(Box::new(source), Arc::clone(&store), loaded));
     let engine = Engine::new(engine::Parts {

@@ -18,6 +18,9 @@ pub mod domain;
 /// [1] The expression language: parse and evaluate, no I/O.
 pub mod expr;
 
+/// [1] Azure as this house speaks to it: clouds, identities, one transport.
+pub mod azure;
+
 /// [2] The one HTTP client: bounded, measured, and kept away from private addresses.
 pub mod outbound;
 

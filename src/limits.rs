@@ -213,3 +213,11 @@ pub const RETENTION_FAILED_RUNS: Duration = Duration::from_hours(180 * 24);
 pub const CA_BYTES_MAX: usize = 1024 * 1024;
 /// Values of secrets that are masked wherever they turn up; of more than this the oldest, rotated long ago, are forgotten.
 pub const SECRETS_MASKED_MAX: usize = 1_000;
+/// How long one call to an Azure service may take, with all its retries.
+pub const AZURE_CALL_MAX: Duration = Duration::from_secs(20);
+/// Retries of one call to an Azure service.
+pub const AZURE_RETRIES_MAX: u32 = 3;
+/// How long an Azure service may take to take a connection.
+pub const AZURE_CONNECT_MAX: Duration = Duration::from_secs(5);
+/// How long an Azure service may be silent in the middle of an answer.
+pub const AZURE_READ_MAX: Duration = Duration::from_secs(10);

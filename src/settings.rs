@@ -4,8 +4,10 @@
 //! door in the clear but on loopback, no control door without proof. It opens the files that settings name (authorities
 //! and the like are small) and no store, socket or secret.
 
+mod azure;
 mod connections;
 mod doors;
+mod storage;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::azure::cloud::Cloud;
 use crate::engine::Retention;
 use crate::limits;
 use crate::outbound::Egress;
@@ -41,6 +44,8 @@ pub struct Settings {
     pub storage: store::Settings,
     /// Where secrets come from.
     pub secrets: secrets::Settings,
+    /// Which Azure, and who we are there.
+    pub azure: crate::azure::Settings,
     /// Runs that make progress at one time.
     pub runs_active_max: NonZeroUsize,
     /// Body of a delivery, bytes, for routes that set none.
@@ -133,13 +138,9 @@ impl Table<'_> {
         let head = file.head.as_ref()?;
         let (hooks, control) = self.doors(head);
         let auth = self.auth(head, control.as_ref().map(|door| door.address.ip()));
-        let storage = store::Settings {
-            backend: match head.storage.backend {
-                None | Some(raw::StorageBackend::Sqlite) => "sqlite".to_owned(),
-            },
-            path: self.absolute(head.storage.path.as_deref().unwrap_or("./data")),
-        };
-        let secrets = self.secrets(&head.secrets);
+        let azure = self.azure(&head.azure);
+        let storage = self.storage(&head.storage, azure.cloud);
+        let secrets = self.secrets(&head.secrets, azure.cloud);
         let body_bytes_max = self.body_bytes_max(head);
         let concurrency =
             head.limits.concurrency.and_then(|count| usize::try_from(count).ok()).and_then(NonZeroUsize::new);
@@ -148,8 +149,9 @@ impl Table<'_> {
             hooks: hooks?,
             control: control?,
             auth,
-            storage,
+            storage: storage?,
             secrets,
+            azure,
             runs_active_max: concurrency.unwrap_or(RUNS_ACTIVE_MAX),
             body_bytes_max,
             retention,
@@ -177,11 +179,26 @@ impl Table<'_> {
         Egress::new(allow)
     }
 
-    fn secrets(&mut self, raw: &raw::Secrets) -> secrets::Settings {
+    fn secrets(&mut self, raw: &raw::Secrets, cloud: Cloud) -> secrets::Settings {
         let path = YamlPath::root().with("secrets");
         let source = match raw.source {
             None | Some(raw::SecretSource::Env) => "env",
             Some(raw::SecretSource::File) => "file",
+            Some(raw::SecretSource::KeyVault) => "key-vault",
+        };
+        let example = format!("vault_url: https://NAME.{}", cloud.vault_suffix());
+        let vault_url = match (source, raw.vault_url.as_deref()) {
+            ("key-vault", given) => self
+                .needed(&path, "vault_url", given, &example)
+                .and_then(|url| self.azure_url(&path.with("vault_url"), url, cloud, &example, false)),
+            (_, Some(_)) => {
+                let span = self.desk.map.key(&path, "vault_url");
+                let message = format!("`vault_url` does nothing with `source: {source}`");
+                let problem = self.desk.problem("spec.no_effect", message, span);
+                self.desk.push(problem.warning().help("remove the line, or write `source: key-vault`"));
+                None
+            }
+            (_, None) => None,
         };
         let key = path.with("path");
         match (source, &raw.path) {
@@ -194,15 +211,16 @@ impl Table<'_> {
                 let problem = self.desk.at("spec.file", "there is no such folder", &key);
                 self.desk.push(problem.help("make it, and put a file for each secret into it, named like the secret"));
             }
-            ("env", Some(_)) => {
+            ("env" | "key-vault", Some(_)) => {
                 let span = self.desk.map.key(&path, "path");
-                let problem = self.desk.problem("spec.no_effect", "`path` does nothing with `source: env`", span);
+                let message = format!("`path` does nothing with `source: {source}`");
+                let problem = self.desk.problem("spec.no_effect", message, span);
                 self.desk.push(problem.warning().help("remove the line, or write `source: file`"));
             }
             _ => {}
         }
         let path = raw.path.as_deref().map(|path| self.absolute(path));
-        secrets::Settings { source: source.to_owned(), path }
+        secrets::Settings { source: source.to_owned(), path, vault_url }
     }
 
     fn body_bytes_max(&mut self, head: &raw::Settings) -> usize {

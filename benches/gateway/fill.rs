@@ -14,7 +14,8 @@ use clawhook::domain::failure::{Class, Failure, Fault};
 use clawhook::domain::run::Run;
 use clawhook::domain::trigger::Trigger;
 use clawhook::id::{AttemptNumber, Revision, RouteName, RunId, Seq, TaskId, WorkflowName};
-use clawhook::store::{self, Acceptance, Append, NewRun, Receipt, Store};
+use clawhook::store::sqlite::Sqlite;
+use clawhook::store::{Acceptance, Append, NewRun, Receipt, Store};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::{Map, Value, json};
 
@@ -30,7 +31,7 @@ const WRITES: usize = 512;
 
 /// Writes this many ended runs into the store at `path`.
 pub(crate) async fn fill(path: &Path, runs: usize) -> Result<()> {
-    let store = store::open(&store::Settings { backend: "sqlite".into(), path: path.to_owned() })?;
+    let store: Arc<dyn Store> = Arc::new(Sqlite::open(path)?);
     stream::iter(0..runs)
         .map(|number| {
             let store = Arc::clone(&store);

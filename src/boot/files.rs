@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use crate::azure::Azure;
 use crate::gateway::{Loaded, Source};
 use crate::secrets::Vault;
 use crate::settings::Settings;
@@ -30,7 +32,11 @@ pub async fn read_files(config: &Path, env: &BTreeMap<String, String>) -> (Optio
     };
     let read = tokio::task::spawn_blocking(blocking).await;
     let (settings, mut loaded) = read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-    if let Some(vault) = settings.as_ref().and_then(|settings| Vault::open(&settings.secrets).ok()) {
+    let vault = settings.as_ref().and_then(|settings| {
+        let azure = Arc::new(Azure::new(settings.azure.clone()));
+        Vault::open(&settings.secrets, &azure).ok().filter(Vault::is_local)
+    });
+    if let Some(vault) = vault {
         loaded.problems.extend(spec::missing_secrets(&loaded.secrets, &vault).await);
     }
     (settings, loaded)

@@ -4,7 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::azure::{self, Azure};
 use crate::domain::secret::SecretValue;
 use crate::id::ConnectionName;
 use crate::secrets::{self, Vault};
@@ -42,7 +44,8 @@ impl Gathered {
     /// Asks the secret source for every secret that is named, and adds what it cannot give to the problems.
     pub(super) async fn look_for_secrets(&mut self) {
         // Why a source cannot be opened is told with the settings.
-        if let Ok(vault) = Vault::open(&self.source) {
+        let azure = Arc::new(Azure::new(azure::Settings::default()));
+        if let Some(vault) = Vault::open(&self.source, &azure).ok().filter(Vault::is_local) {
             self.problems.extend(missing_secrets(&self.secrets, &vault).await);
         }
     }
@@ -103,8 +106,10 @@ fn source_of(head: Option<&raw::Settings>, folder: &Path) -> secrets::Settings {
     let source = match secrets.source {
         None | Some(raw::SecretSource::Env) => "env",
         Some(raw::SecretSource::File) => "file",
+        Some(raw::SecretSource::KeyVault) => "key-vault",
     };
-    secrets::Settings { source: source.to_owned(), path: secrets.path.map(|path| folder.join(path)) }
+    let path = secrets.path.map(|path| folder.join(path));
+    secrets::Settings { source: source.to_owned(), path, vault_url: secrets.vault_url }
 }
 
 /// The settings for a run without a server. It opens no doors, so what guards them need not be there. Nothing when there

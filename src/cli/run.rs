@@ -17,6 +17,7 @@ use super::inputs::{self, Given};
 use super::output::{self, Output};
 use super::progress::Progress;
 use super::show;
+use crate::azure::{self, Azure};
 use crate::clock::{Clock, SystemClock};
 use crate::domain::state::State;
 use crate::engine::{self, Engine, Retention};
@@ -106,16 +107,20 @@ struct Here {
 
 impl Here {
     async fn start(catalog: Catalog, settings: Option<Settings>) -> Result<Self, Error> {
-        let (connections, egress, source, retention) = match settings {
-            Some(settings) => (settings.connections, settings.egress, settings.secrets, settings.retention),
+        let (connections, egress, source, azure, retention) = match settings {
+            Some(settings) => {
+                (settings.connections, settings.egress, settings.secrets, settings.azure, settings.retention)
+            }
             None => (
                 Connections::default(),
                 Egress::default(),
-                secrets::Settings { source: "env".to_owned(), path: None },
+                secrets::Settings { source: "env".to_owned(), path: None, vault_url: None },
+                azure::Settings::default(),
                 KEEP,
             ),
         };
-        let vault = Vault::open(&source).map_err(|error| Error::new(error.to_string()))?;
+        let vault =
+            Vault::open(&source, &Arc::new(Azure::new(azure))).map_err(|error| Error::new(error.to_string()))?;
         let store: Arc<dyn Store> = Arc::new(Memory::new());
         FilesInForce::keep_documents(store.as_ref(), &catalog).await.map_err(told)?;
         let loaded = gateway::Loaded { catalog, connections };

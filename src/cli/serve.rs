@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::config;
 use super::error::Error;
 use super::output;
+use crate::azure::Azure;
 use crate::boot::{self, Running};
 use crate::clock::SystemClock;
 use crate::domain::secret::Secrets as _;
@@ -118,7 +119,8 @@ async fn sample(running: &Running) -> Option<String> {
     };
     let plan = catalog.routes.values().find(is_shopify)?;
     let Verify::Scheme { secrets, .. } = &plan.verify else { return None };
-    let vault = Vault::open(&running.settings().secrets).ok()?;
+    let azure = Arc::new(Azure::new(running.settings().azure.clone()));
+    let vault = Vault::open(&running.settings().secrets, &azure).ok()?;
     let key = vault.resolve(secrets.first()?.1.first()?).await.ok()?;
     let order = ORDER.trim_end();
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.expose()), order.as_bytes());

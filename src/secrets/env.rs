@@ -9,7 +9,8 @@ use crate::id::SecretName;
 pub(super) const SOURCE: Source = Source {
     name: "env",
     summary: "The environment of the process: `erp-api-key` is read from `CLAWHOOK_SECRET_ERP_API_KEY`.",
-    open: |_| Ok(Box::new(Env)),
+    local: true,
+    open: |_, _| Ok(Box::new(Env)),
 };
 
 #[derive(Debug)]

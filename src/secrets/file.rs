@@ -12,7 +12,8 @@ use crate::id::SecretName;
 pub(super) const SOURCE: Source = Source {
     name: "file",
     summary: "A folder with one file for each secret, named like it (`secrets.path`); one final newline is dropped.",
-    open: |settings| match &settings.path {
+    local: true,
+    open: |settings, _| match &settings.path {
         Some(folder) => Ok(Box::new(Folder(folder.clone()))),
         None => Err(OpenError::Settings { name: "file", why: "set `secrets.path` to the folder".to_owned() }),
     },

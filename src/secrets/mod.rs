@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use crate::azure::Azure;
 use crate::domain::masking::Masker;
 use crate::domain::secret::{Error, SecretRef, SecretValue, Secrets};
 use crate::id::SecretName;
@@ -28,8 +29,10 @@ pub struct Source {
     pub name: &'static str,
     /// One sentence for the documentation.
     pub summary: &'static str,
-    /// Opens it.
-    pub open: fn(&Settings) -> Result<Box<dyn SecretSource>, OpenError>,
+    /// It is on this machine: `check` asks it for every secret that is named.
+    pub local: bool,
+    /// Opens it; it calls nobody yet.
+    pub open: fn(&Settings, &Arc<Azure>) -> Result<Box<dyn SecretSource>, OpenError>,
 }
 
 /// What `secrets` in clawhook.yaml says.
@@ -39,6 +42,8 @@ pub struct Settings {
     pub source: String,
     /// The folder of the `file` source.
     pub path: Option<PathBuf>,
+    /// The address of the `key-vault` source.
+    pub vault_url: Option<String>,
 }
 
 /// Why a source cannot be opened.
@@ -63,6 +68,7 @@ pub trait SecretSource: Send + Sync + fmt::Debug {
 #[derive(Debug)]
 pub struct Vault {
     source: Box<dyn SecretSource>,
+    local: bool,
     cache: Mutex<Cache>,
     known: Mutex<Known>,
 }
@@ -77,19 +83,24 @@ struct Known {
 type Cache = HashMap<(SecretName, Option<String>), (Instant, SecretValue)>;
 
 impl Vault {
-    /// Opens the source that the settings name.
-    pub fn open(settings: &Settings) -> Result<Self, OpenError> {
+    /// Opens the source that the settings name; it calls nobody yet.
+    pub fn open(settings: &Settings, azure: &Arc<Azure>) -> Result<Self, OpenError> {
         let source =
             SOURCES.iter().find(|source| source.name == settings.source).ok_or_else(|| OpenError::Unknown {
                 name: settings.source.clone(),
                 known: SOURCES.iter().map(|source| format!("`{}`", source.name)).collect::<Vec<_>>().join(", "),
             })?;
-        Ok(Self::new((source.open)(settings)?))
+        Ok(Self { local: source.local, ..Self::new((source.open)(settings, azure)?) })
+    }
+
+    /// Whether its source is on this machine, so that asking it costs nothing.
+    pub fn is_local(&self) -> bool {
+        self.local
     }
 
     /// A vault over any source.
     pub fn new(source: Box<dyn SecretSource>) -> Self {
-        Self { source, cache: Mutex::default(), known: Mutex::default() }
+        Self { source, local: true, cache: Mutex::default(), known: Mutex::default() }
     }
 
     /// Forgets what was read, so that the next use reads again.

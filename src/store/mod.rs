@@ -10,18 +10,22 @@ pub mod memory;
 pub mod sqlite;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 
-use crate::clock::Timestamp;
+use crate::azure::Azure;
+use crate::clock::{Clock, Timestamp};
 use crate::domain::delivery::DeliveryKey;
 use crate::domain::event::{Accepted, Entry, Event};
 use crate::domain::journal::{JournalEntry, JournalKind, JournalRow};
 use crate::domain::run::RunHead;
+use crate::domain::secret::{SecretRef, Secrets};
 use crate::domain::state::State;
 use crate::domain::trigger::TriggerKind;
 use crate::id::{Revision, RunId, Seq, WorkflowName};
@@ -265,14 +269,62 @@ pub trait Store: Send + Sync + fmt::Debug {
     async fn close(&self);
 }
 
-/// What opens a backend.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What `storage` in clawhook.yaml says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Settings {
     /// `storage.backend`: a name in `BACKENDS`.
     pub backend: String,
-    /// `storage.path`: the folder of an embedded store.
-    pub path: std::path::PathBuf,
+    /// `storage.path`: the folder of an embedded store, or of a backend's index that can be lost.
+    pub path: PathBuf,
+    /// The container of `azure-blob`.
+    pub blob: Option<BlobPlace>,
+    /// The database of `postgres`.
+    pub postgres: Option<PostgresPlace>,
+    /// Where finished runs are exported to.
+    pub records: Option<BlobPlace>,
 }
+
+/// A container of Azure Blob Storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobPlace {
+    /// The storage account, such as `https://orders.blob.core.windows.net`, without a slash at its end.
+    pub endpoint: String,
+    pub container: String,
+    /// A shared access signature; the identity of `azure` when absent.
+    pub sas: Option<SecretRef>,
+}
+
+/// A PostgreSQL database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PostgresPlace {
+    pub host: String,
+    pub port: u16,
+    pub database: String,
+    pub user: String,
+    pub auth: PostgresAuth,
+    /// Authorities of the server's certificate, PEM; those of the machine when absent.
+    pub authorities: Option<Arc<[u8]>>,
+}
+
+/// How a PostgreSQL user proves who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PostgresAuth {
+    Password(SecretRef),
+    /// By a token of the identity of `azure`.
+    Entra,
+}
+
+/// What a backend is opened with.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    pub settings: Settings,
+    pub azure: Arc<Azure>,
+    pub secrets: Arc<dyn Secrets>,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A backend on its way to being open.
+pub type Opening = BoxFuture<'static, Result<Arc<dyn Store>, Error>>;
 
 /// A backend, and how to open it.
 #[derive(Clone, Copy)]
@@ -282,14 +334,15 @@ pub struct Backend {
     /// One sentence for the documentation.
     pub summary: &'static str,
     /// Opens it, creating what is not there.
-    pub open: fn(&Settings) -> Result<Arc<dyn Store>, Error>,
+    pub open: fn(Parts) -> Opening,
 }
 
 /// Every backend that `storage.backend` can name.
 pub static BACKENDS: &[Backend] = &[sqlite::BACKEND];
 
 /// Opens the store that the settings name, creating what is not there.
-pub fn open(settings: &Settings) -> Result<Arc<dyn Store>, Error> {
+pub async fn open(parts: Parts) -> Result<Arc<dyn Store>, Error> {
+    let settings = &parts.settings;
     let Some(backend) = BACKENDS.iter().find(|backend| backend.name == settings.backend) else {
         let names: Vec<_> = BACKENDS.iter().map(|backend| format!("`{}`", backend.name)).collect();
         return Err(Error::Open {
@@ -297,5 +350,5 @@ pub fn open(settings: &Settings) -> Result<Arc<dyn Store>, Error> {
             why: format!("there is no backend `{}`; `storage.backend` may be {}", settings.backend, names.join(", ")),
         });
     };
-    (backend.open)(settings)
+    (backend.open)(parts).await
 }

@@ -34,7 +34,7 @@ use self::reader::Reader;
 use self::trouble::Trouble;
 use self::writer::{Memo, Tx, Writer};
 use super::{
-    Acceptance, Append, Backend, Error, Health, JournalQuery, Prune, Pruned, Queued, Receipt, RunQuery, Settings, Store,
+    Acceptance, Append, Backend, Error, Health, JournalQuery, Prune, Pruned, Queued, Receipt, RunQuery, Store,
 };
 use crate::clock::Timestamp;
 use crate::domain::event::Entry;
@@ -47,7 +47,7 @@ use crate::id::{Revision, RunId, WorkflowName};
 pub const BACKEND: Backend = Backend {
     name: "sqlite",
     summary: "Everything in one SQLite file under `storage.path`; one gateway on one machine.",
-    open: |settings: &Settings| Ok(Arc::new(Sqlite::open(&settings.path)?)),
+    open: |parts| Box::pin(async move { Ok(Arc::new(Sqlite::open(&parts.settings.path)?) as Arc<dyn Store>) }),
 };
 
 /// Runs that one step of `unpark_all` shows again.

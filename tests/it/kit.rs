@@ -286,7 +286,7 @@ impl Files for KitFiles {
 
 /// Every secret is `s3cret-value`.
 #[derive(Debug)]
-struct OneSecret;
+pub(crate) struct OneSecret;
 
 #[async_trait]
 impl Secrets for OneSecret {

@@ -27,6 +27,9 @@ pub struct Settings {
     /// Where secrets come from.
     #[serde(default)]
     pub secrets: Secrets,
+    /// Which Azure, and who we are there; for everything here that lives in Azure.
+    #[serde(default)]
+    pub azure: Azure,
     /// How much this machine takes on.
     #[serde(default)]
     pub limits: SettingsLimits,
@@ -168,16 +171,111 @@ pub struct BasicAuth {
 pub struct Storage {
     /// The kind of store.
     pub backend: Option<StorageBackend>,
-    /// The folder of the store, relative to this file.
+    /// The folder of the store, relative to this file; with `azure-blob` the folder of its index, which can be lost.
     pub path: Option<String>,
+    /// The storage account, for `azure-blob`, such as `https://orders.blob.core.windows.net`.
+    pub endpoint: Option<String>,
+    /// The container, for `azure-blob`.
+    pub container: Option<String>,
+    /// A shared access signature, for `azure-blob` without an identity.
+    pub sas: Option<SecretRef>,
+    /// The server, for `postgres`.
+    pub host: Option<String>,
+    /// Its port, 5432 when left out.
+    #[schemars(range(min = 1, max = 65_535))]
+    pub port: Option<u16>,
+    /// The database, for `postgres`.
+    pub database: Option<String>,
+    /// The user, for `postgres`.
+    pub user: Option<String>,
+    /// How the user proves who it is, for `postgres`.
+    pub auth: Option<PostgresAuth>,
+    /// The user's password, for `auth: password`.
+    pub password: Option<SecretRef>,
+    /// A PEM file with the authorities of the server's certificate instead of those of the machine, for `postgres`.
+    pub ca: Option<String>,
+    /// Where finished runs are exported to, whatever the backend.
+    pub records: Option<Records>,
 }
 
 /// A kind of store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum StorageBackend {
     /// A database file in the folder `path`.
     Sqlite,
+    /// A container of Azure Blob Storage.
+    AzureBlob,
+    /// A PostgreSQL database, 14 or later.
+    Postgres,
+}
+
+/// How a PostgreSQL user proves who it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PostgresAuth {
+    /// By a token of the identity under `azure`.
+    Entra,
+    /// By a password.
+    Password,
+}
+
+/// Where finished runs are exported to: one JSON file each.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Records {
+    /// The storage account, such as `https://orders.blob.core.windows.net`.
+    pub endpoint: String,
+    /// The container.
+    pub container: String,
+    /// A shared access signature, without an identity.
+    pub sas: Option<SecretRef>,
+}
+
+/// Which Azure, and who we are there.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Azure {
+    /// The cloud, `public` when left out.
+    pub cloud: Option<AzureCloud>,
+    /// Who we are, `managed` when left out.
+    pub identity: Option<AzureIdentity>,
+    /// The client id of a user-assigned managed identity, or of the application of a workload identity.
+    pub client_id: Option<String>,
+    /// The tenant of a workload identity.
+    pub tenant_id: Option<String>,
+    /// The file with the token of a workload identity.
+    pub token_file: Option<String>,
+    /// Addresses at which host names are reached: for private endpoints without DNS, and for emulators.
+    #[serde(default)]
+    pub dns_overrides: BTreeMap<String, String>,
+    /// A PEM file with the authorities to trust instead of those of the machine: for emulators, and for proxies that
+    /// look into TLS.
+    pub ca: Option<String>,
+}
+
+/// A cloud of Azure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AzureCloud {
+    /// Global Azure.
+    Public,
+    /// Azure operated by 21Vianet.
+    China,
+    /// Azure Government.
+    UsGov,
+}
+
+/// Who we are in Azure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AzureIdentity {
+    /// The machine's managed identity.
+    Managed,
+    /// A token in a file, exchanged for one of Entra ID.
+    Workload,
+    /// Whoever is signed in with `az login`.
+    Cli,
 }
 
 /// Where secrets come from.
@@ -188,16 +286,20 @@ pub struct Secrets {
     pub source: Option<SecretSource>,
     /// The folder with one file per secret, for `source: file`.
     pub path: Option<String>,
+    /// The vault, for `source: key-vault`, such as `https://orders.vault.azure.net`.
+    pub vault_url: Option<String>,
 }
 
 /// A kind of secret source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum SecretSource {
     /// The environment: `erp-api-key` is read from `CLAWHOOK_SECRET_ERP_API_KEY`.
     Env,
     /// A folder with one file per secret.
     File,
+    /// An Azure Key Vault.
+    KeyVault,
 }
 
 /// How much this machine takes on.

@@ -3,14 +3,18 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use clawhook::azure::{self, Azure};
+use clawhook::clock::SystemClock;
 use clawhook::domain::event::{Entry, Event};
 use clawhook::id::RunId;
 use clawhook::store::memory::Memory;
 use clawhook::store::sqlite::{Options, Sqlite};
-use clawhook::store::{self, Acceptance, Error, Prune, Receipt, Settings, Store};
+use clawhook::store::{self, Acceptance, Error, Parts, Prune, Receipt, Settings, Store};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+
+use crate::kit::OneSecret;
 
 use super::fixture::{acceptance, add, at, claimed, finished, key, minutes, only, run_of};
 
@@ -115,12 +119,17 @@ async fn files_are_private() {
     }
 }
 
-#[test]
-fn backends_are_found_by_name() {
+#[tokio::test]
+async fn backends_are_found_by_name() {
     let folder = tempfile::tempdir().unwrap();
-    let settings = |backend: &str| Settings { backend: backend.into(), path: folder.path().to_owned() };
-    assert!(store::open(&settings("sqlite")).is_ok());
-    let error = store::open(&settings("mysql")).unwrap_err().to_string();
+    let parts = |backend: &str| Parts {
+        settings: Settings { backend: backend.into(), path: folder.path().to_owned(), ..Settings::default() },
+        azure: Arc::new(Azure::new(azure::Settings::default())),
+        secrets: Arc::new(OneSecret),
+        clock: Arc::new(SystemClock),
+    };
+    assert!(store::open(parts("sqlite")).await.is_ok());
+    let error = store::open(parts("mysql")).await.unwrap_err().to_string();
     assert!(error.contains("no backend `mysql`; `storage.backend` may be `sqlite`"), "{error}");
 }
 
