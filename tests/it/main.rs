@@ -8,6 +8,7 @@ mod cancel;
 mod cli;
 mod crash;
 mod dependencies;
+mod emulators;
 mod errors;
 mod examples;
 mod infra;
