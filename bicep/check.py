@@ -25,14 +25,17 @@ def in_ci() -> bool:
 
 def problems(folder: Path, types: schema.Types | None) -> list[Problem]:
     templates = syntax.load(folder)
-    found = list(rules.check(templates))
+    found = list(rules.syntax(templates))
+    if found:
+        return found
+    found += rules.check(templates)
     found += [*roles.check(templates), *security.check(templates), *readme.check(templates)]
     if types is not None:
         found += schema.check(templates, types)
     return sorted(set(found))
 
 
-def compile(folder: Path) -> list[Problem]:
+def ask_compiler(folder: Path) -> list[Problem]:
     """The real compiler, where there is one."""
     bicep = shutil.which("bicep")
     if bicep is None:
@@ -70,7 +73,7 @@ def main() -> int:
     if arguments.self_test:
         return selftest.run(HERE, lambda folder: problems(folder, types), with_types=types is not None)
 
-    found = problems(HERE, types) + compile(HERE)
+    found = problems(HERE, types) + ask_compiler(HERE)
     for problem in found:
         print(problem)
     templates = syntax.load(HERE)

@@ -362,6 +362,8 @@ module scaleSet 'modules/scale-set.bicep' = if (highlyAvailable) {
   }
 }
 
+var machineId = highlyAvailable ? scaleSet!.outputs.firstMachineId : virtualMachine!.outputs.id
+
 module alerts 'modules/alerts.bicep' = {
   name: 'alerts'
   params: {
@@ -387,6 +389,10 @@ module expiryAlerts 'modules/expiry-alerts.bicep' = if (environment().name != 'A
   }
 }
 
+var postgresStep = 'Make the role of the gateway, signed in to ${postgresHost} as ${postgresAdministratorName}. In the database postgres: select * from pgaadauth_create_principal(\'${identity.outputs.name}\', false, false); grant all on database clawhook to "${identity.outputs.name}". In the database clawhook: grant all on schema public to "${identity.outputs.name}".'
+var tunnelStep = 'Look at the gateway: az network bastion tunnel --name bas-${name} --resource-group ${resourceGroup().name} --target-resource-id ${machineId} --resource-port 22 --port 2222, then ssh -p 2222 -L 8080:127.0.0.1:8080 ${adminUsername}@127.0.0.1, and open http://127.0.0.1:8080.'
+var portalStep = 'Look at the gateway: sign in to the machine as ${adminUsername}, through Bastion in the portal or from the virtual network.'
+
 @description('Where senders call.')
 output hooksUrl string = 'https://${host}'
 
@@ -405,24 +411,18 @@ output recordsContainer string = storage.outputs.recordsContainer
 @description('Host of PostgreSQL; empty without it.')
 output postgresServer string = postgresHost
 
-@description('Resource id of the machine or the scale set.')
-output machineId string = highlyAvailable ? scaleSet!.outputs.id : virtualMachine!.outputs.id
+@description('Resource id of the machine, or of the first of several.')
+output machineId string = machineId
 
 @description('What to do next.')
 output nextSteps string[] = concat(
   empty(hooksHost) ? [] : ['Point the DNS name ${hooksHost} at ${publicIp.outputs.ipAddress}.'],
-  onPostgres
-    ? [
-        'Make the role of the gateway, signed in to the database postgres of ${postgresHost} as ${postgresAdministratorName}: select * from pgaadauth_create_principal(\'${identity.outputs.name}\', false, false); alter database clawhook owner to "${identity.outputs.name}";'
-      ]
-    : [],
+  onPostgres ? [postgresStep] : [],
   [
-    'Put every secret that your files name into the vault: az keyvault secret set --vault-name ${keyVault.outputs.name} --name NAME --file FILE'
+    'Put every secret that your files name into the vault: az keyvault secret set --vault-name ${keyVault.outputs.name} --name NAME --file FILE${privateEndpoints ? ' (from inside the virtual network)' : ''}'
     'Put the TLS certificate for ${host} into the vault, or let Key Vault issue it.'
-    bastion == 'Standard'
-      ? 'Look at the gateway: az network bastion tunnel --name bas-${name} --resource-group ${resourceGroup().name} --target-resource-id ${highlyAvailable ? scaleSet!.outputs.id : virtualMachine!.outputs.id} --resource-port 22 --port 2222, then ssh -p 2222 -L 8080:127.0.0.1:8080 ${adminUsername}@127.0.0.1 and open http://127.0.0.1:8080'
-      : 'Look at the gateway: sign in to the machine from the virtual network or through Bastion in the portal, as ${adminUsername}.'
-    'On the machine: clawhook doctor and clawhook secrets check say what is still missing and which command mends it.'
+    bastion == 'Standard' ? tunnelStep : portalStep
+    'On the machine, clawhook doctor and clawhook secrets check say what is missing and which command mends it.'
     'Send the first webhook to https://${host}.'
   ]
 )

@@ -21,10 +21,14 @@ LITERAL_TYPES = {"string": "string", "number": "int", "boolean": "bool", "array"
 PLACEHOLDER = re.compile(r"@@([A-Z0-9_]+)@@")
 
 
-def check(templates: Templates) -> Iterator[Problem]:
+def syntax(templates: Templates) -> Iterator[Problem]:
+    """The first mistake of each file. What comes after it in the same file mostly follows from it."""
     for source in templates.sources.values():
-        for node in source.syntax_errors():
+        for node in source.syntax_errors()[:1]:
             yield Problem(source.path, line(node), f"not Bicep: `{text(node)[:60]}`", "mend the syntax; the parser gave up here")
+
+
+def check(templates: Templates) -> Iterator[Problem]:
     for source in templates.bicep:
         yield from described(source)
         yield from symbols(source)

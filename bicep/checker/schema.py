@@ -20,7 +20,7 @@ from importlib import metadata
 from pathlib import Path
 
 from .problem import Problem
-from .syntax import Source, Templates, line, literal, text
+from .syntax import Source, Templates, line, literal, text, walk
 
 CACHE = Path(__file__).resolve().parent.parent / ".types"
 
@@ -263,6 +263,26 @@ def check(templates: Templates, types: Types) -> Iterator[Problem]:
         if kind.count("/") > 1 and "parent" not in given:
             yield Problem(source.path, resource.line, f"`{resource.name}` has no parent", "name the resource it belongs to as `parent`")
         yield from members(source, resource.body, shape, resource.name, META)
+        if resource.value.type != "for_statement":
+            yield from reads(source, resource.name, shape)
+
+
+def reads(source: Source, name: str, shape: Shape) -> Iterator[Problem]:
+    """What is read from a resource, such as `vault.properties.vaultUri`."""
+    for node in walk(source.root):
+        outermost = node.type == "member_expression" and node.parent.type != "member_expression"
+        path = re.split(r"!?\.\??", text(node)) if outermost else []
+        if path[:1] != [name] or any(not part.isidentifier() for part in path):
+            continue
+        place = shape
+        for part in path[1:]:
+            known = (place.properties or {}) | {"name": ANY, "id": ANY}
+            if place.open or place.properties is None:
+                break
+            if part not in known and place.additional is None:
+                yield Problem(source.path, line(node), f"`{text(node)}` does not exist", f"`{part}` is one of {', '.join(sorted(known))}")
+                break
+            place = known.get(part) or place.additional
 
 
 def members(source: Source, node, shape: Shape, path: str, allowed: set[str] = frozenset()) -> Iterator[Problem]:

@@ -31,6 +31,8 @@ MISTAKES = [
     Mistake("wrong kind of value", "modules/postgres.bicep", "backupRetentionDays: 14", "backupRetentionDays: '14'", "backupRetentionDays", True),
     Mistake("missing required property", "modules/load-balancer.bicep", "          protocol: 'Tcp'\n          port: 443", "          protocol: 'Tcp'", "lacks `port`", True),
     Mistake("read-only property", "modules/virtual-machine.bicep", "hardwareProfile: {", "provisioningState: 'Done'\n    hardwareProfile: {", "is set by Azure", True),
+    Mistake("property read that does not exist", "modules/key-vault.bicep", "vault.properties.vaultUri", "vault.properties.vaultUrl", "`vault.properties.vaultUrl` does not exist", True),
+    Mistake("property read of the SDK's types", "modules/postgres.bicep", "fullyQualifiedDomainName", "hostName", "does not exist", True),
     Mistake("unknown resource type", "modules/identity.bicep", "userAssignedIdentities@", "userAssignedIdentitys@", "is not a resource type", True),
     Mistake("old API version", "modules/key-vault.bicep", "vaults@2024-11-01", "vaults@2023-07-01", "the type data has", True),
     Mistake("preview API version", "modules/key-vault.bicep", "vaults@2024-11-01", "vaults@2024-12-01-preview", "take a stable one"),

@@ -17,7 +17,7 @@ param vmSize string
 @description('Number of machines.')
 param instanceCount int
 
-@description('Availability zones they are spread over.')
+@description('Availability zones they are spread over; empty for a region without.')
 param zones string[]
 
 @description('Size of the data disk of each machine in GiB. It is LUN 0 and holds what can be rebuilt.')
@@ -63,7 +63,7 @@ resource scaleSet 'Microsoft.Compute/virtualMachineScaleSets@2024-11-01' = {
   properties: {
     orchestrationMode: 'Uniform'
     overprovision: false
-    platformFaultDomainCount: 1
+    platformFaultDomainCount: empty(zones) ? 5 : 1
     // Half of the machines at most are away at one time, and the next half goes only when the first is healthy.
     upgradePolicy: {
       mode: 'Rolling'
@@ -216,8 +216,5 @@ resource collection 'Microsoft.Insights/dataCollectionRuleAssociations@2023-03-1
   }
 }
 
-@description('Resource id of the scale set.')
-output id string = scaleSet.id
-
-@description('Name of the scale set.')
-output name string = scaleSet.name
+@description('Resource id of the first machine, for a tunnel.')
+output firstMachineId string = '${scaleSet.id}/virtualMachines/0'

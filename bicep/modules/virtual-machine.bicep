@@ -199,6 +199,3 @@ resource collection 'Microsoft.Insights/dataCollectionRuleAssociations@2023-03-1
 
 @description('Resource id of the machine.')
 output id string = virtualMachine.id
-
-@description('Name of the machine.')
-output name string = virtualMachine.name
