@@ -57,5 +57,8 @@ pub mod telemetry;
 /// [8] Settings in, running gateway out.
 pub mod boot;
 
+/// [8] Whether this machine is fit, and what mends it.
+pub mod doctor;
+
 /// [9] The command line: one file for each verb.
 pub mod cli;

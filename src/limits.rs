@@ -221,3 +221,19 @@ pub const AZURE_RETRIES_MAX: u32 = 3;
 pub const AZURE_CONNECT_MAX: Duration = Duration::from_secs(5);
 /// How long an Azure service may be silent in the middle of an answer.
 pub const AZURE_READ_MAX: Duration = Duration::from_secs(10);
+/// Memory below which the doctor says that the gateway will not work.
+pub const DOCTOR_MEMORY_BYTES_MIN: u64 = 256 * 1024 * 1024;
+/// Room on the store's disk below which the doctor says that the gateway will not work.
+pub const DOCTOR_DISK_BYTES_MIN: u64 = 512 * 1024 * 1024;
+/// How long the doctor waits for an answer.
+pub const DOCTOR_CALL_MAX: Duration = Duration::from_secs(5);
+/// How long the doctor waits for a store to open.
+pub const DOCTOR_STORE_MAX: Duration = Duration::from_secs(30);
+/// Durable writes that the doctor times.
+pub const DOCTOR_WRITES: usize = 10;
+/// A durable write that takes longer than this is told.
+pub const DOCTOR_WRITE_SLOW: Duration = Duration::from_millis(50);
+/// A clock that is further off, milliseconds, is told.
+pub const DOCTOR_CLOCK_DOUBTFUL_MS: u64 = 5_000;
+/// With a clock that is further off, milliseconds, signed webhooks are about to be refused.
+pub const DOCTOR_CLOCK_BAD_MS: u64 = 120_000;

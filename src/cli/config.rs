@@ -41,6 +41,11 @@ pub(super) struct Gathered {
 }
 
 impl Gathered {
+    /// Every secret that is named, with where.
+    pub(super) fn secrets(&self) -> &[SecretUse] {
+        &self.secrets
+    }
+
     /// Asks the secret source for every secret that is named, and adds what it cannot give to the problems.
     pub(super) async fn look_for_secrets(&mut self) {
         // Why a source cannot be opened is told with the settings.

@@ -4,6 +4,7 @@
 mod api;
 mod check;
 mod config;
+mod doctor;
 mod error;
 mod explain;
 mod export;
@@ -66,6 +67,8 @@ enum Verb {
     Init(init::Init),
     /// Tells every problem of every file at once
     Check(check::Check),
+    /// Looks whether this machine and all that the gateway needs are fit, and says what mends it
+    Doctor(doctor::Doctor),
     /// Runs a workflow here and now, without a server
     Run(run::Run),
     /// Shows when the schedules are due
@@ -117,6 +120,7 @@ async fn dispatch(verb: Verb, output: Output) -> Result<ExitCode, Error> {
     match verb {
         Verb::Init(init) => init::run(&init),
         Verb::Check(check) => check::run(&check, output).await,
+        Verb::Doctor(doctor) => doctor::run(&doctor, output).await,
         Verb::Run(run) => run::run(&run, output).await,
         Verb::Next(next) => next::run(&next),
         Verb::Serve(serve) => serve::run(serve).await,

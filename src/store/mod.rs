@@ -45,6 +45,11 @@ pub enum Error {
     /// The store did not do it, or did not say in time whether it did.
     #[error("the store failed while {doing}: {why}")]
     Failed { doing: &'static str, why: String },
+    /// Another process has it open.
+    #[error(
+        "cannot open the store at `{place}`: another Clawhook process has it open; stop that one, or give this one its own `storage.path`"
+    )]
+    Locked { place: String },
     /// The files are not ours to open.
     #[error("cannot open the store at `{place}`: {why}")]
     Open { place: String, why: String },

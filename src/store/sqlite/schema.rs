@@ -113,10 +113,7 @@ pub(super) fn lock(folder: &Path) -> Result<File, Error> {
     let path = folder.join(LOCK_FILE);
     let file = private(&path).map_err(|error| cannot_open(&path, error.to_string()))?;
     file.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => cannot_open(
-            folder,
-            "another Clawhook process has it open; stop that one, or give this one its own `storage.path`".into(),
-        ),
+        TryLockError::WouldBlock => Error::Locked { place: folder.display().to_string() },
         TryLockError::Error(error) => cannot_open(&path, format!("cannot lock the file: {error}")),
     })?;
     Ok(file)

@@ -25,7 +25,7 @@ fn open(folder: &Path) -> Arc<dyn Store> {
 /// Why the folder cannot be opened.
 fn refusal(folder: &Path) -> String {
     match Sqlite::open(folder) {
-        Err(error @ Error::Open { .. }) => error.to_string(),
+        Err(error @ (Error::Open { .. } | Error::Locked { .. })) => error.to_string(),
         other => panic!("{other:?}"),
     }
 }
