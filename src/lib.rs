@@ -21,6 +21,9 @@ pub mod expr;
 /// [1] Azure as this house speaks to it: clouds, identities, one transport.
 pub mod azure;
 
+/// [1] What a gateway needs and costs.
+pub mod estimate;
+
 /// [2] The one HTTP client: bounded, measured, and kept away from private addresses.
 pub mod outbound;
 

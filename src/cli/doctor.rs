@@ -59,7 +59,7 @@ fn report(findings: &[Finding]) -> String {
     let mut text = table(&["", "WHAT", "FOUND"], findings.iter().map(row));
     for finding in findings {
         if let Some(mend) = &finding.mend {
-            text.push_str(&format!("\n\n{}: {}\nhelp: {mend}", finding.about, finding.found));
+            text = format!("{text}\n\n{}: {}\nhelp: {mend}", finding.about, finding.found);
         }
     }
     let of = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();

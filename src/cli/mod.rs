@@ -6,6 +6,7 @@ mod check;
 mod config;
 mod doctor;
 mod error;
+mod estimate;
 mod explain;
 mod export;
 mod init;
@@ -69,6 +70,8 @@ enum Verb {
     Check(check::Check),
     /// Looks whether this machine and all that the gateway needs are fit, and says what mends it
     Doctor(doctor::Doctor),
+    /// Computes machine, storage, operations and price from what is expected
+    Estimate(estimate::Estimating),
     /// Runs a workflow here and now, without a server
     Run(run::Run),
     /// Shows when the schedules are due
@@ -121,6 +124,7 @@ async fn dispatch(verb: Verb, output: Output) -> Result<ExitCode, Error> {
         Verb::Init(init) => init::run(&init),
         Verb::Check(check) => check::run(&check, output).await,
         Verb::Doctor(doctor) => doctor::run(&doctor, output).await,
+        Verb::Estimate(asked) => estimate::run(&asked),
         Verb::Run(run) => run::run(&run, output).await,
         Verb::Next(next) => next::run(&next),
         Verb::Serve(serve) => serve::run(serve).await,
