@@ -379,6 +379,10 @@ bring_up() {
     done
     for service in "${new[@]}"; do "launch_$service"; done
     for service in "${new[@]}"; do "await_$service"; done
+    write_env
+}
+
+write_env() {
     {
         printf 'export CLAWHOOK_TEST_CA=%s\n' "$data/ca.pem"
         cat -- "$instance"/vars.*
@@ -406,11 +410,28 @@ up() {
     check_words "$@"
     lock
     remove_abandoned
-    trap '(($? == 0)) || { remove_instance "$instance"; rm -f -- "$top/env"; }' EXIT
+    trap undo EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM HUP
     bring_up "$@"
     trap - EXIT
     cp -- "$instance/env" "$top/env"
     cat -- "$top/env"
+}
+
+# What was up before a start that failed stays up; what it began is taken back.
+undo() {
+    local service
+    trap '' INT TERM HUP
+    [[ -n $data ]] || return 0
+    for service in "${all[@]}"; do [[ -e $instance/vars.$service ]] || stop_service "$service"; done
+    if compgen -G "$instance/vars.*" >/dev/null; then
+        write_env
+        cp -- "$instance/env" "$top/env"
+    else
+        remove_instance "$instance"
+        rm -f -- "$top/env"
+    fi
 }
 
 down() {
