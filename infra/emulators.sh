@@ -356,7 +356,8 @@ await_postgres() {
         rm -f -- "$folder/log"
     done
     PGPASSWORD=$postgres_password "$bin/psql" -h 127.0.0.1 -p "$port" -U clawhook \
-        -d "dbname=postgres sslmode=verify-full sslrootcert=$data/ca.pem connect_timeout=$stop_seconds_max" -qXc 'create role entra nologin' >>"$data/postgres.log" 2>&1 </dev/null || fail 'PostgreSQL does not answer' postgres
+        -d "dbname=postgres sslmode=verify-full sslrootcert=$data/ca.pem connect_timeout=$start_seconds_max" \
+        -qXc 'create role entra nologin' >>"$data/postgres.log" 2>&1 </dev/null || fail 'PostgreSQL does not answer' postgres
     vars postgres "CLAWHOOK_TEST_POSTGRES_URL=postgres://clawhook:$postgres_password@127.0.0.1:$port/postgres"
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Holds the emulators against Microsoft's own Python clients: `infra/emulators.sh check` runs it.
 
-What is checked is what the tests of the gateway lean on. The host names are the real ones; only their addresses are not.
+What is checked is what the tests of the gateway lean on. The host names are real; only their addresses are not.
 """
 
 import base64

@@ -10,7 +10,7 @@
     POST /reset                                               forget faults, lifetimes, tokens and counts
 
 Without `client_id` a count and a fault are about all requests. A test that takes a client id of its own and names it
-here is not disturbed by others that run at the same time. Tokens are JWTs without a true signature. Standard library only.
+here is not disturbed by others that run at the same time. Tokens are JWTs without a true signature.
 """
 
 import argparse
