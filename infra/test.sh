@@ -1,5 +1,8 @@
 #!/usr/bin/env bash
 # Runs all tests. Arguments go to cargo test: `infra/test.sh --test it webhook`.
+#
+# Tests that need Azurite, a vault or PostgreSQL use those of `infra/emulators.sh up`, and say loudly that they are
+# skipped when it was not called. With CI set nothing is skipped: emulators are brought up for the tests, and down after.
 set -euo pipefail
 
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
@@ -11,4 +14,12 @@ command -v cargo >/dev/null || {
 
 # Everything that Cargo.lock names, so that the tests themselves need no network.
 cargo fetch --locked --quiet
+if [[ -n ${CI:-} ]]; then
+    exec infra/emulators.sh run -- cargo test --locked --offline "$@"
+fi
+emulators=${CLAWHOOK_EMULATORS_DIR:-target/emulators}/env
+if [[ -f $emulators ]] && infra/emulators.sh status >/dev/null 2>&1; then
+    # shellcheck disable=SC1090 # written by infra/emulators.sh
+    . "$emulators"
+fi
 exec cargo test --locked --offline "$@"
