@@ -237,3 +237,7 @@ pub const DOCTOR_WRITE_SLOW: Duration = Duration::from_millis(50);
 pub const DOCTOR_CLOCK_DOUBTFUL_MS: u64 = 5_000;
 /// With a clock that is further off, milliseconds, signed webhooks are about to be refused.
 pub const DOCTOR_CLOCK_BAD_MS: u64 = 120_000;
+/// Pieces of a store that are read ahead of whoever takes them.
+pub const DUMP_AHEAD: usize = 256;
+/// Pieces of a store that another takes in one write.
+pub const LOAD_PIECES: usize = 256;

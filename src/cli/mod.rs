@@ -23,6 +23,7 @@ mod schedules;
 mod schema;
 mod serve;
 mod show;
+mod store;
 mod table;
 mod token;
 mod trigger;
@@ -101,6 +102,9 @@ enum Verb {
     Token(token::Token),
     /// Says what a code means, whose side it is on, and what to do
     Explain(explain::Explain),
+    /// Verifies the store, backs it up, restores it, moves it to another backend
+    #[command(subcommand)]
+    Store(store::Stores),
     /// Prints the JSON Schema of a kind of file
     Schema(schema::Schema),
     /// Writes the whole record of runs as JSON
@@ -137,6 +141,7 @@ async fn dispatch(verb: Verb, output: Output) -> Result<ExitCode, Error> {
         Verb::Reload(at) => reload::run(&at).await,
         Verb::Token(token) => token::run(&token),
         Verb::Explain(explain) => explain::run(&explain),
+        Verb::Store(stores) => store::run(stores, output).await,
         Verb::Schema(schema) => Ok(schema::run(&schema)),
         Verb::Export(export) => export::run(&export, output).await,
     }

@@ -59,6 +59,11 @@ impl DeliveryKey {
         Self(rand::random())
     }
 
+    /// The key that a store keeps as these bytes.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
     /// The bytes; stores use them as their key.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0

@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Map, Value};
 
+use super::transfer::Piece;
 use super::{Acceptance, Append, Error, Health, JournalQuery, Prune, Pruned, Queued, Receipt, RunQuery, Store};
 use crate::clock::Timestamp;
 use crate::domain::event::Entry;
@@ -254,6 +255,14 @@ impl<S: Store> Store for Faulty<S> {
 
     async fn prune(&self, prune: &Prune) -> Result<Pruned, Error> {
         self.write("pruning", self.inner.prune(prune)).await
+    }
+
+    async fn load(&self, pieces: Vec<Piece>) -> Result<(), Error> {
+        self.write("taking pieces of another store", self.inner.load(pieces)).await
+    }
+
+    async fn verify(&self) -> Result<Vec<String>, Error> {
+        self.read("checking the store", self.inner.verify()).await
     }
 
     async fn health(&self) -> Result<Health, Error> {

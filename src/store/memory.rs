@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use serde_json::{Map, Value};
 
+use super::transfer::Piece;
 use super::{Acceptance, Append, Error, Health, JournalQuery, NewRun, Prune, Pruned, Queued, Receipt, RunQuery, Store};
 use crate::clock::Timestamp;
 use crate::domain::delivery::DeliveryKey;
@@ -86,6 +87,30 @@ impl Inner {
         Ok(())
     }
 
+    fn load(&mut self, piece: Piece, ids: &RunIds) -> Result<(), Error> {
+        match piece {
+            Piece::Document { revision, text } => drop(self.documents.entry(revision).or_insert(text)),
+            Piece::Mark { name, value } => drop(self.marks.insert(name, value)),
+            Piece::State { workflow, values } => self.set_state(&workflow, values),
+            Piece::Journal(JournalRow { id, entry }) => {
+                let journal = self.journals.entry(entry.kind).or_default();
+                journal.last = journal.last.max(id);
+                journal.rows.entry(id).or_insert(entry);
+            }
+            Piece::Run { id, log, .. } => {
+                let head = Run::fold(id, log.iter().cloned())
+                    .map_err(|error| Error::Failed { doing: "taking a run", why: error.to_string() })?
+                    .head();
+                let stripped =
+                    matches!(log.first(), Some(Entry { event: Event::Accepted(first), .. }) if first.stripped);
+                ids.skip_to(id);
+                self.runs.entry(id).or_insert(Stored { log, head, lane: None, stripped });
+            }
+            Piece::Key { key, runs, expires } => drop(self.keys.entry(key).or_insert(Known { runs, expires })),
+        }
+        Ok(())
+    }
+
     fn set_state(&mut self, workflow: &WorkflowName, changes: Map<String, Value>) {
         let state = self.states.entry(workflow.clone()).or_default();
         for (name, value) in changes {
@@ -99,6 +124,13 @@ impl Inner {
 }
 
 impl Journal {
+    fn add(&mut self, entry: JournalEntry) {
+        let oldest = Self::bound(entry.kind);
+        self.last += 1;
+        self.rows.insert(self.last, entry);
+        self.rows = self.rows.split_off(&(self.last - oldest + 1));
+    }
+
     fn bound(kind: JournalKind) -> i64 {
         let max = match kind {
             JournalKind::Refusal => limits::REFUSALS_KEPT_MAX,
@@ -220,11 +252,7 @@ impl Store for Memory {
     async fn journal_append(&self, entries: Vec<JournalEntry>) -> Result<(), Error> {
         let mut inner = self.open("writing a journal")?;
         for entry in entries {
-            let oldest = Journal::bound(entry.kind);
-            let journal = inner.journals.entry(entry.kind).or_default();
-            journal.last += 1;
-            journal.rows.insert(journal.last, entry);
-            journal.rows = journal.rows.split_off(&(journal.last - oldest + 1));
+            inner.journals.entry(entry.kind).or_default().add(entry);
         }
         Ok(())
     }
@@ -303,6 +331,14 @@ impl Store for Memory {
         inner.keys.retain(|_, known| known.expires > prune.now);
         pruned.keys_forgotten = known - inner.keys.len();
         Ok(pruned)
+    }
+
+    async fn load(&self, pieces: Vec<Piece>) -> Result<(), Error> {
+        let mut inner = self.open("taking pieces of another store")?;
+        for piece in pieces {
+            inner.load(piece, &self.ids)?;
+        }
+        Ok(())
     }
 
     async fn health(&self) -> Result<Health, Error> {

@@ -2,12 +2,16 @@
 //! sequence number just read. The rest only helps to find work and to show it; it may lag behind the logs and can be
 //! rebuilt from them. No backend knows the rules of a run: it is given heads that were folded elsewhere.
 
+/// A file with everything that a store keeps.
+pub mod backup;
 /// A store that fails on purpose, by a seeded plan: for tests.
 pub mod faulty;
 /// A store in memory: for tests and for `clawhook run`.
 pub mod memory;
 /// The embedded store: one SQLite file, one writer.
 pub mod sqlite;
+/// What a store keeps, in pieces that any other can take.
+pub mod transfer;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -19,6 +23,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 
+use self::transfer::{Dump, Piece};
 use crate::azure::Azure;
 use crate::clock::{Clock, Timestamp};
 use crate::domain::delivery::DeliveryKey;
@@ -264,6 +269,15 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Lets old runs, payloads and keys go, one bounded batch, and gives disk space back.
     async fn prune(&self, prune: &Prune) -> Result<Pruned, Error>;
 
+    /// Takes pieces of another store, or of a backup. What is there already stays as it is. Only for a store that no
+    /// gateway works with.
+    async fn load(&self, pieces: Vec<Piece>) -> Result<(), Error>;
+
+    /// What the backend itself finds wrong with what it holds; empty when nothing is.
+    async fn verify(&self) -> Result<Vec<String>, Error> {
+        Ok(Vec::new())
+    }
+
     /// How the store is doing; an error when it does not work.
     async fn health(&self) -> Result<Health, Error>;
 
@@ -340,6 +354,8 @@ pub struct Backend {
     pub summary: &'static str,
     /// Opens it, creating what is not there.
     pub open: fn(Parts) -> Opening,
+    /// Begins to read all of it, without keeping a gateway from its work.
+    pub dump: fn(Parts) -> BoxFuture<'static, Result<Dump, Error>>,
 }
 
 /// Every backend that `storage.backend` can name.
@@ -347,13 +363,20 @@ pub static BACKENDS: &[Backend] = &[sqlite::BACKEND];
 
 /// Opens the store that the settings name, creating what is not there.
 pub async fn open(parts: Parts) -> Result<Arc<dyn Store>, Error> {
-    let settings = &parts.settings;
-    let Some(backend) = BACKENDS.iter().find(|backend| backend.name == settings.backend) else {
+    (backend(&parts.settings)?.open)(parts).await
+}
+
+/// Begins to read all of the store that the settings name.
+pub async fn dump(parts: Parts) -> Result<Dump, Error> {
+    (backend(&parts.settings)?.dump)(parts).await
+}
+
+fn backend(settings: &Settings) -> Result<&'static Backend, Error> {
+    BACKENDS.iter().find(|backend| backend.name == settings.backend).ok_or_else(|| {
         let names: Vec<_> = BACKENDS.iter().map(|backend| format!("`{}`", backend.name)).collect();
-        return Err(Error::Open {
+        Error::Open {
             place: settings.path.display().to_string(),
             why: format!("there is no backend `{}`; `storage.backend` may be {}", settings.backend, names.join(", ")),
-        });
-    };
-    (backend.open)(parts).await
+        }
+    })
 }

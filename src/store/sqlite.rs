@@ -8,8 +8,10 @@ mod call;
 mod checkpoint;
 mod class;
 mod commands;
+mod dump;
 mod keys;
 mod list;
+mod load;
 mod prune;
 mod queue;
 mod read;
@@ -33,6 +35,7 @@ use self::commands::{ReadyAcceptance, ReadyAppend, to_json};
 use self::reader::Reader;
 use self::trouble::Trouble;
 use self::writer::{Memo, Tx, Writer};
+use super::transfer::Piece;
 use super::{
     Acceptance, Append, Backend, Error, Health, JournalQuery, Prune, Pruned, Queued, Receipt, RunQuery, Store,
 };
@@ -48,6 +51,7 @@ pub const BACKEND: Backend = Backend {
     name: "sqlite",
     summary: "Everything in one SQLite file under `storage.path`; one gateway on one machine.",
     open: |parts| Box::pin(async move { Ok(Arc::new(Sqlite::open(&parts.settings.path)?) as Arc<dyn Store>) }),
+    dump: |parts| Box::pin(async move { dump::dump(&parts.settings.path) }),
 };
 
 /// Runs that one step of `unpark_all` shows again.
@@ -288,6 +292,15 @@ impl Store for Sqlite {
             writes_queued: self.writer.queued(),
             commit_ms: self.writer.commit_us() / 1000,
         })
+    }
+
+    async fn load(&self, pieces: Vec<Piece>) -> Result<(), Error> {
+        let load = move |tx: &mut Tx<'_>| pieces.iter().try_for_each(|piece| load::load(tx, piece));
+        self.writer.call("taking pieces of another store", load).await
+    }
+
+    async fn verify(&self) -> Result<Vec<String>, Error> {
+        dump::integrity(&self.folder)
     }
 
     fn exclusive(&self) -> bool {

@@ -88,6 +88,40 @@ fn doctor_looks_at_everything_and_changes_nothing() {
 }
 
 #[test]
+fn a_store_is_backed_up_restored_moved_and_verified() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    clawhook(at, &["init"], &[]);
+    let settings = std::fs::read_to_string(at.join("clawhook.yaml")).unwrap();
+    assert!(settings.contains("storage:"), "{settings}");
+    let other = [("CLAWHOOK__STORAGE__PATH", "./other")];
+    let done = |arguments: &[&str], env: &[(&str, &str)]| {
+        let output = clawhook(at, arguments, &[&SECRETS[..], env].concat());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {said}");
+        said
+    };
+    // The doctor makes the store, and a mark is in it.
+    drop(clawhook(at, &["doctor"], &SECRETS));
+    let connection = rusqlite::Connection::open(at.join("data/clawhook.db")).unwrap();
+    connection.execute("INSERT INTO marks (name, value) VALUES ('paused/route/a', 'x')", []).unwrap();
+    drop(connection);
+    assert!(done(&["store", "verify"], &[]).contains("found 0 problems"));
+    assert!(done(&["store", "backup", "all.jsonl.gz"], &[]).contains("1 pieces in all"));
+    assert_eq!(clawhook(at, &["store", "backup", "all.jsonl.gz"], &SECRETS).status.code(), Some(1));
+    done(&["store", "restore", "all.jsonl.gz"], &other);
+    std::fs::write(at.join("new.yaml"), settings.replace("./data", "./third")).unwrap();
+    done(&["store", "migrate", "--to", "new.yaml"], &[]);
+    for path in ["other", "third"] {
+        let store = rusqlite::Connection::open(at.join(path).join("clawhook.db")).unwrap();
+        let value: String = store.query_row("SELECT value FROM marks", [], |row| row.get(0)).unwrap();
+        assert_eq!(value, "x", "{path}");
+    }
+    let same = clawhook(at, &["store", "migrate", "--to", "clawhook.yaml"], &SECRETS);
+    assert!(String::from_utf8(same.stderr).unwrap().contains("the same store"));
+}
+
+#[test]
 fn next_shows_what_the_clocks_do() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();

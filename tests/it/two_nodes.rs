@@ -24,11 +24,11 @@ const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(90);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// A workflow of its own for slots, so that the far end sees deliveries only.
-const TICK: &str = r#"
+const TICK: &str = r"
 version: 1
 name: tick
 tasks: [{ id: nothing, type: stop, with: { status: succeeded } }]
-"#;
+";
 const EVERY_SECOND: &str = r#"
 version: 1
 schedules: [{ name: tick, cron: "* * * * * *", workflow: tick }]

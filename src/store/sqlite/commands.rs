@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::super::{Acceptance, Append, Error, NewRun, Receipt};
 use super::class::{Shape, Standing, Term, Terms, runs_only, shape_in, source_is_term, term_class};
 use super::keys::Known;
+use super::load::moment;
 use super::trouble::{Outcome, Trouble};
 use super::writer::{Tx, number, run_number};
 use crate::clock::Timestamp;
@@ -115,14 +116,14 @@ impl ReadyRun {
     }
 }
 
-fn write_events(tx: &Tx<'_>, run: i64, seq: Seq, at: Timestamp, events: &str) -> rusqlite::Result<()> {
+pub(super) fn write_events(tx: &Tx<'_>, run: i64, seq: Seq, at: Timestamp, events: &str) -> rusqlite::Result<()> {
     tx.connection
         .prepare_cached("INSERT INTO appends (run, seq, at, events) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![run, seq.0, at.as_millis(), events])
         .map(drop)
 }
 
-fn list_under(tx: &Tx<'_>, term: Term, class: i64, run: i64) -> rusqlite::Result<()> {
+pub(super) fn list_under(tx: &Tx<'_>, term: Term, class: i64, run: i64) -> rusqlite::Result<()> {
     tx.connection
         .prepare_cached("INSERT OR IGNORE INTO terms (term, class, run) VALUES (?1, ?2, ?3)")?
         .execute(params![term.0, class, run])
@@ -173,7 +174,7 @@ impl ReadyAppend {
             events: to_json(doing, &events)?,
             head: to_json(doing, &head)?,
             state: head.state,
-            due: head.due.map(Timestamp::as_millis).filter(|due| *due != HELD),
+            due: moment(head.due),
             ended: head.ended_at.map(Timestamp::as_millis),
             terms: Term::all_of(&head),
             workflow: head.workflow,
@@ -237,9 +238,6 @@ impl ReadyAppend {
     }
 }
 
-/// The moment of a run that is held: it has none, so it is not in the index of moments.
-const HELD: i64 = i64::MAX;
-
 /// A run that runs has its log folded when it is listed, as long as the log is this short: most end with the next
 /// append, which writes the head.
 const HEAD_FOLDED_UNTIL: Seq = Seq(12);
@@ -262,7 +260,11 @@ fn changes(doing: &'static str, state: Map<String, Value>) -> Result<Vec<(String
     state.into_iter().map(change).collect()
 }
 
-fn write_state(tx: &Tx<'_>, workflow: &WorkflowName, changes: &[(String, Option<String>)]) -> rusqlite::Result<()> {
+pub(super) fn write_state(
+    tx: &Tx<'_>,
+    workflow: &WorkflowName,
+    changes: &[(String, Option<String>)],
+) -> rusqlite::Result<()> {
     for (name, value) in changes {
         match value {
             Some(value) => tx
@@ -324,21 +326,7 @@ pub(super) fn write_journal(tx: &mut Tx<'_>, entries: &[(JournalEntry, String)])
             .prepare_cached("SELECT max(id) FROM journal WHERE kind = ?1")?
             .query_row([kind], |row| row.get(0))?;
         let id = newest.unwrap_or(0) + 1;
-        tx.connection
-            .prepare_cached(
-                "INSERT INTO journal (kind, id, at, what, subject, cause, detail, body)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            )?
-            .execute(params![
-                kind,
-                id,
-                entry.at.as_millis(),
-                entry.what,
-                entry.subject,
-                entry.cause,
-                detail,
-                &entry.body[..]
-            ])?;
+        write_journal_row(tx, id, entry, detail)?;
         tx.connection.prepare_cached("DELETE FROM journal WHERE kind = ?1 AND id <= ?2 - ?3")?.execute(params![
             kind,
             id,
@@ -346,6 +334,27 @@ pub(super) fn write_journal(tx: &mut Tx<'_>, entries: &[(JournalEntry, String)])
         ])?;
     }
     Ok(())
+}
+
+/// Adds an entry under its number, unless that is taken.
+pub(super) fn write_journal_row(tx: &Tx<'_>, id: i64, entry: &JournalEntry, detail: &str) -> rusqlite::Result<()> {
+    let (kind, _) = journal_code(entry.kind);
+    tx.connection
+        .prepare_cached(
+            "INSERT OR IGNORE INTO journal (kind, id, at, what, subject, cause, detail, body)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        )?
+        .execute(params![
+            kind,
+            id,
+            entry.at.as_millis(),
+            entry.what,
+            entry.subject,
+            entry.cause,
+            detail,
+            &entry.body[..]
+        ])
+        .map(drop)
 }
 
 /// Keeps a text under its hash.

@@ -227,6 +227,20 @@ impl Keys {
     }
 }
 
+/// Every key that the file holds, until `each` has seen enough.
+pub(super) fn each(connection: &Connection, mut each: impl FnMut([u8; 16], Known) -> bool) -> Outcome<()> {
+    for table in ["SELECT keys FROM key_blocks ORDER BY segment, first", "SELECT keys FROM key_log ORDER BY id"] {
+        let mut statement = connection.prepare(table)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            if !records(row.get_ref(0)?.as_blob()?).all(|(hash, known)| each(hash, known)) {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
 impl Segment {
     fn find(&self, connection: &Connection, hash: &[u8; 16]) -> rusqlite::Result<Option<Known>> {
         let mut statement = connection.prepare_cached(

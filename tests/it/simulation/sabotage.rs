@@ -9,6 +9,7 @@ use clawhook::domain::run::RunHead;
 use clawhook::domain::state::State;
 use clawhook::id::{Revision, RunId, Seq, WorkflowName};
 use clawhook::store::memory::Memory;
+use clawhook::store::transfer::Piece;
 use clawhook::store::{
     Acceptance, Append, Error, Health, JournalQuery, Prune, Pruned, Queued, Receipt, RunQuery, Store,
 };
@@ -137,6 +138,10 @@ impl Store for Sabotaged {
 
     async fn prune(&self, prune: &Prune) -> Result<Pruned, Error> {
         self.inner.prune(prune).await
+    }
+
+    async fn load(&self, pieces: Vec<Piece>) -> Result<(), Error> {
+        self.inner.load(pieces).await
     }
 
     async fn health(&self) -> Result<Health, Error> {

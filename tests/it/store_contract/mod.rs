@@ -5,6 +5,7 @@ mod fixture;
 mod lists;
 mod pruning;
 mod sqlite;
+mod transfer;
 
 use clawhook::domain::delivery::DeliveryKey;
 use clawhook::domain::event::{Event, WaitReason};
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 use lists::{every_filter_agrees_with_a_plain_one, pages_follow_each_other};
 use pruning::{a_batch_is_bounded, old_runs_go_by_age_and_state, payloads_are_stripped_once};
+use transfer::takes_everything_of_another_store;
 
 use fixture::{
     Place, acceptance, add, at, claimed, delivery, finished, head_of, held, minutes, new_run, only, prepared, run_of,
@@ -63,6 +65,7 @@ contract! {
     old_runs_go_by_age_and_state,
     payloads_are_stripped_once,
     a_batch_is_bounded,
+    takes_everything_of_another_store,
 }
 
 async fn accept_writes_the_first_event(place: Place) {
