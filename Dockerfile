@@ -5,14 +5,10 @@
 #   docker compose --file infra/docker-compose.yml up --detach
 #
 # docs/deploy.md tells the rest. The settings and files are mounted at /etc/clawhook, the store at /var/lib/clawhook.
-# `--build-arg PROGRAM=prebuilt` takes the program from prebuilt/clawhook instead of compiling it.
+# `--build-context compiled=FOLDER` takes the program from FOLDER/clawhook instead of compiling it.
 
 # `rust-version` of Cargo.toml; infra/check_machine.py compares them.
-ARG RUST_VERSION=1.95.0
-ARG DEBIAN=bookworm
-ARG PROGRAM=compiled
-
-FROM rust:${RUST_VERSION}-slim-${DEBIAN} AS compiled
+FROM rust:1.95-slim-bookworm AS compiled
 WORKDIR /src
 COPY . .
 # The same sources give the same program: versions by Cargo.lock, no paths of this stage in it.
@@ -23,21 +19,15 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     cargo build --release --locked --bin clawhook \
     && cp target/release/clawhook /clawhook
 
-FROM scratch AS prebuilt
-COPY prebuilt/clawhook /clawhook
-
-# hadolint ignore=DL3006
-FROM ${PROGRAM} AS program
-
 # Lays out the files of the image. The program links glibc dynamically, so the few libraries that it names come along
 # from this Debian, and are patched by building again; a base image would bring a shell and a package manager with them.
-FROM debian:${DEBIAN}-slim AS files
+FROM debian:bookworm-slim AS files
 # The newest authorities are wanted here, not those of one day.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates libgcc-s1 \
     && rm -rf /var/lib/apt/lists/*
-COPY --from=program /clawhook /root/clawhook
+COPY --from=compiled /clawhook /root/clawhook
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 RUN mkdir -p /files/etc/ssl/certs /files/etc/clawhook /files/tmp /owned/clawhook \
     && install -m 0755 /root/clawhook /files/clawhook \

@@ -34,11 +34,11 @@ if ! buildah inspect --type image "$base" >/dev/null 2>&1 && ! buildah pull "$ba
     container=''
 fi
 
-# The build sees what .dockerignore lets through, and the program in its place.
-mkdir "$scratch/context" "$scratch/context/prebuilt"
+# The program stands where the first stage would have put it.
+mkdir "$scratch/context" "$scratch/compiled"
 cp Dockerfile .dockerignore "$scratch/context/"
-cp "$program" "$scratch/context/prebuilt/clawhook"
-buildah bud --quiet --format docker --pull-never --build-arg PROGRAM=prebuilt --tag clawhook:check "$scratch/context" >"$scratch/log" 2>&1 ||
+cp "$program" "$scratch/compiled/clawhook"
+buildah bud --quiet --format docker --pull-never --build-context "compiled=$scratch/compiled" --tag clawhook:check "$scratch/context" >"$scratch/log" 2>&1 ||
     fail 'the image does not build'
 container=$(buildah from --pull-never localhost/clawhook:check)
 root=$(buildah mount "$container")
