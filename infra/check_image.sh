@@ -24,7 +24,7 @@ fail() {
     exit 1
 }
 
-base=docker.io/library/debian:bookworm-slim
+base=debian:bookworm-slim
 if ! buildah inspect --type image "$base" >/dev/null 2>&1 && ! buildah pull "$base" >/dev/null 2>&1; then
     mmdebstrap --quiet --variant=minbase bookworm "$scratch/base.tar"
     container=$(buildah from scratch)
