@@ -324,7 +324,7 @@ module virtualMachine 'modules/virtual-machine.bicep' = if (!highlyAvailable) {
     dataDiskSizeGiB: dataDiskSizeGiB
     adminUsername: adminUsername
     adminSshPublicKey: adminSshPublicKey
-    customData: base64(cloudInit)
+    userData: base64(cloudInit)
     identityId: identity.outputs.id
     subnetId: network.outputs.gatewaySubnetId
     publicIpId: publicIp.outputs.id
@@ -420,9 +420,9 @@ output nextSteps string[] = concat(
   onPostgres ? [postgresStep] : [],
   [
     'Put every secret that your files name into the vault: az keyvault secret set --vault-name ${keyVault.outputs.name} --name NAME --file FILE${privateEndpoints ? ' (from inside the virtual network)' : ''}'
-    'Put the TLS certificate for ${host} into the vault, or let Key Vault issue it.'
+    'Put the TLS certificate for ${host} into the vault under the name hooks, or let Key Vault issue it under that name; without it the hooks door does not open.'
     bastion == 'Standard' ? tunnelStep : portalStep
-    'On the machine, clawhook doctor and clawhook secrets check say what is missing and which command mends it.'
+    'On the machine, sudo clawhook-admin doctor and sudo clawhook-admin secrets check say what is missing and which command mends it.'
     'Send the first webhook to https://${host}.'
   ]
 )

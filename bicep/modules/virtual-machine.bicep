@@ -21,8 +21,8 @@ param adminUsername string
 @description('Public SSH key of the administrator. There is no password.')
 param adminSshPublicKey string
 
-@description('cloud-init document, in base64.')
-param customData string
+@description('cloud-init document, in base64. As user data, because custom data can never be changed: a second deployment with another version would be refused.')
+param userData string
 
 @description('Resource id of the identity of the gateway.')
 param identityId string
@@ -86,6 +86,7 @@ resource virtualMachine 'Microsoft.Compute/virtualMachines@2024-11-01' = {
     }
   }
   properties: {
+    userData: userData
     hardwareProfile: {
       vmSize: vmSize
     }
@@ -128,7 +129,6 @@ resource virtualMachine 'Microsoft.Compute/virtualMachines@2024-11-01' = {
     osProfile: {
       computerName: 'vm-${name}'
       adminUsername: adminUsername
-      customData: customData
       linuxConfiguration: {
         disablePasswordAuthentication: true
         provisionVMAgent: true
