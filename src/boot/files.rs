@@ -87,8 +87,9 @@ const OLDER: &str = "an older revision";
 #[async_trait]
 impl Source for OnDisk {
     async fn load(&self) -> Result<Loaded, String> {
-        let Read { loaded, secrets, .. } = read_all(&self.config, &self.env).await?;
+        // Whatever is wrong with the files: secrets and certificates are asked for again.
         self.upkeep.reload();
+        let Read { loaded, secrets, .. } = read_all(&self.config, &self.env).await?;
         self.upkeep.look_through(secrets);
         Ok(loaded)
     }

@@ -91,8 +91,10 @@ fn wanted(gathered: &Gathered) -> Vec<Wanted> {
     let of_doors = gathered.certificates.iter().map(|(door, name)| {
         (SecretRef::to(name.clone()), Place { file: format!("the certificate of the {door} door"), line: None })
     });
+    let mut named: Vec<_> = of_files.collect();
+    named.sort_by(|(_, one), (_, other)| (&one.file, one.line).cmp(&(&other.file, other.line)));
     let mut wanted: Vec<Wanted> = Vec::new();
-    for (reference, place) in of_files.chain(of_doors) {
+    for (reference, place) in named.into_iter().chain(of_doors) {
         match wanted.iter_mut().find(|known| known.reference == reference) {
             Some(known) => known.places.push(place),
             None => wanted.push(Wanted { reference, places: vec![place] }),

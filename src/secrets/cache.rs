@@ -75,6 +75,8 @@ enum Next {
     Refresh(Found),
     /// Serve a value past its time.
     Stale(Found),
+    /// The same, and read again beside.
+    StaleRefresh(Found),
     Refuse(Error),
     Wait,
 }
@@ -155,6 +157,10 @@ impl Cache {
                     self.take_off(flights, &key, slot, &mut state);
                     return Ok(found);
                 }
+                Next::StaleRefresh(found) => {
+                    self.take_off(flights, &key, slot, &mut state);
+                    return Ok(stale(&key.0, found));
+                }
                 Next::Wait => self.take_off(flights, &key, slot, &mut state),
             }
         };
@@ -163,7 +169,7 @@ impl Cache {
         let state = slot.state();
         match (state.next(Instant::now()), waited.is_ok()) {
             (Next::Serve(found) | Next::Refresh(found), _) => Ok(found),
-            (Next::Stale(found), _) => Ok(stale(&key.0, found)),
+            (Next::Stale(found) | Next::StaleRefresh(found), _) => Ok(stale(&key.0, found)),
             (Next::Refuse(error), _) => Err(error),
             (Next::Wait, landed) => match state.last_resort(Instant::now()) {
                 Some(found) => Ok(stale(&key.0, found)),
@@ -222,11 +228,14 @@ impl Slot {
 impl State {
     fn next(&self, now: Instant) -> Next {
         let resting = self.trouble.as_ref().filter(|trouble| now < trouble.again_at);
+        // Known to be in trouble: the next reading is not waited for, it may well fail like the last.
+        let doubtful = self.trouble.as_ref().is_some_and(|trouble| now < trouble.again_at + limits::SECRET_REST_MAX);
         match (&self.held, resting) {
             (Some(held), _) if now < held.refresh_at => Next::Serve(held.found.clone()),
-            (Some(held), None) if now < held.fresh_until => Next::Refresh(held.found.clone()),
             (Some(held), Some(_)) if now < held.fresh_until => Next::Serve(held.found.clone()),
+            (Some(held), None) if now < held.fresh_until => Next::Refresh(held.found.clone()),
             (Some(held), Some(_)) if now < held.stale_until => Next::Stale(held.found.clone()),
+            (Some(held), None) if doubtful && now < held.stale_until => Next::StaleRefresh(held.found.clone()),
             (_, Some(trouble)) => Next::Refuse(trouble.error.clone()),
             (_, None) => Next::Wait,
         }

@@ -138,7 +138,7 @@ impl KeyVault {
         let line = roles::assignment(self.azure.identity(), ROLE, &scope);
         match self.azure.identity() {
             Identity::Cli => line,
-            _ => format!("{line} (it may take some minutes to count)"),
+            _ => format!("{line} # it may take some minutes to count"),
         }
     }
 

@@ -152,14 +152,27 @@ async fn the_last_value_serves_while_the_source_is_down_and_not_for_ever() {
     let tries = limits::SECRET_TRIES_MAX as usize;
     bench.check("a", 1 + tries).await;
     bench.check("a", 1 + tries).await;
+    // Then it is asked beside: nobody waits for a source that is known to be in trouble.
     pass(limits::SECRET_REST_FIRST).await;
-    bench.check("a", 1 + 2 * tries).await;
+    bench.check("a", 1 + tries).await;
+    pass(5 * SECOND).await;
     bench.now_plays(&[Value("b")]);
-    pass(limits::SECRET_REST_MAX).await;
+    bench.check("a", 1 + 2 * tries).await;
+    pass(SECOND).await;
     bench.check("b", 2 + 2 * tries).await;
     bench.now_plays(&[Down]);
     pass(limits::SECRET_STALE_MAX).await;
     bench.check("-", 2 + 3 * tries).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn trouble_long_ago_is_no_reason_to_serve_an_old_value() {
+    let bench = Bench::new(&[Value("a"), Down, Down, Down, Value("b")]);
+    bench.check("a", 1).await;
+    pass(limits::SECRET_TTL).await;
+    bench.check("a", 4).await;
+    pass(limits::SECRET_REST_FIRST + limits::SECRET_REST_MAX).await;
+    bench.check("b", 5).await;
 }
 
 #[tokio::test(start_paused = true)]
