@@ -224,7 +224,7 @@ pub const AZURE_READ_MAX: Duration = Duration::from_secs(10);
 /// The youngest age at which a secret of a remote source is read ahead of its [`SECRET_TTL`].
 pub const SECRET_REFRESH_FROM: Duration = Duration::from_secs(210);
 /// Secrets are read ahead at different ages, spread over this long, so that not all are read at once.
-pub const SECRET_REFRESH_SPREAD: Duration = Duration::from_secs(60);
+pub const SECRET_REFRESH_SPREAD: Duration = Duration::from_mins(1);
 /// How long whoever needs a secret waits for a remote source: a sender gets its 503 before it gives up by itself.
 pub const SECRET_WAIT_MAX: Duration = Duration::from_secs(3);
 /// How long the last value of a secret serves while its remote source does not answer: an outage over a night.

@@ -35,7 +35,7 @@ pub struct Source {
     /// It is on this machine: `check` asks it for every secret that is named.
     pub local: bool,
     /// Opens it; it calls nobody yet.
-    pub open: fn(&Settings, &Arc<Azure>) -> Result<Arc<dyn SecretSource>, OpenError>,
+    pub open: fn(&Settings, &Arc<Azure>) -> Opened,
 }
 
 /// What `secrets` in clawhook.yaml says.
@@ -66,6 +66,9 @@ pub enum OpenError {
     #[error("the secret source `{name}` cannot be opened: {why}")]
     Settings { name: &'static str, why: String },
 }
+
+/// A source, or why it cannot be opened.
+pub type Opened = Result<Arc<dyn SecretSource>, OpenError>;
 
 /// Gives secrets by name.
 #[async_trait]

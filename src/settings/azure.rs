@@ -38,15 +38,12 @@ impl Table<'_> {
         }
         let mut dns_overrides = BTreeMap::new();
         for (host, address) in &raw.dns_overrides {
-            match address.parse() {
-                Ok(address) => {
-                    dns_overrides.insert(host.to_ascii_lowercase(), address);
-                }
-                Err(_) => {
-                    let path = path.with("dns_overrides").with(host.as_str());
-                    let help = "write an address and a port, such as `10.1.2.4:443`";
-                    self.desk.bad_value(&path, "this is not an address", help);
-                }
+            if let Ok(address) = address.parse() {
+                dns_overrides.insert(host.to_ascii_lowercase(), address);
+            } else {
+                let path = path.with("dns_overrides").with(host.as_str());
+                let help = "write an address and a port, such as `10.1.2.4:443`";
+                self.desk.bad_value(&path, "this is not an address", help);
             }
         }
         let authorities = raw.ca.as_ref().and_then(|ca| self.file(&path.with("ca"), ca, limits::CA_BYTES_MAX));

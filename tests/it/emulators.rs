@@ -9,7 +9,7 @@ pub(crate) fn wanted(variable: &str) -> Option<String> {
             "`{variable}` is not set: in CI nothing is skipped, so run the tests through `infra/test.sh`"
         );
         let test = std::thread::current().name().unwrap_or("a test").to_owned();
-        println!("SKIPPED: {test}: `{variable}` is not set; bring the emulators up with `infra/emulators.sh up`");
+        eprintln!("SKIPPED: {test}: `{variable}` is not set; bring the emulators up with `infra/emulators.sh up`");
     }
     value
 }

@@ -12,6 +12,7 @@ use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -376,7 +377,6 @@ async fn the_door_has_its_certificate_from_the_vault_and_renews_it_in_place() {
     reload(&process).await;
     becomes(&process, &known, &known[2]).await;
     // The connection from the beginning goes on.
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     open.write_all(b"GET /nothing HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     open.read_to_string(&mut answer).await.unwrap();

@@ -166,6 +166,9 @@ mod tests {
         BASE64.encode(&store.writer("").write().unwrap())
     }
 
+    const PEM: Option<&str> = Some("application/x-pem-file");
+    const PFX: Option<&str> = Some("application/x-pkcs12");
+
     #[track_caller]
     fn check(content_type: Option<&str>, value: &str, expected: Result<&Generated<KeyPair>, &str>) {
         let provider = rustls::crypto::aws_lc_rs::default_provider();
@@ -186,8 +189,6 @@ mod tests {
         let (one, two) = (generated(), generated());
         let key = one.signing_key.serialize_pem();
         let pem = |parts: &[&str]| parts.concat();
-        const PEM: Option<&str> = Some("application/x-pem-file");
-        const PFX: Option<&str> = Some("application/x-pkcs12");
         check(PEM, &pem(&[&key, &one.cert.pem()]), Ok(&one));
         check(None, &pem(&[&key, &one.cert.pem()]), Ok(&one));
         check(PEM, &pem(&[&two.cert.pem(), &one.cert.pem(), &key]), Ok(&one));

@@ -61,13 +61,16 @@ pub enum Error {
     Request(#[from] Cause),
 }
 
+/// A way with its settings, or why they cannot be read.
+pub type Parsed = Result<Arc<dyn Auth>, serde_json::Error>;
+
 /// A row of [`AUTHS`]: the name in `auth: { type: … }` and how its settings are read.
 pub struct AuthKind {
     /// The value of `type`.
     pub name: &'static str,
     /// One sentence for the docs.
     pub summary: &'static str,
-    parse: fn(Value, &Arc<Azure>) -> Result<Arc<dyn Auth>, serde_json::Error>,
+    parse: fn(Value, &Arc<Azure>) -> Parsed,
 }
 
 impl AuthKind {
@@ -77,7 +80,7 @@ impl AuthKind {
     }
 
     /// Reads the settings beside `type`. A way that needs Azure keeps the handle; none calls it yet.
-    pub fn parse(&self, settings: Value, azure: &Arc<Azure>) -> Result<Arc<dyn Auth>, serde_json::Error> {
+    pub fn parse(&self, settings: Value, azure: &Arc<Azure>) -> Parsed {
         (self.parse)(settings, azure)
     }
 }
