@@ -88,8 +88,11 @@ impl People {
 
     /// Reads for the first time. What a source on this machine does not have is an error.
     pub(super) async fn start(&mut self) -> Result<(), Error> {
-        for (name, reference, person) in &mut self.users {
-            match self.vault.resolve(reference).await {
+        let looks = self.users.iter().map(|(_, reference, _)| self.vault.resolve(reference));
+        // Together: a vault that does not answer is waited for once, not once for each of them.
+        let found = futures_util::future::join_all(looks).await;
+        for ((name, reference, person), found) in self.users.iter_mut().zip(found) {
+            match found {
                 Ok(password) => *person = Some(Person { name: name.clone(), password }),
                 Err(error) if self.vault.is_local() => return Err(error),
                 Err(error) => {

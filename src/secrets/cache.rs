@@ -109,7 +109,7 @@ impl Cache {
 
     /// The secret, from memory or from the source.
     pub(super) async fn get(&self, key: Key) -> Result<Found, Error> {
-        let slot = Arc::clone(lock(&self.slots).entry(key.clone()).or_default());
+        let slot = self.slot(&key);
         match &self.flights {
             Some(flights) => self.get_remote(flights, key, &slot).await,
             None => self.get_local(&key, &slot).await,
@@ -133,6 +133,14 @@ impl Cache {
             if let Some(held) = &mut state.held {
                 (held.refresh_at, held.fresh_until) = (now, now);
             }
+        }
+    }
+
+    fn slot(&self, key: &Key) -> Arc<Slot> {
+        let mut slots = lock(&self.slots);
+        match slots.get(key) {
+            Some(slot) => Arc::clone(slot),
+            None => Arc::clone(slots.entry(key.clone()).or_default()),
         }
     }
 

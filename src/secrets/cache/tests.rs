@@ -228,6 +228,19 @@ async fn a_refresh_asks_at_the_next_use_and_keeps_the_last_resort() {
     bench.check("b", 2 + limits::SECRET_TRIES_MAX as usize).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn readings_ahead_are_spread_within_the_time_to_live() {
+    let now = Instant::now();
+    let check = |share: f64, age: Duration| {
+        let held = Held::new(Found::of("a"), now, share);
+        assert_eq!(held.refresh_at - now, age);
+        assert!(held.refresh_at < held.fresh_until && held.fresh_until < held.stale_until);
+    };
+    check(0.0, Duration::from_secs(210));
+    check(0.5, Duration::from_secs(240));
+    check(1.0, Duration::from_secs(270));
+}
+
 #[test]
 fn pauses_grow_to_a_bound() {
     let error = |retry_after| Error::Source {
