@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use super::printed;
 use crate::clock::Timestamp;
-use crate::domain::failure::{Class, Failure, Fault};
+use crate::domain::failure::{Failure, Fault};
 use crate::domain::masking::Masker;
 use crate::outbound;
-use crate::tasks::TaskContext;
+use crate::tasks::{TaskContext, secret_failure};
 
 /// Characters of an unwanted answer that its failure quotes.
 const QUOTED_CHARS_MAX: usize = 200;
@@ -54,15 +54,6 @@ pub(super) fn unproved(error: &outbound::auth::Error, ctx: &TaskContext<'_>) -> 
     match error {
         outbound::auth::Error::Secret(error) => at_connection(secret_failure(error), ctx),
         other => at_connection(Failure::new("connection.auth", Fault::Config, other.to_string()), ctx),
-    }
-}
-
-/// A source that does not answer may answer later; a secret that is not there will not come by itself.
-pub(super) fn secret_failure(error: &crate::domain::secret::Error) -> Failure {
-    let failure = Failure::new("secret.unavailable", Fault::Config, error.to_string());
-    match error {
-        crate::domain::secret::Error::Source { .. } => failure.retriable(Class::Connect, None),
-        _ => failure.help("put the secret into its source, then resume the run"),
     }
 }
 
