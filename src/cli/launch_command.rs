@@ -22,7 +22,8 @@ pub(super) struct LaunchCommand {
 
 /// Answers only when it failed.
 pub(super) fn run(wanted: &LaunchCommand) -> ExitCode {
-    let (program, args) = wanted.line.split_first().map_or_else(Default::default, |(program, args)| (program.clone(), args.to_vec()));
+    let (program, args) =
+        wanted.line.split_first().map_or_else(Default::default, |(program, args)| (program.clone(), args.to_vec()));
     let why = Launch { group: wanted.group.clone(), program, args }.exec();
     output::note(&why);
     ExitCode::from(FAILED_EXIT)

@@ -262,8 +262,7 @@ impl Command {
             let value = match value {
                 Variable::Text(text) => printed(eval(text)?).into_bytes(),
                 Variable::Secret(reference) => {
-                    let value =
-                        ctx.secrets.resolve(reference).await.map_err(|error| super::secret_failure(&error))?;
+                    let value = ctx.secrets.resolve(reference).await.map_err(|error| super::secret_failure(&error))?;
                     masker.learn(reference, &value);
                     value.expose().to_vec()
                 }

@@ -32,7 +32,8 @@ use crate::outbound::Client;
 use crate::outbound::connection::Connection;
 
 /// All task kinds, in the order of the documentation.
-pub static KINDS: &[TaskKind] = &[http_request::KIND, transform::KIND, wait::KIND, set_state::KIND, stop::KIND, command::KIND];
+pub static KINDS: &[TaskKind] =
+    &[http_request::KIND, transform::KIND, wait::KIND, set_state::KIND, stop::KIND, command::KIND];
 
 /// The kind of this name.
 pub fn kind(name: &str) -> Option<&'static TaskKind> {

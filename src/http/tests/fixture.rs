@@ -100,7 +100,7 @@ pub(super) async fn doors() -> Doors {
         client: Arc::new(Client::new(Egress::default())),
         secrets: secrets.clone(),
         commands: Commands::default(),
-            settings: engine::Settings {
+        settings: engine::Settings {
             runs_active_max: NonZeroUsize::MIN,
             lease: day,
             retention: Retention { runs: day, payloads: day, failed_runs: day },

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use super::name_of;
 use super::run::{Ended, NotRun};
 use super::settings::Bounds;
-use super::name_of;
 use crate::domain::byte_size;
 use crate::domain::failure::{Class, Failure, Fault, Sent};
 use crate::domain::masking::Masker;
@@ -37,11 +37,10 @@ pub(super) fn not_run(error: &NotRun, program: &Path) -> Failure {
         NotRun::Refused(refused) => Failure::new("command.not_allowed", Fault::Config, message).help(refused.help()),
         NotRun::Unbounded(_) => Failure::new("command.unbounded", Fault::Here, message)
             .help("run `clawhook doctor`; in the unit of the service write `Delegate=cpu memory pids`"),
-        NotRun::Here { .. } => {
-            Failure::new("command.start", Fault::Here, message).retriable(Class::Connect, None)
-        }
-        NotRun::Launch(_) => Failure::new("command.start", Fault::Config, message)
-            .help("run the program by hand as the user of the gateway; a script needs a first line such as `#!/bin/sh`"),
+        NotRun::Here { .. } => Failure::new("command.start", Fault::Here, message).retriable(Class::Connect, None),
+        NotRun::Launch(_) => Failure::new("command.start", Fault::Config, message).help(
+            "run the program by hand as the user of the gateway; a script needs a first line such as `#!/bin/sh`",
+        ),
         NotRun::TooMuch(_) => {
             let message = format!("`{}` was killed: {error}", program.display());
             Failure::new("command.output_too_large", Fault::Config, message)

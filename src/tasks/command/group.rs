@@ -19,7 +19,7 @@ use crate::limits;
 const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
 /// The group into which the gateway moves: one that holds processes cannot bound groups below it.
 const OWN: &str = "clawhook-gateway";
-/// What the names of the groups of commands begin with; the owner and a number follow.
+/// What the names of the groups of commands begin with; the owner and a random number follow.
 const COMMAND: &str = "clawhook-command-";
 /// Between two looks whether a group is empty.
 const LOOK: Duration = Duration::from_millis(5);

@@ -1,5 +1,5 @@
 //! What a gateway that was killed left behind: folders, and processes of commands. Everything of a command is named
-//! after the process that owns it, so that only what is nobody's is removed.
+//! after the process that owns it, and a random number, so that only what is nobody's is removed.
 
 use std::fmt;
 use std::fs;

@@ -10,7 +10,6 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::process::{DumpableBehavior, Pid, Signal, kill_process_group, set_dumpable_behavior};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
@@ -63,7 +62,6 @@ struct Runner {
     host: Host,
     tree: Result<Tree, group::Error>,
     owner: Owner,
-    started: AtomicU64,
     places: Semaphore,
 }
 
@@ -166,7 +164,7 @@ impl Commands {
         tell(&tree, settings.unbounded);
         let places = Semaphore::new(settings.concurrency);
         let settings = settings.clone();
-        let runner = Runner { settings, host, tree, owner, started: AtomicU64::new(0), places };
+        let runner = Runner { settings, host, tree, owner, places };
         Ok(Self(Some(Arc::new(runner))))
     }
 
@@ -182,8 +180,7 @@ impl Commands {
         let _place = runner.places.acquire().await.map_err(|_| NotRun::Off)?;
         let (blocking, program, bounds) = (Arc::clone(runner), order.program.clone(), order.bounds);
         let prepared = tokio::task::spawn_blocking(move || blocking.prepare(&program, bounds)).await;
-        let (program, mut job) =
-            prepared.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        let (program, mut job) = prepared.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
         let pipes = job.start(&runner.host, &program, order)?;
         let listened = job.listen(pipes).await;
         let ended = listened.map(|(status, stdout, stderr)| job.sum_up(status, stdout, stderr));
@@ -215,7 +212,7 @@ fn tell(tree: &Result<Tree, group::Error>, unbounded: bool) {
 impl Runner {
     fn prepare(&self, program: &Path, bounds: Bounds) -> Result<(PathBuf, Job), NotRun> {
         let program = self.settings.admit(program)?;
-        let name = format!("{}-{}", self.owner, self.started.fetch_add(1, Ordering::Relaxed));
+        let name = format!("{}-{:016x}", self.owner, rand::random::<u64>());
         let folder = self.host.folder.join(&name);
         let job = Job { traces: Some(Traces { folder, group: None, child: None }), tracker: self.host.tracker.clone() };
         self.furnish(job, &name, bounds).map(|job| (program, job))

@@ -41,11 +41,7 @@ pub struct Bounds {
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self {
-            memory_bytes: limits::COMMAND_MEMORY_BYTES,
-            cpu: Cores::ONE,
-            processes: limits::COMMAND_PROCESSES,
-        }
+        Self { memory_bytes: limits::COMMAND_MEMORY_BYTES, cpu: Cores::ONE, processes: limits::COMMAND_PROCESSES }
     }
 }
 
@@ -284,7 +280,8 @@ mod tests {
         symlink(at("other/two"), at("tools/out")).unwrap();
         symlink(at("tools/good"), at("tools/in")).unwrap();
         symlink(at("tools"), at("current")).unwrap();
-        let settings = |allow: &[&str]| Settings { allow: allow.iter().map(|name| at(name)).collect(), ..Settings::default() };
+        let settings =
+            |allow: &[&str]| Settings { allow: allow.iter().map(|name| at(name)).collect(), ..Settings::default() };
         let check = |allow: &[&str], program: &str, refusal: &str| {
             let told = match settings(allow).admit(&at(program)) {
                 Ok(real) => {
@@ -303,7 +300,11 @@ mod tests {
         check(&["other/one"], "other/one", "");
         check(&["other/one"], "other/two", "`commands.allow` of the settings does not allow `ROOT/other/two`");
         check(&["tools"], "toolsmith/near", "`commands.allow` of the settings does not allow `ROOT/toolsmith/near`");
-        check(&["tools"], "tools/out", "`commands.allow` of the settings does not allow `ROOT/tools/out`, which is `ROOT/other/two`");
+        check(
+            &["tools"],
+            "tools/out",
+            "`commands.allow` of the settings does not allow `ROOT/tools/out`, which is `ROOT/other/two`",
+        );
         check(&["tools"], "tools/../other/two", "the path of a program has no `..` in it");
         check(&["tools"], "tools/gone", "`ROOT/tools/gone` cannot be read: it is not there");
         check(&["tools"], "tools/deep", "`ROOT/tools/deep` is not a file that may be executed");
@@ -315,7 +316,10 @@ mod tests {
         check(&["loose/inner"], "loose/inner/tool", "other users can write to `ROOT/loose`");
         check(&[], "tools/good", "`commands.allow` of the settings does not allow");
         check(&["gone"], "tools/good", "`commands.allow` of the settings does not allow");
-        assert_eq!(Settings::default().admit(Path::new("true")), Err(Refused::Form("the path of a program begins with `/`")));
+        assert_eq!(
+            Settings::default().admit(Path::new("true")),
+            Err(Refused::Form("the path of a program begins with `/`"))
+        );
         assert!(Settings::check_entry(&at("tools")).is_ok());
         assert_eq!(Settings::check_entry(&at("loose")), Err(Refused::Writable(at("loose"))));
     }
