@@ -2,6 +2,8 @@
 //! sequence number just read. The rest only helps to find work and to show it; it may lag behind the logs and can be
 //! rebuilt from them. No backend knows the rules of a run: it is given heads that were folded elsewhere.
 
+/// Runs in a container of Azure Blob Storage.
+pub mod azure_blob;
 /// A store that fails on purpose, by a seeded plan: for tests.
 pub mod faulty;
 /// A store in memory: for tests and for `clawhook run`.
@@ -338,7 +340,7 @@ pub struct Backend {
 }
 
 /// Every backend that `storage.backend` can name.
-pub static BACKENDS: &[Backend] = &[sqlite::BACKEND];
+pub static BACKENDS: &[Backend] = &[sqlite::BACKEND, azure_blob::BACKEND];
 
 /// Opens the store that the settings name, creating what is not there.
 pub async fn open(parts: Parts) -> Result<Arc<dyn Store>, Error> {
