@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Brings Azurite, a Key Vault, a managed-identity endpoint and PostgreSQL up for tests, and down again.
-# What the variables mean is in infra/emulators/README.md.
+# What the variables mean is in infra/emulators/README.md. On two cores the first `up` takes 13 s, and 26 s where
+# PostgreSQL must be installed too; a later one 2 to 4 s; one that finds all up 0.1 to 0.3 s.
 set -euo pipefail
 
 # shellcheck disable=SC2016 # the quotes of a sentence
@@ -8,11 +9,13 @@ usage='usage: infra/emulators.sh up [azurite] [vault] [postgres]
        infra/emulators.sh run [azurite] [vault] [postgres] -- COMMAND…
        infra/emulators.sh status
        infra/emulators.sh down
+       infra/emulators.sh check
 
 up      starts those named (all when none is), writes target/emulators/env and prints it; what is up stays as it is
 run     starts a set of its own, runs the command with the variables set, stops the set; exits as the command did
 status  tells what `up` started, and exits with 1 when something of it does not run
-down    stops what `up` started, and what a crash left behind, and removes the data'
+down    stops what `up` started, and what a crash left behind, and removes the data
+check   holds a set of its own against the official Python clients'
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
 here=$root/infra/emulators
@@ -58,7 +61,8 @@ process_of() {
     local file=$data/$1.pid pid
     [[ $1 != postgres ]] || file=$data/postgres/data/postmaster.pid
     pid=$(head -n 1 -- "$file" 2>/dev/null) && [[ -n $pid ]] || return 0
-    if [[ ${launched[$1]:-} == "$pid" ]] || { tr '\0' ' ' <"/proc/$pid/cmdline" | grep -qF -- "$(marker "$1")"; } 2>/dev/null; then
+    if [[ ${launched[$1]:-} == "$pid" ]] ||
+        { tr '\0' ' ' <"/proc/$pid/cmdline" | grep -qF -- "$(marker "$1")"; } 2>/dev/null; then
         if kill -0 "$pid" 2>/dev/null; then printf '%s' "$pid"; fi
     fi
 }
@@ -104,7 +108,7 @@ remove_abandoned() {
 }
 
 # Whether this process is still the `run` that made a set. A number may have been given to another process since.
-owns() { { tr '\0' ' ' <"/proc/$1/cmdline" | grep -q 'emulators\.sh.* run '; } 2>/dev/null; }
+owns() { { tr '\0' ' ' <"/proc/$1/cmdline" | grep -Eq 'emulators\.sh (run|check) '; } 2>/dev/null; }
 
 open_instance() {
     data=
@@ -146,22 +150,26 @@ make_authority() {
 need_tools() {
     local tool
     for tool in python3 openssl flock setsid timeout; do
-        command -v "$tool" >/dev/null || die "$tool was not found" "on Debian and Ubuntu: apt-get install python3 openssl util-linux coreutils"
+        command -v "$tool" >/dev/null || die "$tool was not found" \
+            "on Debian and Ubuntu: apt-get install python3 openssl util-linux coreutils"
     done
-    python3 -c "import sys; sys.exit(sys.version_info < $python_needed)" || die "Python is too old: $(python3 -V)" "Python 3.10 or later is needed"
+    python3 -c "import sys; sys.exit(sys.version_info < $python_needed)" || die "Python is too old: $(python3 -V)" \
+        "Python 3.10 or later is needed"
 }
 
 install_azurite() {
     cmp -s "$here/azurite/package-lock.json" "$cache/azurite/package-lock.json" && return
     command -v npm >/dev/null || die 'npm was not found' "Azurite needs Node.js $node_needed or later"
-    node -e "process.exit(parseInt(process.versions.node) < $node_needed ? 1 : 0)" || die "Node.js is too old: $(node -v)" "Azurite needs $node_needed or later"
+    node -e "process.exit(parseInt(process.versions.node) < $node_needed ? 1 : 0)" || die "Node.js is too old: $(node -v)" \
+        "Azurite needs $node_needed or later"
     say 'installing Azurite'
     local new=$cache/azurite.new
     rm -rf -- "$new" "$cache/azurite"
     mkdir -p -- "$new"
     cp -- "$here/azurite/package.json" "$here/azurite/package-lock.json" "$new"
     timeout "$install_seconds_max" npm ci --prefix "$new" --ignore-scripts --omit=optional --no-audit --no-fund \
-        >"$cache/npm.log" 2>&1 </dev/null || die "npm could not install Azurite: $(tail -n 3 "$cache/npm.log")" "the whole story is in $cache/npm.log"
+        >"$cache/npm.log" 2>&1 </dev/null || die "npm could not install Azurite: $(tail -n 3 "$cache/npm.log")" \
+        "the whole story is in $cache/npm.log"
     mv -- "$new" "$cache/azurite"
 }
 
@@ -188,7 +196,8 @@ install_postgres() {
         timeout "$install_seconds_max" apt-get update
         DEBIAN_FRONTEND=noninteractive timeout "$install_seconds_max" apt-get install -y --no-install-recommends \
             -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=120 postgresql
-    } >"$cache/apt.log" 2>&1 </dev/null || die "apt-get could not install PostgreSQL: $(tail -n 3 "$cache/apt.log")" "the whole story is in $cache/apt.log"
+    } >"$cache/apt.log" 2>&1 </dev/null || die "apt-get could not install PostgreSQL: $(tail -n 3 "$cache/apt.log")" \
+        "the whole story is in $cache/apt.log"
     postgres_bin >/dev/null || die 'the package of PostgreSQL brought no pg_ctl' "see $cache/apt.log"
 }
 
@@ -337,8 +346,8 @@ await_postgres() {
     bin=$(postgres_bin)
     for ((try = 1; ; try++)); do
         port=$(python3 "$here/tools.py" port)
-        as_postgres_user timeout "$((start_seconds_max + 5))" "$bin/pg_ctl" -D "$folder/data" -l "$folder/log" -w -t "$start_seconds_max" \
-            -o "-p $port" start >>"$data/postgres.log" 2>&1 </dev/null 9>&- && break
+        as_postgres_user timeout "$((start_seconds_max + 5))" "$bin/pg_ctl" -D "$folder/data" -l "$folder/log" \
+            -w -t "$start_seconds_max" -o "-p $port" start >>"$data/postgres.log" 2>&1 </dev/null 9>&- && break
         cat -- "$folder/log" >>"$data/postgres.log" 2>/dev/null || true
         # Someone else may have taken the port in between.
         if ((try == start_tries)) || ! grep -q 'Address already in use' "$folder/log" 2>/dev/null; then
@@ -346,7 +355,8 @@ await_postgres() {
         fi
         rm -f -- "$folder/log"
     done
-    PGPASSWORD=$postgres_password "$bin/psql" "host=127.0.0.1 port=$port user=clawhook dbname=postgres sslmode=verify-full sslrootcert=$data/ca.pem" \
+    PGPASSWORD=$postgres_password "$bin/psql" -h 127.0.0.1 -p "$port" -U clawhook \
+        -d "dbname=postgres sslmode=verify-full sslrootcert=$data/ca.pem connect_timeout=$start_seconds_max" \
         -qXc 'create role entra nologin' >>"$data/postgres.log" 2>&1 </dev/null || fail 'PostgreSQL does not answer' postgres
     vars postgres "CLAWHOOK_TEST_POSTGRES_URL=postgres://clawhook:$postgres_password@127.0.0.1:$port/postgres"
 }
@@ -439,18 +449,20 @@ down() {
     rm -f -- "$top/env"
     remove_instance "$instance"
     remove_abandoned
-    rm -f -- "$top"/*.new
+    rm -rf -- "$top"/*.new
 }
 
 status() {
-    local file service missing=0 any=0
+    local file service places missing=0 any=0
     [[ -s $instance/data ]] && data=$(<"$instance/data")
     for file in "$instance"/vars.*; do
         [[ -e $file ]] || continue
         any=1
         service=${file##*/vars.}
         if alive "$service"; then
-            printf '%-13s up    %s\n' "$service" "$(sed -n 's/^export \(CLAWHOOK_TEST_[A-Z_]*\(URL\|ADDRESS\)\)=/\1=/p' "$file" | sed 's/:[0-9a-f]*@/:…@/' | tr '\n' ' ')"
+            # The password of the database stays in the file.
+            places=$(sed -nE 's/^export CLAWHOOK_TEST_([A-Z_]*(URL|ADDRESS))=/\1=/p' "$file" | sed 's/:[0-9a-f]*@/:…@/')
+            printf '%-13s up    %s\n' "$service" "${places//$'\n'/ }"
         else
             printf '%-13s gone\n' "$service"
             missing=1
@@ -494,8 +506,26 @@ run() {
     exit "$status"
 }
 
+# The clients are Microsoft's, so what they accept is not our own opinion.
+check() {
+    local venv=$cache/venv
+    need_tools
+    mkdir -p -- "$cache"
+    if ! cmp -s "$here/requirements.txt" "$venv/requirements.txt"; then
+        say 'installing the Python clients'
+        rm -rf -- "$venv"
+        {
+            python3 -m venv "$venv" &&
+                timeout "$install_seconds_max" "$venv/bin/pip" install --quiet --requirement "$here/requirements.txt"
+        } >"$cache/pip.log" 2>&1 </dev/null || die "the Python clients could not be installed: $(tail -n 3 "$cache/pip.log")" \
+            'on Debian and Ubuntu: apt-get install python3-venv' "the whole story is in $cache/pip.log"
+        cp -- "$here/requirements.txt" "$venv"
+    fi
+    run azurite vault -- "$venv/bin/python" "$here/check.py"
+}
+
 case ${1:-} in
-    up | down | run | status) "$@" ;;
+    up | down | run | status | check) "$@" ;;
     -h | --help | help) printf '%s\n' "$usage" ;;
     "") die 'a command is missing' "$usage" ;;
     *) die "\`$1\` is not something this script does" "$usage" ;;

@@ -10,7 +10,7 @@
     POST /reset                                               forget faults, lifetimes, tokens and counts
 
 Without `client_id` a count and a fault are about all requests. A test that takes a client id of its own and names it
-here is not disturbed by others that run at the same time. Tokens are JWTs without a true signature. Standard library only.
+here is not disturbed by others that run at the same time. Tokens are JWTs without a true signature.
 """
 
 import argparse
@@ -68,9 +68,7 @@ class Identity:
 
     def count(self, client_id, resource):
         with self.lock:
-            return sum(
-                1 for c, r in self.asked if client_id in (ANYONE, c) and resource in (ANYONE, r)
-            )
+            return sum(1 for c, r in self.asked if client_id in (ANYONE, c) and resource in (ANYONE, r))
 
     def fail(self, client_id, fault):
         with self.lock:
@@ -112,6 +110,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
+    def refuse(self, status, code, description, headers=()):
+        self.answer(status, {"error": code, "error_description": description}, headers)
+
     def question(self):
         url = urllib.parse.urlsplit(self.path)
         return url.path.rstrip("/"), dict(urllib.parse.parse_qsl(url.query))
@@ -124,7 +125,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             count = self.server.identity.count(query.get("client_id", ANYONE), query.get("resource", ANYONE))
             self.answer(200, {"count": count})
         else:
-            self.answer(404, {"error": "not_found", "error_description": path})
+            self.refuse(404, "not_found", path)
 
     def do_POST(self):
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -143,23 +144,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif path == "/reset":
             self.server.identity.reset()
         else:
-            return self.answer(404, {"error": "not_found", "error_description": path})
+            return self.refuse(404, "not_found", path)
         self.answer(200, {"ok": True})
 
     def token(self, query):
         secret = self.headers.get("X-IDENTITY-HEADER")
         imds = secret is None and (self.headers.get("Metadata") or "").lower() == "true"
         if not imds and secret != self.server.secret:
-            return self.answer(401, {"error": "unauthorized", "error_description": "the identity header is missing or wrong"})
+            return self.refuse(401, "unauthorized", "the identity header is missing or wrong")
         resource = query.get("resource", "").rstrip("/")
         if not resource or "api-version" not in query:
-            return self.answer(400, {"error": "invalid_request", "error_description": "resource and api-version are required"})
+            return self.refuse(400, "invalid_request", "resource and api-version are required")
         client_id = query.get("client_id", SYSTEM_ASSIGNED)
         fault, given = self.server.identity.ask(client_id, resource)
         if fault:
             headers = [("Retry-After", fault["retry_after"])] if fault["retry_after"] else []
-            body = {"error": fault["code"], "error_description": "the test asked for this failure"}
-            return self.answer(fault["status"], body, headers)
+            return self.refuse(fault["status"], fault["code"], "the test asked for this failure", headers)
         token, expires = given
         body = {
             "access_token": token,

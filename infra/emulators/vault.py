@@ -6,10 +6,13 @@ alone in it. Speaks what the official clients speak: the 401 challenge, set, get
 list and versions in pages, delete, recover, purge. A secret that is expired or not yet valid is handed out like any
 other, as the real service does it; one that is disabled is refused. Paths under /emulator are for tests alone:
 
-    POST /emulator/fail?next=N&status=S[&code=E][&retry_after=T][&secret=NAME]   the next N requests fail; next=0 ends it
-    POST /emulator/forbid[?secret=NAME]     403 ForbiddenByRbac until /emulator/allow[?secret=NAME]; no name: the whole vault
+    POST /emulator/fail?next=N&status=S[&code=E][&retry_after=T][&secret=NAME]
+                                            the next N requests fail; next=0 ends it
+    POST /emulator/forbid[?secret=NAME]     403 ForbiddenByRbac until /emulator/allow with the same name
     GET  /emulator/count[?secret=NAME]      {"count": N}: requests with a token that came in, refused ones too
     POST /emulator/reset                    an empty vault without faults
+
+Without `secret` they are about the whole vault.
 
 The token is not verified, but one that can be read must be meant for a vault and not be over. Standard library only.
 """
@@ -77,7 +80,9 @@ class Vault:
         for one in versions:
             if one["version"] == version:
                 return one
-        raise Refusal(404, "SecretNotFound", f"A secret with (name/id) {name}/{version} was not found in this key vault.")
+        raise Refusal(
+            404, "SecretNotFound", f"A secret with (name/id) {name}/{version} was not found in this key vault."
+        )
 
     def gone(self, name):
         if name not in self.deleted:
@@ -197,7 +202,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if fault and fault["next"] > 0:
                 fault["next"] -= 1
                 headers = [("Retry-After", fault["retry_after"])] if fault["retry_after"] else []
-                message = "Request was not processed because too many requests were received." if fault["status"] == 429 else "the test asked for this failure"
+                message = "the test asked for this failure"
+                if fault["status"] == 429:
+                    message = "Request was not processed because too many requests were received."
                 raise Refusal(fault["status"], fault["code"], message, headers=headers)
         if vault.forbidden & {name, ""}:
             # The line ends are the service's own, and have surprised a client.
@@ -207,7 +214,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 "Caller is not authorized to perform action on resource.\r\nIf role assignments, deny assignments or "
                 "role definitions were changed recently, please observe propagation time.\r\n"
                 f"Action: 'Microsoft.KeyVault/vaults/secrets/{action}'\r\nAssignment: (not found)\r\n"
-                f"DenyAssignmentId: null\r\nDecisionReason: null \r\nVault: {host.split('.')[0]};location=westeurope\r\n",
+                "DenyAssignmentId: null\r\nDecisionReason: null \r\n"
+                f"Vault: {host.split('.')[0]};location=westeurope\r\n",
                 "ForbiddenByRbac",
             )
 
@@ -239,7 +247,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             size = min(int(query.get("maxresults", PAGE_MAX)), PAGE_MAX)
             start = int(query.get("$skiptoken", 0))
             after = start + size
-            onward = urllib.parse.urlencode({"api-version": query["api-version"], "$skiptoken": after, "maxresults": size})
+            onward = urllib.parse.urlencode(
+                {"api-version": query["api-version"], "$skiptoken": after, "maxresults": size}
+            )
             return {
                 "value": items[start:after],
                 "nextLink": f"https://{host}/{route}?{onward}" if after < len(items) else None,
@@ -265,7 +275,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 check(name, "getSecret/action")
                 one = vault.version(name, version[0] if version else None)
                 if not one["attributes"]["enabled"]:
-                    raise Refusal(403, "Forbidden", "Operation get is not allowed on a disabled secret.", "SecretDisabled")
+                    raise Refusal(
+                        403, "Forbidden", "Operation get is not allowed on a disabled secret.", "SecretDisabled"
+                    )
                 return 200, bundle(name, one)
             case ["PUT", "secrets", name]:
                 check(name, "setSecret/action")
@@ -277,7 +289,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                     raise Refusal(
                         409,
                         "Conflict",
-                        f"Secret {name} is currently in a deleted but recoverable state, and its name cannot be reused.",
+                        f"Secret {name} is currently in a deleted but recoverable state; its name cannot be reused.",
                         "ObjectIsDeletedButRecoverable",
                     )
                 now = int(time.time())
@@ -317,7 +329,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         raise Refusal(404, "NotFound", f"{self.command} {self.path} is not served by this emulator")
 
     def log_message(self, text, *args):
-        print(self.log_date_time_string(), self.headers.get("Host") if hasattr(self, "headers") else "-", text % args, flush=True)
+        host = self.headers.get("Host") if hasattr(self, "headers") else "-"
+        print(self.log_date_time_string(), host, text % args, flush=True)
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -334,7 +347,7 @@ def main():
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(options.cert, options.key)
     server = Server(("127.0.0.1", 0), Handler)
-    # The handshake is left to the first read, in the thread of the connection: a client that says nothing stops no other.
+    # The handshake is left to the first read, in the thread of the connection: a silent client stops no other.
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     server.lock = threading.Lock()
     server.vaults = {}
