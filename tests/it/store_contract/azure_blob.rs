@@ -1,0 +1,1 @@
+//! What Blob Storage owes beyond the contract.
