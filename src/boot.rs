@@ -28,6 +28,7 @@ use crate::outbound::Client;
 use crate::secrets::Vault;
 use crate::settings::{self, Settings, TlsFiles};
 use crate::store;
+use crate::store::records::Records;
 use crate::telemetry;
 
 pub use self::files::read_files;
@@ -89,7 +90,7 @@ pub async fn start(start: Start) -> Result<Running, Error> {
     let secrets: Arc<dyn Secrets> = Arc::new(Vault::open(&settings.secrets, &azure)?);
     let store = store::open(store::Parts {
         settings: settings.storage.clone(),
-        azure,
+        azure: Arc::clone(&azure),
         secrets: Arc::clone(&secrets),
         clock: Arc::clone(&start.clock),
     })
@@ -139,6 +140,10 @@ pub async fn start(start: Start) -> Result<Running, Error> {
     let keeper = gateway.clone();
     let stop = upkeep.clone();
     tracker.spawn(async move { keeper.keep_refusals(refused, stop).await });
+    if let Some(place) = settings.storage.records.clone() {
+        let records = Records::new(place, azure, Arc::clone(&secrets), store, Arc::clone(&start.clock));
+        tracker.spawn(records.run(upkeep.clone()));
+    }
     watch::files(&tracker, gateway.clone(), &settings, start.config, upkeep.clone());
     let detail = json!({ "version": env!("CARGO_PKG_VERSION"), "hooks": hooks_url, "control": control_url });
     note(&gateway, "gateway.started", detail).await;

@@ -252,7 +252,7 @@ pub const BLOB_CONFLICTS_MAX: u32 = 16;
 /// How long the index remembers a name of a workflow's state that was removed, against late writers.
 pub const BLOB_REMOVED_STATE_KEPT: Duration = Duration::from_hours(24);
 /// How often finished runs are looked for to export their records.
-pub const RECORDS_POLL: Duration = Duration::from_secs(10);
+pub const RECORDS_POLL: Duration = Duration::from_secs(30);
 /// Runs younger than this are left for later where several gateways write: their lists lag.
 pub const RECORDS_LAG: Duration = Duration::from_mins(2);
 /// Records that are uploaded at one time.
@@ -261,3 +261,11 @@ pub const RECORDS_CALLS_MAX: usize = 8;
 pub const RECORDS_OPEN_MAX: usize = 4096;
 /// Longest pause after an export that failed.
 pub const RECORDS_RETRY_MAX: Duration = Duration::from_mins(1);
+/// Records between two notes of how far the export has come.
+pub const RECORDS_PER_NOTE: usize = 200;
+/// Runs that one look for records goes through, oldest first; the rest waits for the next.
+pub const RECORDS_PER_LOOK_MAX: usize = 100_000;
+/// How long the gateway that exports keeps that task without saying so again.
+pub const RECORDS_TURN: Duration = Duration::from_mins(5);
+/// How long a resume that was asked for is waited for, so that its record is written again.
+pub const RECORDS_RESUME_MAX: Duration = Duration::from_mins(10);

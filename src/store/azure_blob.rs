@@ -176,8 +176,7 @@ impl Store for AzureBlob {
     }
 
     async fn log(&self, run: RunId) -> Result<Vec<Entry>, Error> {
-        let core = self.open_core(logs::READING)?;
-        Ok(core.read(run).await?.ok_or(Error::NoRun(run))?.entries)
+        Ok(self.open_core(logs::READING)?.read_and_note(run).await?.entries)
     }
 
     async fn queued(&self, after: Option<RunId>, limit: usize) -> Result<Vec<Queued>, Error> {
@@ -258,7 +257,7 @@ impl Store for AzureBlob {
         let doing = "asking for its health";
         let core = self.open_core(doing)?;
         // Whoever asks often should not cost more than one call in a look.
-        if !core.container.answered_within(limits::BLOB_POLL) {
+        if core.container.is_down() || !core.container.answered_within(limits::BLOB_POLL) {
             core.container.head(doing, names::MARKS).await.map_err(|trouble| trouble.into_error(doing))?;
         }
         Ok(Health {

@@ -8,6 +8,8 @@ pub mod azure_blob;
 pub mod faulty;
 /// A store in memory: for tests and for `clawhook run`.
 pub mod memory;
+/// Exports the records of finished runs to Blob Storage.
+pub mod records;
 /// The embedded store: one SQLite file, one writer.
 pub mod sqlite;
 

@@ -84,7 +84,8 @@ impl Core {
 
     /// Marks a run that is about to be, under an id that no other run has.
     async fn mark_new(&self, at: Timestamp, delivery: &str) -> Result<RunId, Error> {
-        let metadata = marker_metadata(Some(&delivery.to_owned()));
+        let mut metadata = marker_metadata(Some(&delivery.to_owned()));
+        metadata.insert(names::BY.to_owned(), format!("{:016x}", rand::random::<u64>()));
         for _ in 0..limits::BLOB_CONFLICTS_MAX {
             let id = self.ids.next(at);
             let name = names::marker(id, Seq(0));

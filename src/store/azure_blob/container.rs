@@ -158,6 +158,11 @@ impl Container {
         self.answered.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| at.elapsed() <= time)
     }
 
+    /// Whether the last call was not answered.
+    pub(crate) fn is_down(&self) -> bool {
+        self.down.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// Makes sure that the container is there, creating it when it may.
     pub(crate) async fn open(&self) -> Result<(), Error> {
         let refused = |why: String, help: &str| Error::Open { place: self.address(), why: format!("{why}; {help}") };
@@ -396,7 +401,13 @@ impl Container {
                 return Ok(value);
             }
             Err(Tried::Late) => (late(doing), false),
-            Err(Tried::Error(error)) => sort(doing, &error),
+            Err(Tried::Error(error)) => {
+                if matches!(error.http_status(), Some(StatusCode::Forbidden | StatusCode::Unauthorized)) {
+                    // The signature may have been rotated: the next call asks for it again.
+                    *self.client.lock().await = None;
+                }
+                sort(doing, &error)
+            }
         };
         if alive {
             self.note_up();

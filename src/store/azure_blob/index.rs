@@ -53,7 +53,6 @@ CREATE INDEX runs_cause ON runs (cause, id) WHERE cause IS NOT NULL;
 CREATE INDEX runs_due ON runs (due, id) WHERE due IS NOT NULL;
 CREATE INDEX runs_ended ON runs (ended) WHERE ended IS NOT NULL;
 CREATE INDEX runs_lane ON runs (lane, id) WHERE lane IS NOT NULL;
-CREATE INDEX runs_key ON runs (key) WHERE key IS NOT NULL;
 CREATE TABLE labels (name TEXT, value TEXT, run INTEGER, PRIMARY KEY (name, value, run)) WITHOUT ROWID;
 CREATE INDEX labels_run ON labels (run);
 -- Delivery keys and replay guards, by the names of their blobs.
@@ -94,8 +93,6 @@ pub(super) struct Index {
     /// For people, whose lists may take long.
     show: Desk,
     lock: Mutex<Option<File>>,
-    /// It was made anew: everything is to be read from the blobs.
-    pub(super) fresh: bool,
 }
 
 impl Index {
@@ -104,15 +101,15 @@ impl Index {
         let lock = lock(folder)?;
         let file = folder.join(FILE);
         let kept = connect(&file).and_then(|connection| check(&connection, container).map(|ours| ours.then_some(connection)));
-        let (connection, fresh) = match kept {
-            Ok(Some(connection)) => (connection, false),
+        let connection = match kept {
+            Ok(Some(connection)) => connection,
             Ok(None) | Err(_) => {
                 for end in ["", "-wal", "-shm"] {
                     // What is not there need not be removed; what cannot be is refused below.
                     let _ = std::fs::remove_file(folder.join(format!("{FILE}{end}")));
                 }
                 let made = connect(&file).and_then(|connection| create(&connection, container).map(|()| connection));
-                (made.map_err(|error| cannot_open(&file, &error.to_string()))?, true)
+                made.map_err(|error| cannot_open(&file, &error.to_string()))?
             }
         };
         let reader = connect(&file).map_err(|error| cannot_open(&file, &error.to_string()))?;
@@ -121,7 +118,6 @@ impl Index {
             show: Desk::start("blob-list", reader)?,
             file,
             lock: Mutex::new(Some(lock)),
-            fresh,
         })
     }
 

@@ -84,6 +84,19 @@ impl Core {
         self.read_with(run, key).await
     }
 
+    /// Reads the log of a run, and lets the index know: a lease that another gateway renewed is asked for no more.
+    pub(super) async fn read_and_note(&self, run: RunId) -> Result<Read, Error> {
+        let known = self.index.call(READING, move |index| rows::get(index, run)).await?;
+        let (key, marker) = known.as_ref().map_or((None, None), |row| (row.key.clone(), row.marker.clone()));
+        let read = self.read_with(run, key).await?.ok_or(Error::NoRun(run))?;
+        let last = read.entries.last().map_or(Seq(0), |entry| entry.seq.plus(1));
+        if known.is_some_and(|known| known.next < last) {
+            let (row, now) = (read.row(marker)?, self.clock.now());
+            self.index.call(READING, move |index| rows::put(index, &row, Some(now))).await?;
+        }
+        Ok(read)
+    }
+
     /// Reads the log of a run whose delivery may be known.
     pub(super) async fn read_with(&self, run: RunId, key: Option<String>) -> Result<Option<Read>, Error> {
         let failed = |trouble: Trouble| trouble.into_error(READING);

@@ -21,6 +21,8 @@ pub(super) const MARKS: &str = "marks.json";
 
 /// The member of a marker's metadata that names its delivery.
 pub(super) const KEY: &str = "key";
+/// The member of a marker's metadata that no other marker has.
+pub(super) const BY: &str = "by";
 /// The member of a delivery's metadata with its runs.
 pub(super) const RUNS: &str = "runs";
 /// The member of a delivery's metadata that says until when it is remembered, milliseconds.

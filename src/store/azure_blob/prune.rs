@@ -49,18 +49,19 @@ impl Core {
 
     async fn delete(&self, row: Row) -> Result<Done, Error> {
         let run = row.head.id;
-        if row.place != Place::Delivery {
-            self.take_from_delivery(run, row.key.as_ref()).await?;
+        self.take_from_delivery(run, row.key.as_ref()).await?;
+        // A run that was rewritten may have been resumed by another gateway since.
+        let resumed = row.place == Place::Cold && self.container.head(DOING, &names::log(run)).await.map_err(failed)?.is_some();
+        if resumed {
+            return self.learn_again(run).await;
         }
         self.container.delete(DOING, &names::cold(run), None).await.map_err(failed)?;
-        let etag = Some(row.etag.as_str()).filter(|etag| row.place == Place::Log && !etag.is_empty());
-        match self.container.delete(DOING, &names::log(run), etag).await {
-            Ok(()) => {}
-            Err(Trouble::Unmet) => return self.learn_again(run).await,
-            Err(trouble) => return Err(failed(trouble)),
-        }
-        if row.place == Place::Delivery {
-            self.take_from_delivery(run, row.key.as_ref()).await?;
+        if row.place == Place::Log {
+            match self.container.delete(DOING, &names::log(run), Some(&row.etag)).await {
+                Ok(()) => {}
+                Err(Trouble::Unmet) => return self.learn_again(run).await,
+                Err(trouble) => return Err(failed(trouble)),
+            }
         }
         if let Some(marker) = &row.marker {
             self.container.delete(DOING, marker, None).await.map_err(failed)?;
@@ -77,7 +78,7 @@ impl Core {
             return Ok(Done::Left);
         };
         let known = read.row(row.marker.clone())?;
-        if known.is_open() || known.next != row.next {
+        if known.is_open() || known.next != row.next || known.stripped {
             return self.learn_again(run).await;
         }
         let entries: Vec<Entry> = read.entries.iter().cloned().map(Entry::without_payloads).collect();
@@ -138,9 +139,9 @@ impl Core {
     }
 
     async fn forget_key(&self, key: Key, now: Timestamp) -> Result<bool, Error> {
-        let name = key.name.clone();
-        let waiting = self.index.call(DOING, move |index| rows::in_delivery(index, &name)).await?;
-        if !waiting.is_empty() {
+        let runs = key.runs.clone();
+        let begun = self.index.call(DOING, move |index| rows::all_begun(index, &runs)).await?;
+        if !begun && key.name.starts_with(names::DELIVERIES) {
             self.move_out_of(&key.name).await?;
         }
         let etag = Some(key.etag.as_str()).filter(|etag| !etag.is_empty());

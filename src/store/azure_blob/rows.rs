@@ -73,13 +73,14 @@ pub(super) fn put(connection: &Connection, row: &Row, theirs: Option<Timestamp>)
         .query_row([number(row.head.id)], |known| Ok((known.get(0)?, known.get(1)?, known.get(2)?)))
         .optional()?;
     let next = i64::from(row.next.0);
-    let (mut lane, mut since) = (None, theirs.map_or(0, Timestamp::as_millis));
+    let (mut lane, mut since) = (None, theirs.map(Timestamp::as_millis));
     if let Some((known_next, known_lane, known_since)) = known {
         if known_next > next {
             return Ok(());
         }
         if known_next == next {
-            (lane, since) = (known_lane, known_since);
+            lane = known_lane;
+            since = since.map(|_| known_since);
         }
     }
     let head_of = &row.head;
@@ -106,7 +107,7 @@ pub(super) fn put(connection: &Connection, row: &Row, theirs: Option<Timestamp>)
             row.etag,
             row.blocks,
             row.stripped,
-            since,
+            since.unwrap_or(0),
             row.key,
             row.marker,
             row.log.as_deref(),
@@ -275,11 +276,15 @@ pub(super) fn ended(
     rows.collect()
 }
 
-/// The runs of a delivery whose logs are still in it.
-pub(super) fn in_delivery(connection: &Connection, key: &str) -> rusqlite::Result<Vec<Row>> {
-    let mut statement =
-        connection.prepare_cached(&format!("SELECT {COLUMNS} FROM runs WHERE key = ?1 AND place = 0"))?;
-    statement.query_map([key], read)?.collect()
+/// Whether each of these runs is known to have a log of its own.
+pub(super) fn all_begun(connection: &Connection, runs: &[RunId]) -> rusqlite::Result<bool> {
+    let mut statement = connection.prepare_cached("SELECT 1 FROM runs WHERE id = ?1 AND place <> 0")?;
+    for run in runs {
+        if !statement.exists([number(*run)])? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn read(row: &SqlRow<'_>) -> rusqlite::Result<Row> {

@@ -146,10 +146,6 @@ impl Wire {
         self.cuts.lock().unwrap().clear();
     }
 
-    /// Cuts that were to happen and did not.
-    pub(crate) fn left(&self) -> usize {
-        self.cuts.lock().unwrap().iter().filter(|cut| cut.times > 0).count()
-    }
 
     /// What was sent since the last time this was asked.
     pub(crate) fn take_sent(&self) -> Vec<String> {
