@@ -55,9 +55,10 @@ impl Core {
             }
             Put::Known(known) => {
                 // Markers of runs that will never be: to delete is free, and what stays is found and deleted later.
-                let gone = new.ids.iter().map(|id| async {
-                    self.container.delete(DOING, &names::marker(*id, Seq(0)), None).await
-                });
+                let gone = new
+                    .ids
+                    .iter()
+                    .map(|id| async { self.container.delete(DOING, &names::marker(*id, Seq(0)), None).await });
                 let _ = try_join_all(gone).await;
                 let receipt = Receipt::Duplicate(known.runs.clone());
                 (known, receipt)
@@ -106,13 +107,7 @@ impl Core {
 
     /// The run that came with this body under another id, if any. A guard that an earlier try of this very delivery
     /// left, or one whose delivery never came to be, flags nothing.
-    async fn guard(
-        &self,
-        guard: &str,
-        delivery: &str,
-        at: Timestamp,
-        expires: Timestamp,
-    ) -> Result<Guard, Error> {
+    async fn guard(&self, guard: &str, delivery: &str, at: Timestamp, expires: Timestamp) -> Result<Guard, Error> {
         let seen = |key: Key| Guard { seen: Some(key), own_etag: String::new() };
         let own = |own_etag: String| Guard { seen: None, own_etag };
         if let Some(known) = self.known(guard, at).await? {
@@ -147,13 +142,7 @@ impl Core {
     }
 
     /// The conditional create. A delivery that is older than its window is replaced, once its runs need it no more.
-    async fn put_delivery(
-        &self,
-        name: &str,
-        new: &Delivery,
-        at: Timestamp,
-        expires: Timestamp,
-    ) -> Result<Put, Error> {
+    async fn put_delivery(&self, name: &str, new: &Delivery, at: Timestamp, expires: Timestamp) -> Result<Put, Error> {
         let metadata = HashMap::from([
             (names::EXPIRES.to_owned(), expires.as_millis().to_string()),
             (names::RUNS.to_owned(), small::join_ids(&new.ids)),

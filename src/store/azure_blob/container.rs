@@ -14,8 +14,8 @@ use azure_core::http::{ExponentialRetryOptions, RequestContent, RetryOptions, St
 use azure_storage_blob::models::{
     AppendBlobClientAppendBlockOptions, AppendBlobClientAppendBlockResultHeaders, AppendBlobClientCreateOptions,
     AppendBlobClientCreateResultHeaders, BlobClientDeleteOptions, BlobClientDownloadOptions,
-    BlobClientGetPropertiesResultHeaders, BlobContainerClientListBlobsOptions, BlockBlobClientUploadOptions,
-    HttpRange, ListBlobsIncludeItem,
+    BlobClientGetPropertiesResultHeaders, BlobContainerClientListBlobsOptions, BlockBlobClientUploadOptions, HttpRange,
+    ListBlobsIncludeItem,
 };
 use azure_storage_blob::{BlobContainerClient, BlobContainerClientOptions};
 use bytes::Bytes;
@@ -171,8 +171,12 @@ impl Container {
             Err(Refusal::Gone) => true,
             Err(Refusal::Forbidden(why)) => {
                 let help = match &self.place.sas {
-                    Some(_) => "check that the signature is valid and has the rights to read, add, create, write, delete and list",
-                    None => "give the identity the role `Storage Blob Data Contributor` on the container; a new role counts after some minutes",
+                    Some(_) => {
+                        "check that the signature is valid and has the rights to read, add, create, write, delete and list"
+                    }
+                    None => {
+                        "give the identity the role `Storage Blob Data Contributor` on the container; a new role counts after some minutes"
+                    }
                 };
                 return Err(refused(why, help));
             }
@@ -292,8 +296,7 @@ impl Container {
     /// Deletes a blob, only the one with this tag when one is given. One that is gone is fine.
     pub(crate) async fn delete(&self, doing: &'static str, name: &str, etag: Option<&str>) -> Result<(), Trouble> {
         let client = self.client(doing).await?.blob_client(name);
-        let options =
-            BlobClientDeleteOptions { if_match: etag.map(Into::into), ..BlobClientDeleteOptions::default() };
+        let options = BlobClientDeleteOptions { if_match: etag.map(Into::into), ..BlobClientDeleteOptions::default() };
         match self.call(doing, client.delete(Some(options))).await {
             Ok(_) | Err(Trouble::Missing) => Ok(()),
             Err(trouble) => Err(trouble),
@@ -330,8 +333,10 @@ impl Container {
             Error::Failed { why, .. } | Error::Open { why, .. } => Refusal::Other(why),
             error => Refusal::Other(error.to_string()),
         })?;
-        let options =
-            BlobContainerClientListBlobsOptions { maxresults: Some(1), ..BlobContainerClientListBlobsOptions::default() };
+        let options = BlobContainerClientListBlobsOptions {
+            maxresults: Some(1),
+            ..BlobContainerClientListBlobsOptions::default()
+        };
         let page = async { client.list_blobs(Some(options))?.into_pages().try_next().await.map(|_| ()) };
         match self.bounded(page).await {
             Ok(()) => Ok(()),
@@ -371,8 +376,8 @@ impl Container {
         });
         options.per_try_policies.extend(self.policies.iter().cloned());
         let options = BlobContainerClientOptions { client_options: options, ..BlobContainerClientOptions::default() };
-        let client = BlobContainerClient::new(url, credential, Some(options))
-            .map_err(|error| failed(azure::chain(&error)))?;
+        let client =
+            BlobContainerClient::new(url, credential, Some(options)).map_err(|error| failed(azure::chain(&error)))?;
         let client = Arc::new(client);
         *kept = Some((Arc::clone(&client), Instant::now()));
         Ok(client)

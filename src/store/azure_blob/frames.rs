@@ -57,7 +57,8 @@ impl Frame {
     pub(super) fn entries(self) -> impl Iterator<Item = Entry> {
         let Self { line: Line { seq, at, events, .. }, body } = self;
         let mut body = Some(body);
-        let entry = move |(place, event)| Entry { seq: seq.plus(place), at, event, body: body.take().unwrap_or_default() };
+        let entry =
+            move |(place, event)| Entry { seq: seq.plus(place), at, event, body: body.take().unwrap_or_default() };
         events.into_iter().enumerate().map(entry)
     }
 }
@@ -79,7 +80,8 @@ pub(super) fn read(bytes: &Bytes) -> Result<Vec<Frame>, String> {
     let mut place = 0;
     while place < bytes.len() {
         let broken = |why: &str| format!("at byte {place}: {why}");
-        let line = bytes[place..].iter().position(|byte| *byte == b'\n').ok_or_else(|| broken("the line has no end"))?;
+        let line =
+            bytes[place..].iter().position(|byte| *byte == b'\n').ok_or_else(|| broken("the line has no end"))?;
         let line_end = place + line;
         let line: Line = serde_json::from_slice(&bytes[place..line_end]).map_err(|error| broken(&error.to_string()))?;
         let body_end = line_end.saturating_add(1).saturating_add(line.body);

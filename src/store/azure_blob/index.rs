@@ -100,7 +100,8 @@ impl Index {
     pub(super) fn open(folder: &Path, container: &str) -> Result<Self, Error> {
         let lock = lock(folder)?;
         let file = folder.join(FILE);
-        let kept = connect(&file).and_then(|connection| check(&connection, container).map(|ours| ours.then_some(connection)));
+        let kept =
+            connect(&file).and_then(|connection| check(&connection, container).map(|ours| ours.then_some(connection)));
         let connection = match kept {
             Ok(Some(connection)) => connection,
             Ok(None) | Err(_) => {
@@ -177,7 +178,10 @@ impl Desk {
                     job(&connection);
                 }
             })
-            .map_err(|error| Error::Open { place: name.to_owned(), why: format!("cannot start the thread: {error}") })?;
+            .map_err(|error| Error::Open {
+                place: name.to_owned(),
+                why: format!("cannot start the thread: {error}"),
+            })?;
         Ok(Self { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)) })
     }
 
@@ -242,9 +246,8 @@ fn check(connection: &Connection, container: &str) -> rusqlite::Result<bool> {
     if version != VERSION {
         return Ok(false);
     }
-    let of: Option<String> = connection
-        .query_row("SELECT value FROM about WHERE name = 'container'", [], |row| row.get(0))
-        .optional()?;
+    let of: Option<String> =
+        connection.query_row("SELECT value FROM about WHERE name = 'container'", [], |row| row.get(0)).optional()?;
     Ok(of.as_deref() == Some(container))
 }
 
@@ -275,10 +278,9 @@ fn lock(folder: &Path) -> Result<File, Error> {
     }
     let file = options.open(folder.join(LOCK_FILE)).map_err(cannot)?;
     file.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => cannot_open(
-            folder,
-            "another Clawhook process keeps its index there; give this one its own `storage.path`",
-        ),
+        TryLockError::WouldBlock => {
+            cannot_open(folder, "another Clawhook process keeps its index there; give this one its own `storage.path`")
+        }
         TryLockError::Error(error) => cannot_open(folder, &format!("cannot lock the folder: {error}")),
     })?;
     Ok(file)

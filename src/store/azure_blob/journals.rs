@@ -78,8 +78,7 @@ impl Core {
     /// Sends the refused requests that wait.
     pub(super) async fn send_refusals(&self) -> Result<(), Error> {
         let kind = JournalKind::Refusal;
-        let rows =
-            self.index.call(WRITING, move |index| small::unsent(index, kind, limits::REFUSALS_KEPT_MAX)).await?;
+        let rows = self.index.call(WRITING, move |index| small::unsent(index, kind, limits::REFUSALS_KEPT_MAX)).await?;
         if rows.is_empty() {
             return Ok(());
         }

@@ -189,7 +189,9 @@ impl Core {
     /// Puts an append that is written into the index, and does what follows from it.
     async fn note_append(&self, row: Row, owed: Option<Committed>) -> Result<(), Error> {
         let (ended, marker) = (!row.is_open(), row.marker.clone());
-        let (kept, noted) = (row.lean(), owed.clone());
+        // Whatever becomes of its marker, an ended run needs it no more: who finds it takes it away.
+        let kept = Row { marker: row.marker.clone().filter(|_| !ended), ..row.lean() };
+        let noted = owed.clone();
         let note = move |index: &rusqlite::Connection| {
             rows::put(index, &kept, None)?;
             noted.map_or(Ok(()), |owed| small::owe_state(index, &owed))

@@ -49,9 +49,12 @@ impl Core {
 
     async fn delete(&self, row: Row) -> Result<Done, Error> {
         let run = row.head.id;
-        self.take_from_delivery(run, row.key.as_ref()).await?;
+        if !row.stripped {
+            self.take_from_delivery(run, row.key.as_ref()).await?;
+        }
         // A run that was rewritten may have been resumed by another gateway since.
-        let resumed = row.place == Place::Cold && self.container.head(DOING, &names::log(run)).await.map_err(failed)?.is_some();
+        let resumed =
+            row.place == Place::Cold && self.container.head(DOING, &names::log(run)).await.map_err(failed)?.is_some();
         if resumed {
             return self.learn_again(run).await;
         }
@@ -62,9 +65,6 @@ impl Core {
                 Err(Trouble::Unmet) => return self.learn_again(run).await,
                 Err(trouble) => return Err(failed(trouble)),
             }
-        }
-        if let Some(marker) = &row.marker {
-            self.container.delete(DOING, marker, None).await.map_err(failed)?;
         }
         self.index.call(DOING, move |index| rows::remove(index, run)).await?;
         Ok(Done::Deleted)
@@ -81,6 +81,8 @@ impl Core {
         if known.is_open() || known.next != row.next || known.stripped {
             return self.learn_again(run).await;
         }
+        // First, so that what is stripped is stripped everywhere.
+        self.take_from_delivery(run, read.key.as_ref()).await?;
         let entries: Vec<Entry> = read.entries.iter().cloned().map(Entry::without_payloads).collect();
         let bytes = frames::of_entries(run, read.key.as_ref(), &entries);
         let bytes = bytes.map_err(|why| Error::Failed { doing: DOING, why })?;
@@ -94,8 +96,8 @@ impl Core {
                 Err(trouble) => return Err(failed(trouble)),
             }
         }
-        self.take_from_delivery(run, read.key.as_ref()).await?;
-        let row = Row { place: Place::Cold, length: 0, etag, blocks: 0, stripped: true, key: read.key, log: None, ..known };
+        let row =
+            Row { place: Place::Cold, length: 0, etag, blocks: 0, stripped: true, key: read.key, log: None, ..known };
         self.index.call(DOING, move |index| rows::put(index, &row, None)).await?;
         Ok(Done::Stripped)
     }

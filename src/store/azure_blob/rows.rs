@@ -49,8 +49,8 @@ impl Row {
     /// The row without a log that need not be kept.
     #[must_use]
     pub(super) fn lean(mut self) -> Self {
-        let keep = self.is_open()
-            && self.log.as_ref().is_some_and(|log| log.len() <= limits::BLOB_LOG_CACHED_BYTES_MAX);
+        let keep =
+            self.is_open() && self.log.as_ref().is_some_and(|log| log.len() <= limits::BLOB_LOG_CACHED_BYTES_MAX);
         self.log = self.log.filter(|_| keep);
         self
     }
@@ -145,10 +145,8 @@ pub(super) fn queued(
         "SELECT id, log FROM runs WHERE state = ?1 AND id > ?2 AND lane IS NULL AND theirs <= ?3 ORDER BY id LIMIT ?4",
     )?;
     let from = after.map_or(-1, number);
-    let found = statement.query_map(
-        params![state_code(State::Queued), from, theirs_before.as_millis(), limit_of(limit)],
-        found,
-    )?;
+    let found = statement
+        .query_map(params![state_code(State::Queued), from, theirs_before.as_millis(), limit_of(limit)], found)?;
     found.collect()
 }
 
@@ -162,9 +160,11 @@ pub(super) fn parked(connection: &Connection, lane: &str) -> rusqlite::Result<Op
 
 /// Parks a queued run; false when it is not known.
 pub(super) fn park(connection: &Connection, run: RunId, lane: &str) -> rusqlite::Result<bool> {
-    connection
-        .prepare_cached("UPDATE runs SET lane = ?1 WHERE id = ?2 AND state = ?3")?
-        .execute(params![lane, number(run), state_code(State::Queued)])?;
+    connection.prepare_cached("UPDATE runs SET lane = ?1 WHERE id = ?2 AND state = ?3")?.execute(params![
+        lane,
+        number(run),
+        state_code(State::Queued)
+    ])?;
     connection.prepare_cached("SELECT 1 FROM runs WHERE id = ?1")?.exists([number(run)])
 }
 
@@ -178,8 +178,7 @@ pub(super) fn due(
     now: Timestamp,
     limit: usize,
 ) -> rusqlite::Result<(Vec<RunHead>, Option<Timestamp>)> {
-    let mut statement =
-        connection.prepare_cached("SELECT head FROM runs WHERE due <= ?1 ORDER BY due, id LIMIT ?2")?;
+    let mut statement = connection.prepare_cached("SELECT head FROM runs WHERE due <= ?1 ORDER BY due, id LIMIT ?2")?;
     let heads = statement.query_map(params![now.as_millis(), limit_of(limit)], head)?.collect::<Result<_, _>>()?;
     let next: Option<i64> = connection
         .prepare_cached("SELECT min(due) FROM runs WHERE due > ?1")?
@@ -241,9 +240,8 @@ pub(super) fn open_ids(connection: &Connection) -> rusqlite::Result<Vec<RunId>> 
 /// The tags under which the logs of runs are known, by run, within these ids.
 pub(super) fn tags(connection: &Connection, from: RunId, to: RunId) -> rusqlite::Result<Vec<(RunId, Place, String)>> {
     let mut statement = connection.prepare_cached("SELECT id, place, etag FROM runs WHERE id >= ?1 AND id <= ?2")?;
-    let rows = statement.query_map([number(from), number(to)], |row| {
-        Ok((run_id(row.get(0)?), place_of(row.get(1)?), row.get(2)?))
-    })?;
+    let rows = statement
+        .query_map([number(from), number(to)], |row| Ok((run_id(row.get(0)?), place_of(row.get(1)?), row.get(2)?)))?;
     rows.collect()
 }
 

@@ -16,6 +16,7 @@ use clawhook::clock::{Clock, SystemClock};
 use clawhook::domain::secret::{self, SecretRef, SecretValue, Secrets};
 use clawhook::id::SecretName;
 use clawhook::store::azure_blob::{AzureBlob, Options};
+use clawhook::store::records::Records;
 use clawhook::store::{BlobPlace, Error, Parts, Settings, Store};
 
 use crate::emulators::wanted;
@@ -105,6 +106,20 @@ impl Container {
         self.try_open(folder, None).await.unwrap()
     }
 
+    /// What a blob holds, as anybody with the signature reads it.
+    pub(crate) async fn read(&self, name: &str) -> Option<Vec<u8>> {
+        let Account { endpoint, sas, .. } = &self.account;
+        let url = format!("{endpoint}/{}/{name}?{}", self.name, sas.as_deref().unwrap_or_default());
+        let answer = reqwest::get(url).await.unwrap();
+        (answer.status() == 200).then_some(answer.bytes().await.unwrap().to_vec())
+    }
+
+    /// The export of a store to this container.
+    pub(crate) fn records(&self, store: &Arc<dyn Store>) -> Records {
+        let Parts { azure, secrets, clock, .. } = self.parts(Path::new(""));
+        Records::new(self.place(), azure, secrets, Arc::clone(store), clock)
+    }
+
     /// The same container over a wire of its own.
     pub(crate) fn over_another_wire(&self) -> Self {
         Self { wire: Arc::default(), ..self.clone() }
@@ -145,7 +160,6 @@ impl Wire {
     pub(crate) fn mend(&self) {
         self.cuts.lock().unwrap().clear();
     }
-
 
     /// What was sent since the last time this was asked.
     pub(crate) fn take_sent(&self) -> Vec<String> {

@@ -6,6 +6,7 @@ mod azurite;
 mod fixture;
 mod lists;
 mod pruning;
+mod records;
 mod sqlite;
 
 use clawhook::domain::delivery::DeliveryKey;
