@@ -172,7 +172,7 @@ impl Store for AzureBlob {
     }
 
     async fn append(&self, append: Append) -> Result<(), Error> {
-        self.open_core(logs::APPENDING)?.append(append).await
+        Box::pin(self.open_core(logs::APPENDING)?.append(append)).await
     }
 
     async fn log(&self, run: RunId) -> Result<Vec<Entry>, Error> {

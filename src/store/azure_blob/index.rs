@@ -102,16 +102,15 @@ impl Index {
         let file = folder.join(FILE);
         let kept =
             connect(&file).and_then(|connection| check(&connection, container).map(|ours| ours.then_some(connection)));
-        let connection = match kept {
-            Ok(Some(connection)) => connection,
-            Ok(None) | Err(_) => {
-                for end in ["", "-wal", "-shm"] {
-                    // What is not there need not be removed; what cannot be is refused below.
-                    let _ = std::fs::remove_file(folder.join(format!("{FILE}{end}")));
-                }
-                let made = connect(&file).and_then(|connection| create(&connection, container).map(|()| connection));
-                made.map_err(|error| cannot_open(&file, &error.to_string()))?
+        let connection = if let Ok(Some(connection)) = kept {
+            connection
+        } else {
+            for end in ["", "-wal", "-shm"] {
+                // What is not there need not be removed; what cannot be is refused below.
+                let _ = std::fs::remove_file(folder.join(format!("{FILE}{end}")));
             }
+            let made = connect(&file).and_then(|connection| create(&connection, container).map(|()| connection));
+            made.map_err(|error| cannot_open(&file, &error.to_string()))?
         };
         let reader = connect(&file).map_err(|error| cannot_open(&file, &error.to_string()))?;
         Ok(Self {

@@ -109,12 +109,11 @@ impl Core {
                 return Ok(Some(read(run, place, blob.etag, blob.bytes, key, frames)));
             }
         }
-        let key = match key {
-            Some(key) => Some(key),
-            None => {
-                let marker = self.container.head(READING, &names::marker(run, Seq(0))).await.map_err(failed)?;
-                marker.and_then(|marker| marker.metadata.get(names::KEY).cloned())
-            }
+        let key = if key.is_some() {
+            key
+        } else {
+            let marker = self.container.head(READING, &names::marker(run, Seq(0))).await.map_err(failed)?;
+            marker.and_then(|marker| marker.metadata.get(names::KEY).cloned())
         };
         let Some(key) = key else { return Ok(None) };
         let Some(blob) = self.container.get(READING, &key, 0).await.map_err(failed)? else { return Ok(None) };
@@ -254,12 +253,11 @@ impl Core {
 
     /// Begins the append blob of a run with all that is known of it.
     async fn begin(&self, row: &Row, bytes: &Bytes) -> Result<Written, Trouble> {
-        let base = match &row.log {
-            Some(log) => log.clone(),
-            None => {
-                let read = self.read_with(row.head.id, row.key.clone()).await.map_err(Trouble::Other)?;
-                read.filter(|read| read.place == row.place).ok_or(Trouble::Unmet)?.bytes
-            }
+        let base = if let Some(log) = &row.log {
+            log.clone()
+        } else {
+            let read = self.read_with(row.head.id, row.key.clone()).await.map_err(Trouble::Other)?;
+            read.filter(|read| read.place == row.place).ok_or(Trouble::Unmet)?.bytes
         };
         self.begin_with(row.head.id, join(&base, bytes)).await
     }

@@ -237,7 +237,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn committed(at: i64, run: u64, changes: Value) -> Committed {
+    fn committed(at: i64, run: u64, changes: &Value) -> Committed {
         Committed {
             run: RunId::from_u64(run),
             seq: Seq(3),
@@ -250,9 +250,9 @@ mod tests {
     #[test]
     fn the_order_and_number_of_arrivals_do_not_matter() {
         let commits = [
-            committed(1, 1, json!({"a": 1, "b": 1})),
-            committed(2, 2, json!({"a": null, "c": 2.50})),
-            committed(2, 3, json!({"c": 3})),
+            committed(1, 1, &json!({"a": 1, "b": 1})),
+            committed(2, 2, &json!({"a": null, "c": 2.50})),
+            committed(2, 3, &json!({"c": 3})),
         ];
         for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
             let mut state = StateBlob::default();
@@ -266,8 +266,8 @@ mod tests {
     #[test]
     fn what_changes_nothing_is_not_written() {
         let mut state = StateBlob::default();
-        assert!(state.add(&committed(1, 1, json!({"a": 1}))));
-        assert!(!state.add(&committed(1, 1, json!({"a": 1}))));
-        assert!(!state.add(&committed(0, 1, json!({"a": 2}))));
+        assert!(state.add(&committed(1, 1, &json!({"a": 1}))));
+        assert!(!state.add(&committed(1, 1, &json!({"a": 1}))));
+        assert!(!state.add(&committed(0, 1, &json!({"a": 2}))));
     }
 }

@@ -40,7 +40,7 @@ pub(crate) struct Container {
 
 impl Account {
     /// Over TLS, with a token of the identity.
-    pub(crate) async fn by_identity() -> Option<Self> {
+    pub(crate) fn by_identity() -> Option<Self> {
         let endpoint = wanted("CLAWHOOK_TEST_AZURITE_URL")?;
         let authorities = std::fs::read(wanted("CLAWHOOK_TEST_CA")?).unwrap();
         let identity = FakeIdentity {

@@ -41,7 +41,7 @@ macro_rules! contract {
             use super::azurite::Account;
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $clause() {
-                let Some(place) = super::Place::azure_blob(Account::by_identity().await).await else { return };
+                let Some(place) = super::Place::azure_blob(Account::by_identity()).await else { return };
                 super::$clause(place).await;
             })*
         }
