@@ -30,6 +30,7 @@ use crate::outbound::Client;
 use crate::secrets::Vault;
 use crate::settings::{self, DoorTls, Settings, TlsFiles};
 use crate::store;
+use crate::store::records::Records;
 use crate::tasks::command::{self, Commands, Host};
 use crate::telemetry;
 
@@ -100,7 +101,7 @@ pub async fn start(start: Start) -> Result<Running, Error> {
     upkeep.look_through(named);
     let store = store::open(store::Parts {
         settings: settings.storage.clone(),
-        azure,
+        azure: Arc::clone(&azure),
         secrets: Arc::clone(&secrets),
         clock: Arc::clone(&start.clock),
     })
@@ -151,6 +152,10 @@ pub async fn start(start: Start) -> Result<Running, Error> {
     let keeper = gateway.clone();
     let until = stop.clone();
     tracker.spawn(async move { keeper.keep_refusals(refused, until).await });
+    if let Some(place) = settings.storage.records.clone() {
+        let records = Records::new(place, azure, Arc::clone(&secrets), store, Arc::clone(&start.clock));
+        tracker.spawn(records.run(stop.clone()));
+    }
     watch::files(&tracker, gateway.clone(), &settings, start.config, stop.clone());
     let detail = json!({ "version": env!("CARGO_PKG_VERSION"), "hooks": hooks_url, "control": control_url });
     note(&gateway, "gateway.started", detail).await;

@@ -293,3 +293,51 @@ pub const COMMAND_STDERR_BYTES_MAX: usize = 256 * 1024;
 pub const COMMAND_DRAIN_MAX: Duration = Duration::from_secs(1);
 /// How long killed processes of a command may take to be gone before their group is left to the next start.
 pub const COMMAND_GONE_MAX: Duration = Duration::from_secs(5);
+/// How long one call to Blob Storage may take, with all its retries.
+pub const BLOB_CALL_MAX: Duration = Duration::from_secs(10);
+/// How long a call to Blob Storage is tried again; the door gives up on a delivery after [`ACCEPT_TIMEOUT`].
+pub const BLOB_RETRY_MAX: Duration = Duration::from_secs(3);
+/// Calls to Blob Storage at one time.
+pub const BLOB_CALLS_MAX: usize = 64;
+/// Calls that wait for their turn; past this the store is full.
+pub const BLOB_CALLS_QUEUED_MAX: usize = 4096;
+/// Calls of one background job, such as reading what other gateways did, at one time.
+pub const BLOB_UPKEEP_CALLS_MAX: usize = 16;
+/// How long nobody asks a Blob Storage that did not answer.
+pub const BLOB_PAUSE: Duration = Duration::from_secs(1);
+/// Bytes of one blob that are sent or read in one call: more than a body and its events can have.
+pub const BLOB_PART_BYTES: u64 = 256 * 1024 * 1024;
+/// How often a gateway looks for runs that others accepted.
+pub const BLOB_POLL: Duration = Duration::from_secs(10);
+/// Looks after which a gateway also reads what others finished, and their journals.
+pub const BLOB_POLLS_PER_HISTORY: u32 = 6;
+/// How long a queued run is left to the gateway that accepted it.
+pub const BLOB_QUEUED_GRACE: Duration = Duration::from_secs(15);
+/// Age at which a marker without a delivery was left by a crash, not by an accept under way.
+pub const BLOB_MARKER_AGE: Duration = Duration::from_mins(10);
+/// Appends after which a log is rewritten into one piece; an append blob holds 50,000.
+pub const BLOB_BLOCKS_MAX: u32 = 49_000;
+/// Bytes of a run's log that the index keeps, so that its next event needs no read.
+pub const BLOB_LOG_CACHED_BYTES_MAX: usize = 256 * 1024;
+/// Times that a small shared blob is read and written again because another gateway was faster.
+pub const BLOB_CONFLICTS_MAX: u32 = 16;
+/// How long the index remembers a name of a workflow's state that was removed, against late writers.
+pub const BLOB_REMOVED_STATE_KEPT: Duration = Duration::from_hours(24);
+/// How often finished runs are looked for to export their records.
+pub const RECORDS_POLL: Duration = Duration::from_secs(30);
+/// Runs younger than this are left for later where several gateways write: their lists lag.
+pub const RECORDS_LAG: Duration = Duration::from_mins(2);
+/// Records that are uploaded at one time.
+pub const RECORDS_CALLS_MAX: usize = 8;
+/// Runs still open whose records are owed; with more, younger runs wait their turn.
+pub const RECORDS_OPEN_MAX: usize = 4096;
+/// Longest pause after an export that failed.
+pub const RECORDS_RETRY_MAX: Duration = Duration::from_mins(1);
+/// Records between two notes of how far the export has come.
+pub const RECORDS_PER_NOTE: usize = 200;
+/// Runs that one look for records goes through, oldest first; the rest waits for the next.
+pub const RECORDS_PER_LOOK_MAX: usize = 100_000;
+/// How long the gateway that exports keeps that task without saying so again.
+pub const RECORDS_TURN: Duration = Duration::from_mins(5);
+/// How long a resume that was asked for is waited for, so that its record is written again.
+pub const RECORDS_RESUME_MAX: Duration = Duration::from_mins(10);

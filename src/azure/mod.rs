@@ -81,6 +81,15 @@ impl Azure {
         Self { settings, transport: OnceLock::new(), credential: OnceLock::new() }
     }
 
+    /// As `new`, with somebody else's proof of who we are: for tests, where the environment is not ours to set.
+    #[must_use]
+    pub fn with_credential(settings: Settings, credential: Arc<dyn TokenCredential>) -> Self {
+        let azure = Self::new(settings);
+        // The lock is new, so nothing is in it.
+        let _ = azure.credential.set(credential);
+        azure
+    }
+
     /// The cloud.
     pub fn cloud(&self) -> Cloud {
         self.settings.cloud

@@ -46,8 +46,9 @@ pub(super) async fn alive(settings: &Settings) -> Finding {
 fn door(about: &str, address: SocketAddr, running: bool) -> Finding {
     match TcpListener::bind(address) {
         Ok(_) => Finding::good(about, format!("{address} is free")),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && running => {
-            Finding::good(about, format!("{address} is in use by the gateway that runs"))
+        // A port below 1024 is refused before it is found taken.
+        Err(error) if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) && running => {
+            Finding::good(about, format!("{address} is the running gateway's"))
         }
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             let mend = "stop the program that listens there (`ss -ltnp` names it), or choose another port";

@@ -2,12 +2,16 @@
 //! sequence number just read. The rest only helps to find work and to show it; it may lag behind the logs and can be
 //! rebuilt from them. No backend knows the rules of a run: it is given heads that were folded elsewhere.
 
+/// Runs in a container of Azure Blob Storage.
+pub mod azure_blob;
 /// A file with everything that a store keeps.
 pub mod backup;
 /// A store that fails on purpose, by a seeded plan: for tests.
 pub mod faulty;
 /// A store in memory: for tests and for `clawhook run`.
 pub mod memory;
+/// Exports the records of finished runs to Blob Storage.
+pub mod records;
 /// The embedded store: one SQLite file, one writer.
 pub mod sqlite;
 /// What a store keeps, in pieces that any other can take.
@@ -359,7 +363,7 @@ pub struct Backend {
 }
 
 /// Every backend that `storage.backend` can name.
-pub static BACKENDS: &[Backend] = &[sqlite::BACKEND];
+pub static BACKENDS: &[Backend] = &[sqlite::BACKEND, azure_blob::BACKEND];
 
 /// Opens the store that the settings name, creating what is not there.
 pub async fn open(parts: Parts) -> Result<Arc<dyn Store>, Error> {

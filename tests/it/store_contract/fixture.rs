@@ -16,24 +16,36 @@ use clawhook::store::sqlite::Sqlite;
 use clawhook::store::{Acceptance, Append, Error, NewRun, Receipt, RunQuery, Store};
 use serde_json::Map;
 
+use super::azurite::Account;
+
 /// A store, and the folder that goes when the test ends.
 pub(super) struct Place {
     pub(super) store: Arc<dyn Store>,
+    /// Only one process can write to it.
+    pub(super) exclusive: bool,
     _folder: Option<tempfile::TempDir>,
 }
 
 impl Place {
     pub(super) fn memory() -> Self {
-        Self { store: Arc::new(Memory::new()), _folder: None }
+        Self { store: Arc::new(Memory::new()), exclusive: true, _folder: None }
     }
 
     pub(super) fn faulty() -> Self {
-        Self { store: Arc::new(Faulty::new(Memory::new(), 1, Faults::NONE)), _folder: None }
+        Self { store: Arc::new(Faulty::new(Memory::new(), 1, Faults::NONE)), exclusive: true, _folder: None }
     }
 
     pub(super) fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { store: Arc::new(Sqlite::open(folder.path()).unwrap()), _folder: Some(folder) }
+        Self { store: Arc::new(Sqlite::open(folder.path()).unwrap()), exclusive: true, _folder: Some(folder) }
+    }
+
+    /// A container of its own; `None` when there is no Azurite.
+    pub(super) async fn azure_blob(account: Option<Account>) -> Option<Self> {
+        let container = account?.container();
+        let folder = tempfile::tempdir().unwrap();
+        let store = container.open(folder.path()).await;
+        Some(Self { store, exclusive: false, _folder: Some(folder) })
     }
 }
 

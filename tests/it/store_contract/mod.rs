@@ -1,9 +1,12 @@
 //! What every store must do. Each function here is one clause of the contract; `contract!` runs them all against every
 //! backend. What only one backend owes is in a file of its own.
 
+mod azure_blob;
+mod azurite;
 mod fixture;
 mod lists;
 mod pruning;
+mod records;
 mod sqlite;
 mod transfer;
 
@@ -35,6 +38,22 @@ macro_rules! contract {
         mod on_sqlite {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $clause() { super::$clause(super::Place::sqlite()).await; })*
+        }
+        mod on_azure_blob {
+            use super::azurite::Account;
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $clause() {
+                let Some(place) = super::Place::azure_blob(Account::by_identity()).await else { return };
+                super::$clause(place).await;
+            })*
+        }
+        mod on_azure_blob_by_signature {
+            use super::azurite::Account;
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $clause() {
+                let Some(place) = super::Place::azure_blob(Account::by_signature()).await else { return };
+                super::$clause(place).await;
+            })*
         }
         mod on_faulty_without_faults {
             $(#[tokio::test(start_paused = true)] async fn $clause() { super::$clause(super::Place::faulty()).await; })*
@@ -81,7 +100,7 @@ async fn accept_writes_the_first_event(place: Place) {
     assert_eq!(id.made_at(), at(0));
     let missing = RunId::from_u64(17);
     assert!(matches!(store.log(missing).await, Err(Error::NoRun(run)) if run == missing));
-    assert!(store.exclusive());
+    assert_eq!(store.exclusive(), place.exclusive);
     assert!(store.health().await.is_ok());
 }
 
