@@ -39,6 +39,8 @@ impl Engine {
             tokio::select! {
                 () = self.0.drain.cancelled() => return,
                 () = self.0.wake.notified() => {}
+                // Ids of two gateways do not come in order: what is new may stand behind what was read.
+                () = self.0.parts.store.work_came() => self.table().rescan = true,
                 () = tokio::time::sleep(pause) => self.table().rescan = true,
             }
         }

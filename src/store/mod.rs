@@ -6,8 +6,12 @@
 pub mod faulty;
 /// A store in memory: for tests and for `clawhook run`.
 pub mod memory;
+/// PostgreSQL: any number of gateways on one database.
+pub mod postgres;
 /// The embedded store: one SQLite file, one writer.
 pub mod sqlite;
+
+mod class;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -265,6 +269,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// True when only this process can write to the store, so a lease of another incarnation is dead.
     fn exclusive(&self) -> bool;
 
+    /// Comes back when another gateway may have left work here; never where only this process writes. It helps to look
+    /// sooner, and may miss some: who waits looks by itself too.
+    async fn work_came(&self) {
+        std::future::pending().await
+    }
+
     /// Commits what is queued and closes; later calls fail.
     async fn close(&self);
 }
@@ -338,7 +348,7 @@ pub struct Backend {
 }
 
 /// Every backend that `storage.backend` can name.
-pub static BACKENDS: &[Backend] = &[sqlite::BACKEND];
+pub static BACKENDS: &[Backend] = &[sqlite::BACKEND, postgres::BACKEND];
 
 /// Opens the store that the settings name, creating what is not there.
 pub async fn open(parts: Parts) -> Result<Arc<dyn Store>, Error> {

@@ -16,24 +16,41 @@ use clawhook::store::sqlite::Sqlite;
 use clawhook::store::{Acceptance, Append, Error, NewRun, Receipt, RunQuery, Store};
 use serde_json::Map;
 
-/// A store, and the folder that goes when the test ends.
+use super::postgres::Database;
+
+/// A store, and what goes when the test ends.
 pub(super) struct Place {
     pub(super) store: Arc<dyn Store>,
+    /// Only one process writes to it.
+    pub(super) exclusive: bool,
     _folder: Option<tempfile::TempDir>,
+    _database: Option<Database>,
 }
 
 impl Place {
     pub(super) fn memory() -> Self {
-        Self { store: Arc::new(Memory::new()), _folder: None }
+        Self::of(Memory::new())
     }
 
     pub(super) fn faulty() -> Self {
-        Self { store: Arc::new(Faulty::new(Memory::new(), 1, Faults::NONE)), _folder: None }
+        Self::of(Faulty::new(Memory::new(), 1, Faults::NONE))
     }
 
     pub(super) fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { store: Arc::new(Sqlite::open(folder.path()).unwrap()), _folder: Some(folder) }
+        let store = Sqlite::open(folder.path()).unwrap();
+        Self { _folder: Some(folder), ..Self::of(store) }
+    }
+
+    /// A database of its own, when there is a server.
+    pub(super) async fn postgres() -> Option<Self> {
+        let database = Database::create().await?;
+        let store = database.open().await.unwrap();
+        Some(Self { exclusive: false, _database: Some(database), ..Self::of(store) })
+    }
+
+    fn of(store: impl Store + 'static) -> Self {
+        Self { store: Arc::new(store), exclusive: true, _folder: None, _database: None }
     }
 }
 

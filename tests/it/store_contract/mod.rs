@@ -3,6 +3,7 @@
 
 mod fixture;
 mod lists;
+mod postgres;
 mod pruning;
 mod sqlite;
 
@@ -33,6 +34,13 @@ macro_rules! contract {
         mod on_sqlite {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $clause() { super::$clause(super::Place::sqlite()).await; })*
+        }
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $clause() {
+                let Some(place) = super::Place::postgres().await else { return };
+                super::$clause(place).await;
+            })*
         }
         mod on_faulty_without_faults {
             $(#[tokio::test(start_paused = true)] async fn $clause() { super::$clause(super::Place::faulty()).await; })*
@@ -78,7 +86,7 @@ async fn accept_writes_the_first_event(place: Place) {
     assert_eq!(id.made_at(), at(0));
     let missing = RunId::from_u64(17);
     assert!(matches!(store.log(missing).await, Err(Error::NoRun(run)) if run == missing));
-    assert!(store.exclusive());
+    assert_eq!(store.exclusive(), place.exclusive);
     assert!(store.health().await.is_ok());
 }
 
