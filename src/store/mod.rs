@@ -272,7 +272,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Comes back when another gateway may have left work here; never where only this process writes. It helps to look
     /// sooner, and may miss some: who waits looks by itself too.
     async fn work_came(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Commits what is queued and closes; later calls fail.

@@ -1,6 +1,7 @@
 //! Which emulators and servers are up: `infra/emulators.sh` says so in the environment.
 
 /// The value of a variable that `infra/emulators.sh` sets. Without it the test is skipped, loudly; in CI never.
+#[expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 pub(crate) fn wanted(variable: &str) -> Option<String> {
     let value = std::env::var(variable).ok().filter(|value| !value.is_empty());
     if value.is_none() {

@@ -130,7 +130,7 @@ impl Writer {
                 }
                 gather(&mut taker)
             };
-            self.write_all(batch).await;
+            Box::pin(self.write_all(batch)).await;
         }
     }
 
@@ -165,7 +165,7 @@ impl Writer {
         loop {
             let session = self.link.session().await?;
             let began = tokio::time::Instant::now();
-            let done = session.bounded(limits::POSTGRES_CALL_MAX, try_write(&session, work)).await;
+            let done = session.bounded(limits::POSTGRES_CALL_MAX, Box::pin(try_write(&session, work))).await;
             self.watch.wrote(began, &done);
             tries += 1;
             match done {
@@ -354,17 +354,14 @@ impl<'a> Rows<'a> {
 
     async fn write_states(&self, session: &Session) -> Outcome<()> {
         for ((workflow, name), value) in &self.states {
-            match value {
-                Some(value) => {
-                    let sql = "INSERT INTO clawhook.states (workflow, name, value) VALUES ($1, $2, $3) \
-                               ON CONFLICT (workflow, name) DO UPDATE SET value = excluded.value";
-                    session.execute(sql, &[workflow, &name.as_bytes(), value]).await?
-                }
-                None => {
-                    let sql = "DELETE FROM clawhook.states WHERE workflow = $1 AND name = $2";
-                    session.execute(sql, &[workflow, &name.as_bytes()]).await?
-                }
-            };
+            if let Some(value) = value {
+                let sql = "INSERT INTO clawhook.states (workflow, name, value) VALUES ($1, $2, $3) \
+                           ON CONFLICT (workflow, name) DO UPDATE SET value = excluded.value";
+                session.execute(sql, &[workflow, &name.as_bytes(), value]).await?;
+            } else {
+                let sql = "DELETE FROM clawhook.states WHERE workflow = $1 AND name = $2";
+                session.execute(sql, &[workflow, &name.as_bytes()]).await?;
+            }
         }
         Ok(())
     }

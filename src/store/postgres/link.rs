@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::super::Error;
@@ -22,8 +23,8 @@ pub(super) struct Link {
 #[derive(Debug, Clone)]
 enum Status {
     Up(Arc<Session>),
-    /// Why the last try failed.
-    Down(Arc<str>),
+    /// Since when, and why the last try to open another failed.
+    Down(Instant, Arc<str>),
     Closed,
 }
 
@@ -67,10 +68,12 @@ impl Link {
         let mut status = self.status.clone();
         let usable = |status: &Status| match status {
             Status::Up(session) => !session.is_over(),
-            Status::Down(_) => false,
+            Status::Down(..) => false,
             Status::Closed => true,
         };
-        let waited = tokio::time::timeout(limits::POSTGRES_RECONNECT_WAIT, status.wait_for(usable)).await;
+        // Counted from the loss: in a long outage every call fails at once.
+        let lost = if let Status::Down(since, _) = &*self.status.borrow() { *since } else { Instant::now() };
+        let waited = tokio::time::timeout_at(lost + limits::POSTGRES_RECONNECT_WAIT, status.wait_for(usable)).await;
         let found = match waited {
             Ok(Ok(status)) => status.clone(),
             Ok(Err(_)) => Status::Closed,
@@ -79,7 +82,7 @@ impl Link {
         match found {
             Status::Up(session) if !session.is_over() => Ok(session),
             Status::Up(_) => Err(Trouble::Away("it was lost, and another is being opened".to_owned())),
-            Status::Down(why) => Err(Trouble::Away(why.to_string())),
+            Status::Down(_, why) => Err(Trouble::Away(why.to_string())),
             Status::Closed => Err(Trouble::Away("the store is closed".to_owned())),
         }
     }
@@ -98,13 +101,14 @@ impl Link {
 /// Tries until there is a connection, ever more slowly.
 async fn open(connector: &Connector, purpose: &Purpose, status: &watch::Sender<Status>) -> Arc<Session> {
     let (mut pause, longest) = limits::POSTGRES_BACKOFF;
+    let lost = Instant::now();
     loop {
         match connector.connect(purpose).await {
             Ok(session) => return Arc::new(session),
             Err(trouble) => {
                 let why = trouble.to_error("connecting").to_string();
                 tracing::debug!(connection = purpose.name, why, "cannot connect to PostgreSQL; trying again");
-                status.send_replace(Status::Down(why.into()));
+                status.send_replace(Status::Down(lost, why.into()));
             }
         }
         // Spread, so that many gateways do not come back in one moment.

@@ -121,7 +121,7 @@ pub(super) async fn prepare(connector: &Connector) -> Result<(), Error> {
 
 async fn check_server(session: &Session) -> Outcome<()> {
     let sql = "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'), \
-               current_setting('server_version'), pg_is_in_recovery()";
+               current_setting('server_version')";
     let row = &session.query(sql, &[]).await?[0];
     let (version, encoding, name): (i32, &str, &str) = (row.get(0), row.get(1), row.get(2));
     if version < SERVER_MIN {
@@ -131,9 +131,6 @@ async fn check_server(session: &Session) -> Outcome<()> {
         return Err(Trouble::Broken(format!(
             "the database is encoded as {encoding}; create one with `ENCODING 'UTF8'`"
         )));
-    }
-    if row.get(3) {
-        return Err(Trouble::Broken("the server is a read-only standby; name the primary in `storage.host`".into()));
     }
     Ok(())
 }

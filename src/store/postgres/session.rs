@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, Config, Row, Statement};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -151,6 +151,7 @@ fn config(place: &PostgresPlace) -> Config {
         .dbname(&place.database)
         .user(&place.user)
         .ssl_mode(tls)
+        .target_session_attrs(TargetSessionAttrs::ReadWrite)
         .connect_timeout(limits::POSTGRES_CONNECT_MAX)
         .tcp_user_timeout(limits::POSTGRES_SHOW_MAX)
         .keepalives_idle(limits::POSTGRES_HEARTBEAT)
@@ -264,10 +265,11 @@ impl Session {
         self.end.cancelled().await;
     }
 
-    /// A call that may take at most `limit`; one that takes longer costs the connection, as what it did is unknown.
+    /// A call that may take at most `limit`; one that takes longer costs the connection, as what it did is unknown. So
+    /// does one that finds out that the server has become a standby.
     pub(super) async fn bounded<T>(&self, limit: Duration, work: impl Future<Output = Outcome<T>>) -> Outcome<T> {
         let done = within(limit, work).await;
-        if matches!(done, Err(Trouble::Slow)) {
+        if done.as_ref().err().is_some_and(|trouble| matches!(trouble, Trouble::Slow) || trouble.is_read_only()) {
             self.kill();
         }
         done

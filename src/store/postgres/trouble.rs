@@ -54,6 +54,11 @@ impl Trouble {
         self.is(&[SqlState::CHECK_VIOLATION])
     }
 
+    /// The server is a standby now.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.is(&[SqlState::READ_ONLY_SQL_TRANSACTION])
+    }
+
     /// Somebody else holds the lock.
     pub(super) fn is_locked(&self) -> bool {
         self.is(&[SqlState::LOCK_NOT_AVAILABLE]) || self.met_another()
