@@ -104,7 +104,8 @@ impl Postgres {
         let (closing, closed) = (CancellationToken::new(), CancellationToken::new());
         let came = Arc::new(Notify::new());
         let keep = async |name, statement_max: Duration, listener| {
-            let purpose = Purpose { name, statement_max, listener };
+            let writes = matches!(name, "accept" | "append");
+            let purpose = Purpose { name, statement_max, writes, listener };
             let first = connector.connect(&purpose).await.map_err(|trouble| cannot_open(&connector, &trouble))?;
             Ok::<_, Error>(Link::keep(Arc::clone(&connector), purpose, first, closed.clone()))
         };

@@ -13,7 +13,7 @@ use super::super::class::{Standing, Term, Terms, runs_only, shape_in, term_class
 use super::super::{Append, Error};
 use super::link::Link;
 use super::queue::{Taker, Waiting, fits};
-use super::session::{Params, Session};
+use super::session::{Params, Session, span};
 use super::trouble::{Outcome, Trouble};
 use super::watch::Watch;
 use super::{run_number, to_json};
@@ -218,8 +218,9 @@ async fn transaction(session: &Session, work: &[&Ready]) -> Outcome<Vec<Result<(
 /// Locks runs in the order of their ids, whatever the batch's, so that no two writers wait for each other in a circle.
 async fn lock(session: &Session, ids: &[i64]) -> Outcome<HashMap<i64, Locked>> {
     let sql = "SELECT id, class, next, last, due, ended, terms FROM clawhook.runs \
-               WHERE id = ANY($1::bigint[]) ORDER BY id FOR UPDATE";
-    let rows = session.query(sql, &[&ids]).await?;
+               WHERE id = ANY($1::bigint[]) AND id BETWEEN $2 AND $3 ORDER BY id FOR UPDATE";
+    let (first, last) = span(ids);
+    let rows = session.query(sql, &[&ids, &first, &last]).await?;
     let read = |row: &tokio_postgres::Row| {
         let next = u32::try_from(row.get::<_, i64>(2));
         let next = Seq(next.map_err(|_| Trouble::Broken("a stored place in a log is out of range".into()))?);
@@ -337,10 +338,11 @@ impl<'a> Rows<'a> {
         let list = session.statement(INSERT_TERMS).await?;
         self.write_states(session).await?;
         let Self { runs, log: entries, unlisted, listed, .. } = self;
+        let (first, last) = span(&runs.ids);
         let run_rows: Params<'_> =
-            &[&runs.ids, &runs.classes, &runs.nexts, &runs.lasts, &runs.dues, &runs.ended, &runs.terms];
+            &[&runs.ids, &runs.classes, &runs.nexts, &runs.lasts, &runs.dues, &runs.ended, &runs.terms, &first, &last];
         let log_rows: Params<'_> = &[&entries.runs, &entries.seqs, &entries.at, &entries.events, &entries.heads];
-        let unlisted: Params<'_> = &[&unlisted.terms, &unlisted.classes, &unlisted.runs];
+        let unlisted: Params<'_> = &[&unlisted.terms, &unlisted.classes, &unlisted.runs, &first, &last];
         let listed: Params<'_> = &[&listed.terms, &listed.classes, &listed.runs];
         try_join!(
             session.run(&update, run_rows),
@@ -370,12 +372,13 @@ impl<'a> Rows<'a> {
 const UPDATE_RUNS: &str = "UPDATE clawhook.runs AS r SET class = v.class, next = v.next, last = v.last, due = v.due, \
     ended = v.ended, terms = v.terms, lane = NULL, parked_by = NULL, offered_to = NULL, offered_until = NULL \
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bytea[]) \
-    AS v (id, class, next, last, due, ended, terms) WHERE r.id = v.id";
+    AS v (id, class, next, last, due, ended, terms) WHERE r.id = v.id \
+    AND r.id = ANY($1) AND r.id BETWEEN $8 AND $9";
 const INSERT_LOG: &str = "INSERT INTO clawhook.log (run, seq, at, events, head) \
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[])";
 const DELETE_TERMS: &str = "DELETE FROM clawhook.terms AS t \
     USING unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS v (term, class, run) \
-    WHERE t.term = v.term AND t.class = v.class AND t.run = v.run";
+    WHERE t.term = v.term AND t.class = v.class AND t.run = v.run AND t.run = ANY($3) AND t.run BETWEEN $4 AND $5";
 /// Lists runs under terms; two labels of a run may have one hash.
 pub(super) const INSERT_TERMS: &str = "INSERT INTO clawhook.terms (term, class, run) \
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) ON CONFLICT DO NOTHING";

@@ -176,7 +176,7 @@ pub(super) async fn drop_whole(
 /// Rewrites the log of one old partition from which at least as many runs were deleted or stripped as are left. While it
 /// is copied it can be read; a run in it that somebody resumes just then has to wait. False when there is none.
 pub(super) async fn rewrite_one(connector: &Connector, now: Timestamp) -> Outcome<bool> {
-    let purpose = Purpose { name: "upkeep", statement_max: limits::POSTGRES_UPKEEP_MAX, listener: None };
+    let purpose = Purpose { name: "upkeep", statement_max: limits::POSTGRES_UPKEEP_MAX, writes: false, listener: None };
     let session = connector.connect(&purpose).await?;
     let sql =
         "SELECT first, past, name FROM clawhook.partitions WHERE past <= $1 AND touched > 0 ORDER BY touched DESC";

@@ -4,9 +4,9 @@
 
 use tokio_postgres::Row;
 
-use super::super::class::{Standing, Terms, shape_in, term_class};
+use super::super::class::{Standing, shape_in};
 use super::super::{Prune, Pruned};
-use super::session::{Connector, Session};
+use super::session::{Connector, Session, span};
 use super::shapes::Shapes;
 use super::trouble::Outcome;
 use super::{number, partitions, read, to_json};
@@ -116,29 +116,25 @@ async fn hold(session: &Session, step: &[Ended]) -> Outcome<Vec<Row>> {
     let runs: Vec<i64> = step.iter().map(|ended| ended.run).collect();
     let classes: Vec<i64> = step.iter().map(|ended| ended.class).collect();
     let nexts: Vec<i64> = step.iter().map(|ended| ended.next).collect();
-    let sql = "SELECT r.id, r.class, r.terms FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS v (id, class, next) \
+    let (first, last) = span(&runs);
+    let sql = "SELECT r.id, r.class FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS v (id, class, next) \
                JOIN clawhook.runs r ON r.id = v.id AND r.class = v.class AND r.next = v.next \
-               ORDER BY r.id FOR UPDATE OF r SKIP LOCKED";
-    session.query(sql, &[&runs, &classes, &nexts]).await
+               WHERE r.id = ANY($1) AND r.id BETWEEN $4 AND $5 ORDER BY r.id FOR UPDATE OF r SKIP LOCKED";
+    session.query(sql, &[&runs, &classes, &nexts, &first, &last]).await
 }
 
 /// Deletes runs. Their delivery keys stay for as long as their windows last.
 async fn delete(session: &Session, step: &[Ended]) -> Outcome<usize> {
     let held = hold(session, step).await?;
     let runs: Vec<i64> = held.iter().map(|row| row.get(0)).collect();
-    let (mut hashes, mut classes, mut listed) = (Vec::new(), Vec::new(), Vec::new());
-    for row in &held {
-        for term in Terms::unpack(row.get(2)).all {
-            hashes.push(term.0);
-            classes.push(term_class(row.get(1)));
-            listed.push(row.get::<_, i64>(0));
-        }
+    let (first, last) = span(&runs);
+    for sql in [
+        "DELETE FROM clawhook.terms WHERE run = ANY($1::bigint[]) AND run BETWEEN $2 AND $3",
+        "DELETE FROM clawhook.log WHERE run = ANY($1::bigint[]) AND run BETWEEN $2 AND $3",
+        "DELETE FROM clawhook.runs WHERE id = ANY($1::bigint[]) AND id BETWEEN $2 AND $3",
+    ] {
+        session.execute(sql, &[&runs, &first, &last]).await?;
     }
-    let sql = "DELETE FROM clawhook.terms AS t USING unnest($1::bigint[], $2::bigint[], $3::bigint[]) \
-               AS v (term, class, run) WHERE t.term = v.term AND t.class = v.class AND t.run = v.run";
-    session.execute(sql, &[&hashes, &classes, &listed]).await?;
-    session.execute("DELETE FROM clawhook.log WHERE run = ANY($1::bigint[])", &[&runs]).await?;
-    session.execute("DELETE FROM clawhook.runs WHERE id = ANY($1::bigint[])", &[&runs]).await?;
     partitions::touched(session, &runs).await?;
     Ok(runs.len())
 }
@@ -150,8 +146,10 @@ async fn strip(session: &Session, step: &[Ended]) -> Outcome<usize> {
     let stripped = |class| Standing::in_class(class).stripped().class(shape_in(class));
     let classes: Vec<i64> = held.iter().map(|row| stripped(row.get(1))).collect();
     let (mut ids, mut seqs, mut events) = (Vec::new(), Vec::new(), Vec::new());
-    let sql = "SELECT run, seq, at, events, NULL::bytea FROM clawhook.log WHERE run = ANY($1::bigint[])";
-    for row in session.query(sql, &[&runs]).await? {
+    let sql = "SELECT run, seq, at, events, NULL::bytea FROM clawhook.log \
+               WHERE run = ANY($1::bigint[]) AND run BETWEEN $2 AND $3";
+    let (first, last) = span(&runs);
+    for row in session.query(sql, &[&runs, &first, &last]).await? {
         let entries = read::entries(&row)?.into_iter().map(Entry::without_payloads);
         let own: Vec<Event> = entries.map(|entry| entry.event).collect();
         ids.push(row.get::<_, i64>(0));
@@ -160,19 +158,19 @@ async fn strip(session: &Session, step: &[Ended]) -> Outcome<usize> {
     }
     let sql = "UPDATE clawhook.log AS l SET events = v.events, body = NULL \
                FROM unnest($1::bigint[], $2::bigint[], $3::text[]) AS v (run, seq, events) \
-               WHERE l.run = v.run AND l.seq = v.seq";
-    session.execute(sql, &[&ids, &seqs, &events]).await?;
+               WHERE l.run = v.run AND l.seq = v.seq AND l.run = ANY($1) AND l.run BETWEEN $4 AND $5";
+    session.execute(sql, &[&ids, &seqs, &events, &first, &last]).await?;
     let sql = "UPDATE clawhook.runs AS r SET class = v.class FROM unnest($1::bigint[], $2::bigint[]) AS v (id, class) \
-               WHERE r.id = v.id";
-    session.execute(sql, &[&runs, &classes]).await?;
+               WHERE r.id = v.id AND r.id = ANY($1) AND r.id BETWEEN $3 AND $4";
+    session.execute(sql, &[&runs, &classes, &first, &last]).await?;
     partitions::touched(session, &runs).await?;
     Ok(runs.len())
 }
 
 /// Lets keys go whose windows are over.
 async fn forget_keys(session: &Session, now: Timestamp) -> Outcome<usize> {
-    let sql = "DELETE FROM clawhook.keys WHERE key IN (SELECT key FROM clawhook.keys WHERE expires <= $1 \
-               ORDER BY expires LIMIT $2 FOR UPDATE SKIP LOCKED)";
+    let sql = "DELETE FROM clawhook.keys WHERE key = ANY(ARRAY(SELECT key FROM clawhook.keys WHERE expires <= $1 \
+               ORDER BY expires LIMIT $2 FOR UPDATE SKIP LOCKED))";
     let gone = session.execute(sql, &[&now.as_millis(), &number(limits::POSTGRES_KEYS_FORGOTTEN_MAX)]).await?;
     Ok(usize::try_from(gone).unwrap_or(usize::MAX))
 }

@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 
 use super::super::class::Standing;
 use super::super::{Error, Queued};
-use super::session::Session;
+use super::session::{Session, span};
 use super::trouble::{Outcome, Trouble};
 use super::{number, run_id, run_number};
 use crate::clock::Timestamp;
@@ -23,15 +23,16 @@ pub(super) async fn log(session: &Session, run: RunId) -> Outcome<Vec<Entry>> {
     logs.remove(&run_number(run)).ok_or(Trouble::Refused(Error::NoRun(run)))
 }
 
-const LOGS: &str =
-    "SELECT run, seq, at, events, body FROM clawhook.log WHERE run = ANY($1::bigint[]) ORDER BY run, seq";
+const LOGS: &str = "SELECT run, seq, at, events, body FROM clawhook.log WHERE run = ANY($1::bigint[]) \
+    AND run BETWEEN $2 AND $3 ORDER BY run, seq";
 /// For folding a head, which takes nothing from the body.
-const LOGS_WITHOUT_BODIES: &str =
-    "SELECT run, seq, at, events, NULL::bytea FROM clawhook.log WHERE run = ANY($1::bigint[]) ORDER BY run, seq";
+const LOGS_WITHOUT_BODIES: &str = "SELECT run, seq, at, events, NULL::bytea FROM clawhook.log WHERE run = ANY($1::bigint[]) \
+    AND run BETWEEN $2 AND $3 ORDER BY run, seq";
 
 async fn logs(session: &Session, runs: &[i64], sql: &'static str) -> Outcome<HashMap<i64, Vec<Entry>>> {
     let mut logs: HashMap<i64, Vec<Entry>> = HashMap::new();
-    for row in session.query(sql, &[&runs]).await? {
+    let (first, last) = span(runs);
+    for row in session.query(sql, &[&runs, &first, &last]).await? {
         logs.entry(row.get(0)).or_default().extend(entries(&row)?);
     }
     Ok(logs)
@@ -52,9 +53,11 @@ pub(super) fn entries(row: &Row) -> Outcome<Vec<Entry>> {
 /// none. Runs that are gone are left out.
 pub(super) async fn heads(session: &Session, runs: &[i64]) -> Outcome<Vec<RunHead>> {
     let sql = "SELECT r.id, l.head FROM clawhook.runs r JOIN clawhook.log l ON l.run = r.id AND l.seq = r.last \
-               WHERE r.id = ANY($1::bigint[])";
+               WHERE r.id = ANY($1::bigint[]) AND r.id BETWEEN $2 AND $3 \
+               AND l.run = ANY($1::bigint[]) AND l.run BETWEEN $2 AND $3";
+    let (first, last) = span(runs);
     let mut heads = HashMap::new();
-    for row in session.query(sql, &[&runs]).await? {
+    for row in session.query(sql, &[&runs, &first, &last]).await? {
         if let Some(head) = row.get::<_, Option<&str>>(1) {
             heads.insert(row.get::<_, i64>(0), serde_json::from_str::<RunHead>(head)?);
         }
@@ -73,11 +76,10 @@ pub(super) async fn heads(session: &Session, runs: &[i64]) -> Outcome<Vec<RunHea
 /// it over, and rows that another has locked, because it claims them just now or reads them itself, are passed over
 /// here. So gateways share the queue instead of racing for its front. Claiming is still by append alone.
 pub(super) async fn queued(session: &Session, me: i64, after: Option<RunId>, limit: usize) -> Outcome<Vec<Queued>> {
-    let sql = "WITH picked AS (SELECT id FROM clawhook.runs WHERE class < 4294967296 AND id > $1 \
+    let sql = "UPDATE clawhook.runs SET offered_to = $2, offered_until = now() + make_interval(secs => $4) \
+               WHERE id > $1 AND id = ANY(ARRAY(SELECT id FROM clawhook.runs WHERE class < 4294967296 AND id > $1 \
                AND (offered_to IS NULL OR offered_to = $2 OR offered_until < now()) \
-               ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED) \
-               UPDATE clawhook.runs r SET offered_to = $2, offered_until = now() + make_interval(secs => $4) \
-               FROM picked WHERE r.id = picked.id RETURNING r.id";
+               ORDER BY id LIMIT $3 FOR UPDATE SKIP LOCKED)) RETURNING id";
     let after = after.map_or(-1, run_number);
     let rows = session.query(sql, &[&after, &me, &number(limit), &limits::POSTGRES_OFFER.as_secs_f64()]).await?;
     let mut ids: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
@@ -121,8 +123,8 @@ pub(super) async fn parked(session: &Session, lane: &str) -> Outcome<Option<Queu
 
 /// Shows some parked runs again, and says how many.
 pub(super) async fn unpark(session: &Session, count_max: usize) -> Outcome<u64> {
-    let sql = "UPDATE clawhook.runs SET class = class & 4294967295, lane = NULL, parked_by = NULL WHERE id IN \
-               (SELECT id FROM clawhook.runs WHERE lane IS NOT NULL ORDER BY id LIMIT $1 FOR UPDATE)";
+    let sql = "UPDATE clawhook.runs SET class = class & 4294967295, lane = NULL, parked_by = NULL WHERE id = ANY(ARRAY(\
+               SELECT id FROM clawhook.runs WHERE lane IS NOT NULL ORDER BY id LIMIT $1 FOR UPDATE))";
     session.execute(sql, &[&number(count_max)]).await
 }
 

@@ -71,8 +71,9 @@ CREATE TABLE clawhook.terms (
     term bigint NOT NULL,
     class bigint NOT NULL,
     run bigint NOT NULL,
-    PRIMARY KEY (term, class, run)
+    PRIMARY KEY (run, term, class)
 ) PARTITION BY RANGE (run);
+CREATE INDEX terms_term ON clawhook.terms (term, class, run);
 -- The partitions that there are; `touched` counts runs that were deleted or stripped since the log was last rewritten.
 CREATE TABLE clawhook.partitions (
     first bigint PRIMARY KEY,
@@ -110,7 +111,7 @@ CREATE TABLE clawhook.gateways (id bigint PRIMARY KEY, seen timestamptz NOT NULL
 /// the middle leaves a whole step or nothing.
 pub(super) async fn prepare(connector: &Connector) -> Result<(), Error> {
     // Others may hold the lock for as long as their step takes.
-    let purpose = Purpose { name: "schema", statement_max: limits::POSTGRES_UPKEEP_MAX, listener: None };
+    let purpose = Purpose { name: "schema", statement_max: limits::POSTGRES_UPKEEP_MAX, writes: false, listener: None };
     let told = |trouble: Trouble| cannot_open(connector, &trouble);
     let session = connector.connect(&purpose).await.map_err(told)?;
     session.batch("SET lock_timeout = 0").await.map_err(told)?;

@@ -1,8 +1,9 @@
 //! One connection: its statements, prepared once, and the way to open another. Every connection signs in anew, so a
 //! rotated password or a fresh token is used from the next one on.
 //!
-//! Plans must not wait for statistics: a table that was empty a minute ago is full now. So sessions go by index and
-//! nested loop only, which is what every statement here is written for.
+//! Plans must not hang on statistics: a table that was empty a minute ago is full now. So every statement is planned
+//! once, by index, and written for that: ids come as an array, which an index serves in any join, and with the span that
+//! they lie in, by which partitions are left out (an array alone does not do that).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -48,6 +49,8 @@ pub(super) struct Purpose {
     pub(super) name: &'static str,
     /// After this the server gives a statement up; a little more than we wait.
     pub(super) statement_max: Duration,
+    /// For batches of writes.
+    pub(super) writes: bool,
     /// Told when another gateway announces work.
     pub(super) listener: Option<Listener>,
 }
@@ -185,12 +188,15 @@ impl Session {
         let settings = format!(
             "SET search_path = pg_catalog; SET statement_timeout = {}; SET lock_timeout = {}; \
              SET idle_in_transaction_session_timeout = {}; SET client_min_messages = warning; SET jit = off; \
-             SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
+             SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_mergejoin = off; \
+             SET enable_nestloop = {}; \
              SELECT set_config('synchronous_commit', 'on', false) \
              WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')",
             (purpose.statement_max + Duration::from_secs(1)).as_millis(),
             limits::POSTGRES_LOCK_MAX.as_millis(),
             limits::POSTGRES_WRITE_MAX.as_millis(),
+            // Joining two arrays of a batch in a loop costs the square of its size.
+            if purpose.writes { "off" } else { "on" },
         );
         self.batch(&settings).await?;
         if purpose.listener.is_some() {
@@ -286,6 +292,11 @@ impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Session(over: {})", self.is_over())
     }
+}
+
+/// The smallest and the largest of some ids: what leaves partitions out.
+pub(super) fn span(ids: &[i64]) -> (i64, i64) {
+    (ids.iter().copied().min().unwrap_or(0), ids.iter().copied().max().unwrap_or(-1))
 }
 
 /// The trust in the server's certificate: the authorities of the settings, or those of the machine.

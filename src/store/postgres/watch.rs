@@ -99,9 +99,9 @@ pub(super) async fn beat(session: &Session, me: i64) -> Outcome<u64> {
     let silence = limits::POSTGRES_SILENCE_MAX.as_secs_f64();
     let sql = "DELETE FROM clawhook.gateways WHERE seen < now() - make_interval(secs => $1)";
     session.execute(sql, &[&silence]).await?;
-    let sql = "UPDATE clawhook.runs SET class = class & 4294967295, lane = NULL, parked_by = NULL WHERE id IN \
-               (SELECT id FROM clawhook.runs r WHERE lane IS NOT NULL AND NOT EXISTS \
-               (SELECT FROM clawhook.gateways g WHERE g.id = r.parked_by) ORDER BY id FOR UPDATE SKIP LOCKED)";
+    let sql = "UPDATE clawhook.runs SET class = class & 4294967295, lane = NULL, parked_by = NULL WHERE id = ANY(ARRAY(\
+               SELECT id FROM clawhook.runs r WHERE lane IS NOT NULL AND NOT EXISTS \
+               (SELECT FROM clawhook.gateways g WHERE g.id = r.parked_by) ORDER BY id FOR UPDATE OF r SKIP LOCKED))";
     session.execute(sql, &[]).await
 }
 
@@ -110,8 +110,8 @@ pub(super) async fn leave(session: &Session, me: i64) -> Outcome<()> {
     let sql = "DELETE FROM clawhook.gateways WHERE id = $1";
     session.execute(sql, &[&me]).await?;
     let sql = "UPDATE clawhook.runs SET class = CASE WHEN lane IS NULL THEN class ELSE class & 4294967295 END, \
-               lane = NULL, parked_by = NULL, offered_to = NULL, offered_until = NULL WHERE id IN \
-               (SELECT id FROM clawhook.runs WHERE (class < 4294967296 AND offered_to = $1) \
-               OR (lane IS NOT NULL AND parked_by = $1) ORDER BY id FOR UPDATE SKIP LOCKED)";
+               lane = NULL, parked_by = NULL, offered_to = NULL, offered_until = NULL WHERE id = ANY(ARRAY(\
+               SELECT id FROM clawhook.runs WHERE (class < 4294967296 AND offered_to = $1) \
+               OR (lane IS NOT NULL AND parked_by = $1) ORDER BY id FOR UPDATE SKIP LOCKED))";
     session.execute(sql, &[&me]).await.map(drop)
 }
