@@ -338,11 +338,11 @@ impl<'a> Rows<'a> {
         let list = session.statement(INSERT_TERMS).await?;
         self.write_states(session).await?;
         let Self { runs, log: entries, unlisted, listed, .. } = self;
-        let (first, last) = span(&runs.ids);
+        let (from, to) = span(&runs.ids);
         let run_rows: Params<'_> =
-            &[&runs.ids, &runs.classes, &runs.nexts, &runs.lasts, &runs.dues, &runs.ended, &runs.terms, &first, &last];
+            &[&runs.ids, &runs.classes, &runs.nexts, &runs.lasts, &runs.dues, &runs.ended, &runs.terms, &from, &to];
         let log_rows: Params<'_> = &[&entries.runs, &entries.seqs, &entries.at, &entries.events, &entries.heads];
-        let unlisted: Params<'_> = &[&unlisted.terms, &unlisted.classes, &unlisted.runs, &first, &last];
+        let unlisted: Params<'_> = &[&unlisted.terms, &unlisted.classes, &unlisted.runs, &from, &to];
         let listed: Params<'_> = &[&listed.terms, &listed.classes, &listed.runs];
         try_join!(
             session.run(&update, run_rows),
