@@ -341,3 +341,34 @@ pub const RECORDS_PER_LOOK_MAX: usize = 100_000;
 pub const RECORDS_TURN: Duration = Duration::from_mins(5);
 /// How long a resume that was asked for is waited for, so that its record is written again.
 pub const RECORDS_RESUME_MAX: Duration = Duration::from_mins(10);
+/// How long one statement or transaction of a PostgreSQL store may take: less than a door waits for the store.
+pub const POSTGRES_CALL_MAX: Duration = Duration::from_secs(3);
+/// How long a write to PostgreSQL may wait and run before its caller is told that it failed.
+pub const POSTGRES_WRITE_MAX: Duration = Duration::from_secs(8);
+/// How long one list or batch of retention may take on PostgreSQL: people and upkeep, on a connection of their own.
+pub const POSTGRES_SHOW_MAX: Duration = Duration::from_secs(20);
+/// How long a step of the schema, or what gives disk space of an old partition back, may take on PostgreSQL.
+pub const POSTGRES_UPKEEP_MAX: Duration = Duration::from_mins(30);
+/// How long a connection to PostgreSQL may take to open, name resolution, TLS and sign-in included.
+pub const POSTGRES_CONNECT_MAX: Duration = Duration::from_secs(5);
+/// How long a call waits for a lost PostgreSQL connection to come back before it fails: a restart of the server is a
+/// failure, a connection that was cut is not.
+pub const POSTGRES_RECONNECT_WAIT: Duration = Duration::from_millis(800);
+/// Shortest and longest pause between two tries to connect to PostgreSQL.
+pub const POSTGRES_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// How long a lock may be waited for on PostgreSQL; other gateways hold theirs for one transaction.
+pub const POSTGRES_LOCK_MAX: Duration = Duration::from_secs(2);
+/// Tries of one transaction on PostgreSQL that met another in a way that the server undoes.
+pub const POSTGRES_TRIES_MAX: usize = 5;
+/// How long a queued run that one gateway has read is kept from the others: it either claims it, or the others may.
+pub const POSTGRES_OFFER: Duration = Duration::from_secs(2);
+/// How often a gateway tells the others on its database that it is there.
+pub const POSTGRES_HEARTBEAT: Duration = Duration::from_secs(5);
+/// Silence after which a gateway counts as gone, and what it had parked is shown to the others.
+pub const POSTGRES_SILENCE_MAX: Duration = Duration::from_secs(20);
+/// Shortest time between two notices of new work from one gateway: each costs all others a look.
+pub const POSTGRES_NOTICE_EVERY: Duration = Duration::from_millis(20);
+/// Delivery keys that one batch of retention lets go on PostgreSQL.
+pub const POSTGRES_KEYS_FORGOTTEN_MAX: usize = 5_000;
+/// How much time the runs of one partition span.
+pub const POSTGRES_PARTITION: Duration = Duration::from_hours(7 * 24);

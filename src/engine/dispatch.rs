@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Engine;
@@ -16,7 +17,7 @@ use crate::domain::run::Run;
 use crate::domain::state::State;
 use crate::id::RunId;
 use crate::limits;
-use crate::store::Queued;
+use crate::store::{self, Queued};
 use crate::tasks::plan::{ConcurrencyBehavior, Plan};
 
 /// The loop looks for work at least this often, so that a lost signal costs a delay and never work.
@@ -26,7 +27,15 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 impl Engine {
     pub(super) async fn dispatch_loop(&self) {
+        let shared = !self.0.parts.store.exclusive();
+        let mut look_over = Instant::now() + LOOK_EVERY;
         loop {
+            // However busy this gateway is: another may have left runs behind what was read here.
+            if shared && Instant::now() >= look_over {
+                look_over = Instant::now() + LOOK_EVERY;
+                self.table().rescan = true;
+                self.let_go_of_ended().await;
+            }
             let mut claims = Vec::new();
             let pause = self.look(&mut claims).await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "looking for work failed; trying again");
@@ -39,6 +48,8 @@ impl Engine {
             tokio::select! {
                 () = self.0.drain.cancelled() => return,
                 () = self.0.wake.notified() => {}
+                // Ids of two gateways do not come in order: what is new may stand behind what was read.
+                () = self.0.parts.store.work_came() => self.table().rescan = true,
                 () = tokio::time::sleep(pause) => self.table().rescan = true,
             }
         }
@@ -234,6 +245,22 @@ impl Engine {
         }
         drop(table);
         self.0.wake.notify_one();
+    }
+
+    /// Another gateway may have brought runs to their end that hold lanes here: whoever waits behind them may go.
+    async fn let_go_of_ended(&self) {
+        let held: Vec<_> = {
+            let table = self.table();
+            let held = table.lanes.in_the_way().into_iter();
+            held.filter(|run| !table.active.contains_key(run)).collect()
+        };
+        for id in held {
+            match super::log::read(self.0.parts.store.as_ref(), id).await {
+                Ok(run) if run.state.is_ended() => self.table().lanes.release(id),
+                Err(super::Error::Store(store::Error::NoRun(_))) => self.table().lanes.release(id),
+                _ => {}
+            }
+        }
     }
 
     /// Where a run stands that was lost. Unknown counts as ended here: should it come back, it takes its lanes anew.

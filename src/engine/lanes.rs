@@ -99,6 +99,11 @@ impl Lanes {
         holders
     }
 
+    /// The runs that hold lanes which others wait for.
+    pub(super) fn in_the_way(&self) -> HashSet<RunId> {
+        self.by_name.values().filter(|held| held.parked > 0).flat_map(|held| held.holders.iter().copied()).collect()
+    }
+
     fn forget_if_empty(&mut self, lane: &str) {
         if self.by_name.get(lane).is_some_and(|held| held.holders.is_empty() && held.parked == 0) {
             self.by_name.remove(lane);

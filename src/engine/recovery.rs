@@ -25,6 +25,10 @@ impl Engine {
     /// write to, a lease of another incarnation is dead whatever its end says.
     pub async fn take_over(&self) -> Result<(), super::Error> {
         let store = &self.0.parts.store;
+        if !store.exclusive() {
+            // Others may drive what this process finds. Who is gone is noticed by its leases, and by the store.
+            return Ok(());
+        }
         store.unpark_all().await?;
         let mut before = None;
         loop {
@@ -45,7 +49,7 @@ impl Engine {
     async fn take_over_one(&self, head: &RunHead) -> Result<(), super::Error> {
         let run = read(self.0.parts.store.as_ref(), head.id).await?;
         let foreign = run.lease.as_ref().is_some_and(|lease| !lease.worker.starts_with(&self.0.incarnation));
-        if matches!(run.state, State::Running | State::Cancelling) && foreign && self.0.parts.store.exclusive() {
+        if matches!(run.state, State::Running | State::Cancelling) && foreign {
             self.hold_lanes(&run).await;
             return self.move_on(run, Event::LeaseExpired).await;
         }

@@ -10,12 +10,16 @@ pub mod backup;
 pub mod faulty;
 /// A store in memory: for tests and for `clawhook run`.
 pub mod memory;
+/// PostgreSQL: any number of gateways on one database.
+pub mod postgres;
 /// Exports the records of finished runs to Blob Storage.
 pub mod records;
 /// The embedded store: one SQLite file, one writer.
 pub mod sqlite;
 /// What a store keeps, in pieces that any other can take.
 pub mod transfer;
+
+mod class;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -288,6 +292,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// True when only this process can write to the store, so a lease of another incarnation is dead.
     fn exclusive(&self) -> bool;
 
+    /// Comes back when another gateway may have left work here; never where only this process writes. It helps to look
+    /// sooner, and may miss some: who waits looks by itself too.
+    async fn work_came(&self) {
+        std::future::pending::<()>().await;
+    }
+
     /// Commits what is queued and closes; later calls fail.
     async fn close(&self);
 }
@@ -363,7 +373,7 @@ pub struct Backend {
 }
 
 /// Every backend that `storage.backend` can name.
-pub static BACKENDS: &[Backend] = &[sqlite::BACKEND, azure_blob::BACKEND];
+pub static BACKENDS: &[Backend] = &[sqlite::BACKEND, azure_blob::BACKEND, postgres::BACKEND];
 
 /// Opens the store that the settings name, creating what is not there.
 pub async fn open(parts: Parts) -> Result<Arc<dyn Store>, Error> {

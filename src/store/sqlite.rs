@@ -6,7 +6,6 @@
 
 mod call;
 mod checkpoint;
-mod class;
 mod commands;
 mod dump;
 mod keys;

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use rusqlite::{OptionalExtension, params};
 use serde_json::{Map, Value};
 
+use super::super::class::{Shape, Standing, Term, Terms, runs_only, shape_in, source_is_term, term_class};
 use super::super::{Acceptance, Append, Error, NewRun, Receipt};
-use super::class::{Shape, Standing, Term, Terms, runs_only, shape_in, source_is_term, term_class};
 use super::keys::Known;
 use super::load::moment;
 use super::trouble::{Outcome, Trouble};

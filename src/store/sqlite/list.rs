@@ -9,7 +9,7 @@ use std::ops::Range;
 use rusqlite::{Connection, params};
 
 use super::super::RunQuery;
-use super::class::{Shape, Standing, Term, Terms, runs_only, shape_in, source_is_term};
+use super::super::class::{Shape, Standing, Term, Terms, runs_only, shape_in, source_is_term};
 use super::read;
 use super::trouble::Outcome;
 use super::writer::{number, read_shapes, run_id, run_number};

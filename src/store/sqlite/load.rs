@@ -3,8 +3,8 @@
 
 use rusqlite::{OptionalExtension as _, params};
 
+use super::super::class::{Shape, Standing, Term, Terms, runs_only, term_class};
 use super::super::transfer::Piece;
-use super::class::{Shape, Standing, Term, Terms, runs_only, term_class};
 use super::commands::{list_under, put_document, set_mark, write_events, write_journal_row, write_state};
 use super::dump::BEGINNING;
 use super::keys::Known;

@@ -3,9 +3,9 @@
 
 use rusqlite::{Connection, params};
 
+use super::super::class::{Standing, Terms, shape_in, term_class};
 use super::super::{Error, Prune, Pruned};
 use super::Sqlite;
-use super::class::{Standing, Terms, shape_in, term_class};
 use super::commands::to_json;
 use super::read;
 use super::trouble::Outcome;

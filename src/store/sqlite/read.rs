@@ -4,8 +4,8 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::{Map, Value};
 
+use super::super::class::Standing;
 use super::super::{Error, JournalQuery, Queued};
-use super::class::Standing;
 use super::commands::journal_code;
 use super::list::{Candidates, Direction};
 use super::trouble::{Outcome, Trouble};

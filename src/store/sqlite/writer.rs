@@ -12,9 +12,9 @@ use rusqlite::{Connection, params};
 use tokio::time::Instant;
 
 use super::super::Error;
+use super::super::class::{Shape, trigger_code, trigger_of};
 use super::call::{Command, answer_all, command, fail_all};
 use super::checkpoint::Checkpoints;
-use super::class::{Shape, trigger_code, trigger_of};
 use super::keys::Keys;
 use super::queue::{AbandonOnDrop, Bound, Queue, Refused};
 use super::trouble::{Outcome, is_full};

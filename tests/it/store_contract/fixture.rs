@@ -17,27 +17,30 @@ use clawhook::store::{Acceptance, Append, Error, NewRun, Receipt, RunQuery, Stor
 use serde_json::Map;
 
 use super::azurite::Account;
+use super::postgres::Database;
 
-/// A store, and the folder that goes when the test ends.
+/// A store, and what goes when the test ends.
 pub(super) struct Place {
     pub(super) store: Arc<dyn Store>,
-    /// Only one process can write to it.
+    /// Only one process writes to it.
     pub(super) exclusive: bool,
     _folder: Option<tempfile::TempDir>,
+    _database: Option<Database>,
 }
 
 impl Place {
     pub(super) fn memory() -> Self {
-        Self { store: Arc::new(Memory::new()), exclusive: true, _folder: None }
+        Self::of(Memory::new())
     }
 
     pub(super) fn faulty() -> Self {
-        Self { store: Arc::new(Faulty::new(Memory::new(), 1, Faults::NONE)), exclusive: true, _folder: None }
+        Self::of(Faulty::new(Memory::new(), 1, Faults::NONE))
     }
 
     pub(super) fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { store: Arc::new(Sqlite::open(folder.path()).unwrap()), exclusive: true, _folder: Some(folder) }
+        let store = Sqlite::open(folder.path()).unwrap();
+        Self { _folder: Some(folder), ..Self::of(store) }
     }
 
     /// A container of its own; `None` when there is no Azurite.
@@ -45,7 +48,18 @@ impl Place {
         let container = account?.container();
         let folder = tempfile::tempdir().unwrap();
         let store = container.open(folder.path()).await;
-        Some(Self { store, exclusive: false, _folder: Some(folder) })
+        Some(Self { store, exclusive: false, _folder: Some(folder), _database: None })
+    }
+
+    /// A database of its own, when there is a server.
+    pub(super) async fn postgres() -> Option<Self> {
+        let database = Database::create().await?;
+        let store = database.open().await.unwrap();
+        Some(Self { exclusive: false, _database: Some(database), ..Self::of(store) })
+    }
+
+    fn of(store: impl Store + 'static) -> Self {
+        Self { store: Arc::new(store), exclusive: true, _folder: None, _database: None }
     }
 }
 

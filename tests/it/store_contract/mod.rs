@@ -5,6 +5,7 @@ mod azure_blob;
 mod azurite;
 mod fixture;
 mod lists;
+mod postgres;
 mod pruning;
 mod records;
 mod sqlite;
@@ -52,6 +53,13 @@ macro_rules! contract {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $clause() {
                 let Some(place) = super::Place::azure_blob(Account::by_signature()).await else { return };
+                super::$clause(place).await;
+            })*
+        }
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $clause() {
+                let Some(place) = super::Place::postgres().await else { return };
                 super::$clause(place).await;
             })*
         }
