@@ -9,7 +9,7 @@ if [[ ! -x $venv/bin/python3 ]]; then
     python3 -m venv "$venv"
 fi
 export PIP_DISABLE_PIP_VERSION_CHECK=1
-"$venv/bin/python3" -m pip install --quiet -r bicep/requirements.txt
+"$venv/bin/python3" -m pip install --quiet -r bicep/requirements.txt -r infra/requirements.txt
 
 "$venv/bin/python3" bicep/check.py
 "$venv/bin/python3" bicep/check.py --self-test

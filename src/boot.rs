@@ -1,6 +1,7 @@
 //! Settings in, running gateway out: the only place that opens backends and joins the parts.
 
 mod files;
+mod secrets;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::secrets::{People, Upkeep};
 use crate::azure::Azure;
 use crate::clock::Clock;
 use crate::domain::journal::JournalKind;
@@ -19,14 +21,14 @@ use crate::domain::secret::Secrets;
 use crate::engine::{self, Engine, Files};
 use crate::gateway::{self, FilesInForce, Gateway};
 use crate::http::auth::token::TokenKey;
-use crate::http::auth::{self, Auth, HostNames, Person};
+use crate::http::auth::{self, Auth, HostNames};
 use crate::http::server::{Door, Encryption};
-use crate::http::tls::{Certificate, PemFiles};
+use crate::http::tls::{Certificate, Origin, PemFiles, Use};
 use crate::http::{control, server, webhook};
 use crate::limits;
 use crate::outbound::Client;
 use crate::secrets::Vault;
-use crate::settings::{self, Settings, TlsFiles};
+use crate::settings::{self, DoorTls, Settings, TlsFiles};
 use crate::store;
 use crate::telemetry;
 
@@ -84,9 +86,15 @@ pub struct Running {
 /// Reads the files, opens the backends and the doors, and takes over what an earlier process left.
 pub async fn start(start: Start) -> Result<Running, Error> {
     let metrics = telemetry::metrics();
-    let (settings, loaded) = files::read_all(&start.config, &start.env).await.map_err(Error::Files)?;
+    let files::Read { settings, loaded, secrets: named } =
+        files::read_all(&start.config, &start.env).await.map_err(Error::Files)?;
     let azure = Arc::new(Azure::new(settings.azure.clone()));
-    let secrets: Arc<dyn Secrets> = Arc::new(Vault::open(&settings.secrets, &azure)?);
+    let vault = Arc::new(Vault::open(&settings.secrets, &azure, Arc::clone(&start.clock))?);
+    let secrets: Arc<dyn Secrets> = Arc::clone(&vault) as Arc<dyn Secrets>;
+    let (doors, stop, tracker) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+    let reloads = tokio::sync::watch::Sender::new(());
+    let upkeep = Upkeep { vault: Arc::clone(&vault), tracker: tracker.clone(), stop: stop.clone(), reloads };
+    upkeep.look_through(named);
     let store = store::open(store::Parts {
         settings: settings.storage.clone(),
         azure,
@@ -95,7 +103,7 @@ pub async fn start(start: Start) -> Result<Running, Error> {
     })
     .await?;
     FilesInForce::keep_documents(store.as_ref(), &loaded.catalog).await?;
-    let source = files::OnDisk { config: start.config.clone(), env: start.env.clone() };
+    let source = files::OnDisk { config: start.config.clone(), env: start.env.clone(), upkeep: upkeep.clone() };
     let files = Arc::new(FilesInForce::new(Box::new(source), Arc::clone(&store), loaded));
     let engine = Engine::new(engine::Parts {
         store: Arc::clone(&store),
@@ -114,14 +122,13 @@ pub async fn start(start: Start) -> Result<Running, Error> {
     let (gateway, refused) = Gateway::new(engine.clone(), files, Arc::clone(&secrets), Arc::clone(&start.clock), guard);
     gateway.read_pauses().await?;
 
-    let (doors, upkeep, tracker) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
-    let auth = Arc::new(Auth::new(auth_settings(&settings, secrets.as_ref()).await?, Arc::clone(&start.clock)));
-    let hooks =
-        door(&settings.hooks.address, settings.hooks.tls.as_ref(), settings.hooks.insecure, &tracker, &upkeep).await?;
+    let auth = auth(&settings, &upkeep, Arc::clone(&start.clock)).await?;
+    let at = |door| Use { door, clock: Arc::clone(&start.clock) };
+    let hooks = &settings.hooks;
+    let hooks = door(hooks.address, hooks.tls.as_ref(), hooks.insecure, at("hooks"), &upkeep).await?;
     let hooks = webhook::open(&hooks, gateway.clone(), Arc::clone(&start.clock), doors.clone())?;
-    let at =
-        door(&settings.control.address, settings.control.tls.as_ref(), settings.control.insecure, &tracker, &upkeep)
-            .await?;
+    let control = &settings.control;
+    let at = door(control.address, control.tls.as_ref(), control.insecure, at("control"), &upkeep).await?;
     let parts = control::Parts {
         gateway: gateway.clone(),
         auth,
@@ -137,13 +144,13 @@ pub async fn start(start: Start) -> Result<Running, Error> {
     engine.take_over().await?;
     engine.start();
     let keeper = gateway.clone();
-    let stop = upkeep.clone();
-    tracker.spawn(async move { keeper.keep_refusals(refused, stop).await });
-    watch::files(&tracker, gateway.clone(), &settings, start.config, upkeep.clone());
+    let until = stop.clone();
+    tracker.spawn(async move { keeper.keep_refusals(refused, until).await });
+    watch::files(&tracker, gateway.clone(), &settings, start.config, stop.clone());
     let detail = json!({ "version": env!("CARGO_PKG_VERSION"), "hooks": hooks_url, "control": control_url });
     note(&gateway, "gateway.started", detail).await;
     tracing::info!(hooks = %hooks_url, control = %control_url, "gateway started");
-    Ok(Running { gateway, hooks_url, control_url, settings, doors, upkeep, tracker, serving })
+    Ok(Running { gateway, hooks_url, control_url, settings, doors, upkeep: stop, tracker, serving })
 }
 
 impl Running {
@@ -199,30 +206,42 @@ async fn note(gateway: &Gateway, what: &str, detail: Value) {
     }
 }
 
-async fn auth_settings(settings: &Settings, secrets: &dyn Secrets) -> Result<auth::Settings, Error> {
-    let settings::Auth::Methods { jwt, users } = &settings.auth else { return Ok(auth::Settings::Open) };
-    let mut people = Vec::new();
-    for (name, reference) in users {
-        people.push(Person { name: name.clone(), password: secrets.resolve(reference).await? });
-    }
+/// Who may use the control door. Passwords that a vault does not give yet are taken when it does.
+async fn auth(settings: &Settings, upkeep: &Upkeep, clock: Arc<dyn Clock>) -> Result<Arc<Auth>, Error> {
+    let settings::Auth::Methods { jwt, users } = &settings.auth else {
+        return Ok(Arc::new(Auth::new(auth::Settings::Open, clock)));
+    };
+    let mut people = People::new(Arc::clone(&upkeep.vault), users);
+    people.start().await?;
     let tokens = jwt.as_ref().map(TokenKey::new).transpose()?;
-    Ok(auth::Settings::Required { tokens, people })
+    let auth = Arc::new(Auth::new(auth::Settings::Required { tokens, people: people.known() }, clock));
+    if !users.is_empty() {
+        upkeep.keep_people(Arc::clone(&auth), people);
+    }
+    Ok(auth)
 }
 
 async fn door(
-    address: &std::net::SocketAddr,
-    tls: Option<&TlsFiles>,
+    address: std::net::SocketAddr,
+    tls: Option<&DoorTls>,
     insecure: bool,
-    tracker: &TaskTracker,
-    stop: &CancellationToken,
+    used: Use,
+    upkeep: &Upkeep,
 ) -> Result<server::Settings, Error> {
-    let encryption = match tls {
-        Some(TlsFiles { cert, key }) => {
-            let certificate = Certificate::load(PemFiles { cert: cert.clone(), key: key.clone() }).await?;
-            certificate.watch(tracker, stop.clone());
+    let origin = match tls {
+        Some(DoorTls::Files(TlsFiles { cert, key })) => {
+            Some(Origin::Files(PemFiles { cert: cert.clone(), key: key.clone() }))
+        }
+        Some(DoorTls::KeyVault(name)) => Some(Origin::Vault { name: name.clone(), vault: Arc::clone(&upkeep.vault) }),
+        None => None,
+    };
+    let encryption = match origin {
+        Some(origin) => {
+            let certificate = Certificate::load(origin, used).await?;
+            certificate.watch(&upkeep.tracker, upkeep.stop.clone(), upkeep.reloads.subscribe());
             Encryption::Tls(certificate)
         }
         None => Encryption::Plain { insecure },
     };
-    Ok(server::Settings { address: *address, encryption, workers: None })
+    Ok(server::Settings { address, encryption, workers: None })
 }

@@ -1,6 +1,7 @@
 //! Looks whether this machine, and what the gateway needs beside it, are fit for work, and says how to mend what is not.
 //! It reads, connects and asks; all it writes is one mark or one file, which it takes away again. It repairs nothing.
 
+mod certificates;
 mod egress;
 mod identity;
 mod machine;
@@ -74,9 +75,11 @@ pub async fn examine(settings: &Settings, secrets: &[SecretUse], clock: Arc<dyn 
     let mut findings = machine::examine(Path::new("/"), &settings.storage.path);
     findings.extend(ports::examine(settings).await);
     findings.extend(identity::examine(settings, &azure).await);
-    match Vault::open(&settings.secrets, &azure) {
+    match Vault::open(&settings.secrets, &azure, Arc::clone(&clock)) {
         Ok(vault) => {
-            let vault: Arc<dyn Secrets> = Arc::new(vault);
+            let vault = Arc::new(vault);
+            findings.extend(certificates::examine(settings, &vault, &clock).await);
+            let vault: Arc<dyn Secrets> = vault;
             findings.extend(identity::secrets(secrets, vault.as_ref()).await);
             findings.extend(storage::examine(settings, &azure, &vault, &clock).await);
         }

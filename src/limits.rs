@@ -86,7 +86,7 @@ pub const JOURNAL_KEPT_MAX: usize = 100_000;
 pub const PAGE_MAX: usize = 200;
 /// Entries of a list page when `limit` is not given.
 pub const PAGE_DEFAULT: usize = 50;
-/// Secrets are read again from their source after this long.
+/// How long a secret that was read is used without asking its source again.
 pub const SECRET_TTL: Duration = Duration::from_mins(5);
 /// Missed slots that one catch-up enters for one schedule.
 pub const CATCHUP_SLOTS_MAX: usize = 1_000;
@@ -241,3 +241,37 @@ pub const DOCTOR_CLOCK_BAD_MS: u64 = 120_000;
 pub const DUMP_AHEAD: usize = 256;
 /// Pieces of a store that another takes in one write.
 pub const LOAD_PIECES: usize = 256;
+/// The youngest age at which a secret of a remote source is read ahead of its [`SECRET_TTL`].
+pub const SECRET_REFRESH_FROM: Duration = Duration::from_secs(210);
+/// Secrets are read ahead at different ages, spread over this long, so that not all are read at once.
+pub const SECRET_REFRESH_SPREAD: Duration = Duration::from_mins(1);
+/// How long whoever needs a secret waits for a remote source: a sender gets its 503 before it gives up by itself.
+pub const SECRET_WAIT_MAX: Duration = Duration::from_secs(3);
+/// How long the last value of a secret serves while its remote source does not answer: an outage over a night.
+pub const SECRET_STALE_MAX: Duration = Duration::from_hours(24);
+/// How long a remote source is not asked again for a secret that it does not have, or does not give.
+pub const SECRET_MISSING_TTL: Duration = Duration::from_secs(15);
+/// Tries of one reading of a secret from a remote source.
+pub const SECRET_TRIES_MAX: u32 = 3;
+/// The pause after the first such try; it doubles.
+pub const SECRET_RETRY_FIRST: Duration = Duration::from_millis(250);
+/// How long a remote source is left alone after a reading that failed; it doubles with each, up to
+/// [`SECRET_REST_MAX`].
+pub const SECRET_REST_FIRST: Duration = Duration::from_secs(1);
+/// The longest that a remote source is left alone, if it does not ask for longer.
+pub const SECRET_REST_MAX: Duration = Duration::from_secs(30);
+/// The longest that a remote source is left alone when it asks for it (`Retry-After`).
+pub const SECRET_RETRY_AFTER_MAX: Duration = Duration::from_mins(5);
+/// How long a route uses the keys that it made of its secrets; comes on top of [`SECRET_TTL`] when one is rotated.
+pub const ROUTE_KEYS_TTL: Duration = Duration::from_secs(30);
+/// Secrets of a remote source that are read at one time when all are looked at.
+pub const SECRETS_AT_ONCE_MAX: usize = 8;
+/// How often a vault is asked whether the certificate of a door was renewed.
+pub const TLS_VAULT_POLL: Duration = Duration::from_hours(1);
+/// How often the log warns of a certificate that ends soon.
+pub const TLS_WARN_EVERY: Duration = Duration::from_hours(24);
+/// What is left of a certificate when the warnings begin.
+pub const TLS_WARN_BEFORE: Duration = Duration::from_hours(14 * 24);
+/// How long the store may leave the question how it is without any answer before the service manager is let know by
+/// silence; it then restarts the gateway. An answer that says "no" is an answer: a restart would not mend that.
+pub const STORE_SILENT_MAX: Duration = Duration::from_mins(2);

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::azure::Azure;
 use crate::azure::cloud::Cloud;
 use crate::engine::Retention;
 use crate::limits;
@@ -29,7 +30,7 @@ use crate::spec::{Around, Desk, SecretUse, raw, reader, yaml};
 use crate::tasks::Connections;
 use crate::{secrets, store};
 
-pub use self::doors::{Auth, ControlDoor, HooksDoor, TlsFiles};
+pub use self::doors::{Auth, ControlDoor, DoorTls, HooksDoor, TlsFiles};
 
 /// What `clawhook.yaml` says, with every default filled in and every path absolute.
 #[derive(Debug, Clone)]
@@ -134,11 +135,13 @@ impl Table<'_> {
     fn settings(&mut self, file: &SettingsFile) -> Option<Settings> {
         // The connections are looked at even when the rest is wrong: one look shows everything.
         let egress = file.head.as_ref().map(|head| self.egress(head)).unwrap_or_default();
-        let connections = self.connections(&file.connections, file.head.is_some().then_some(&egress));
+        let azure = file.head.as_ref().map(|head| self.azure(&head.azure)).unwrap_or_default();
+        // Tokens are asked for when a connection is used; until then this is nothing but a name.
+        let tokens = Arc::new(Azure::new(azure.clone()));
+        let connections = self.connections(&file.connections, file.head.is_some().then_some(&egress), &tokens);
         let head = file.head.as_ref()?;
         let (hooks, control) = self.doors(head);
         let auth = self.auth(head, control.as_ref().map(|door| door.address.ip()));
-        let azure = self.azure(&head.azure);
         let storage = self.storage(&head.storage, azure.cloud);
         let secrets = self.secrets(&head.secrets, azure.cloud);
         let body_bytes_max = self.body_bytes_max(head);

@@ -34,6 +34,7 @@ pub(crate) enum Route {
 #[derive(Debug)]
 pub(crate) struct Folder {
     place: TempDir,
+    secrets: Vec<(String, String)>,
     pub(crate) hooks: SocketAddr,
     pub(crate) control: SocketAddr,
 }
@@ -41,12 +42,18 @@ pub(crate) struct Folder {
 impl Folder {
     /// Writes the files of a gateway under `parent`.
     pub(crate) fn new(parent: &Path, route: Route) -> Result<Self> {
+        Self::on(parent, route, &Storage::embedded())
+    }
+
+    /// The same on another store.
+    pub(crate) fn on(parent: &Path, route: Route, storage: &Storage) -> Result<Self> {
         let place = tempfile::Builder::new().prefix("clawhook-bench-").tempdir_in(parent)?;
-        let folder = Self { place, hooks: free_address()?, control: free_address()? };
+        let secrets = storage.secrets.clone();
+        let folder = Self { place, secrets, hooks: free_address()?, control: free_address()? };
         let write = |file: &str, text: String| std::fs::write(folder.path().join(file), text);
         std::fs::create_dir(folder.path().join("routes"))?;
         std::fs::create_dir(folder.path().join("workflows"))?;
-        write("clawhook.yaml", folder.settings(route))?;
+        write("clawhook.yaml", folder.settings(route, storage))?;
         write("routes/bench.yaml", routes(route))?;
         write("workflows/trivial.yaml", trivial())?;
         if matches!(route, Route::CallOnce(_) | Route::EverySecond(_)) {
@@ -78,7 +85,7 @@ impl Folder {
     fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_clawhook"));
         command.arg("serve").arg("--config").arg(self.path().join("clawhook.yaml"));
-        command.env("CLAWHOOK_SECRET_BENCH_KEY", KEY);
+        command.env("CLAWHOOK_SECRET_BENCH_KEY", KEY).envs(self.secrets.iter().cloned());
         command
     }
 
@@ -86,7 +93,7 @@ impl Folder {
         self.path().join("gateway.log")
     }
 
-    fn settings(&self, route: Route) -> String {
+    fn settings(&self, route: Route, storage: &Storage) -> String {
         let Self { hooks, control, .. } = self;
         let far = match route {
             Route::CallOnce(far) | Route::EverySecond(far) => {
@@ -98,12 +105,29 @@ impl Folder {
             "version: 1\n\
              listen:\n  hooks: {{ address: {hooks} }}\n  control: {{ address: {control} }}\n\
              auth: none\n\
-             storage: {{ backend: sqlite, path: ./data }}\n\
+             storage: {{ {} }}\n\
              secrets: {{ source: env }}\n\
              limits: {{ concurrency: {CONCURRENCY} }}\n\
              paths: {{ routes: ./routes, workflows: ./workflows }}\n\
-             {far}"
+             {far}",
+            storage.settings
         )
+    }
+}
+
+/// Where a gateway keeps its runs.
+#[derive(Debug, Clone)]
+pub(crate) struct Storage {
+    /// What stands under `storage`.
+    pub(crate) settings: String,
+    /// Variables of the secrets that it names.
+    pub(crate) secrets: Vec<(String, String)>,
+}
+
+impl Storage {
+    /// The embedded store, in the folder.
+    pub(crate) fn embedded() -> Self {
+        Self { settings: "backend: sqlite, path: ./data".to_owned(), secrets: Vec::new() }
     }
 }
 

@@ -7,6 +7,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program that talks to a person")]
 
 mod accept;
+mod backends;
 mod bare;
 mod fill;
 mod folder;
@@ -29,7 +30,8 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 type Result<T> = std::result::Result<T, Error>;
 
 /// What is measured, under the name that picks it.
-const SECTIONS: [&str; 7] = ["accept", "accept-running", "runs", "memory", "cold-start", "schedule", "list"];
+const SECTIONS: [&str; 8] =
+    ["accept", "accept-running", "backends", "runs", "memory", "cold-start", "schedule", "list"];
 
 /// What every section knows.
 struct Bench {
@@ -99,6 +101,7 @@ fn measure(arguments: &[String]) -> Result<()> {
             match section {
                 "accept" => accept::held(&mut bench).await?,
                 "accept-running" => accept::running(&mut bench).await?,
+                "backends" => backends::measure(&mut bench).await?,
                 "runs" => runs::measure(&mut bench).await?,
                 "memory" => life::memory(&mut bench).await?,
                 "cold-start" => life::cold_start(&mut bench).await?,

@@ -33,6 +33,11 @@ impl Report {
         self.rows.push(row);
     }
 
+    /// Says that a number was not taken, and why.
+    pub(crate) fn skipped(&mut self, what: &str, why: &str) {
+        self.row(what, "–", format!("not measured: {why}"), "–".into(), "–".into());
+    }
+
     /// Notes the cores and the disk: a number without them says nothing.
     pub(crate) fn machine(&mut self, folder: &Path) -> Result<()> {
         let cores = std::thread::available_parallelism()?;

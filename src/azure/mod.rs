@@ -6,6 +6,8 @@
 
 /// The clouds, and what differs between them.
 pub mod cloud;
+/// The commands that give our identity its rights.
+pub mod roles;
 
 use std::collections::BTreeMap;
 use std::fmt;

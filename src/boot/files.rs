@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::secrets::Upkeep;
 use crate::azure::Azure;
+use crate::clock::SystemClock;
 use crate::gateway::{Loaded, Source};
 use crate::secrets::Vault;
 use crate::settings::Settings;
 use crate::spec::diagnostic::{Look, Problem, Report, Severity};
-use crate::spec::{self, Files};
+use crate::spec::{self, Files, SecretUse};
 use crate::tasks::plan::{Plan, RoutePlan, SchedulePlan};
 
 /// Everything that the files say and everything that is wrong with them: what `clawhook check` tells.
@@ -32,9 +34,11 @@ pub async fn read_files(config: &Path, env: &BTreeMap<String, String>) -> (Optio
     };
     let read = tokio::task::spawn_blocking(blocking).await;
     let (settings, mut loaded) = read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-    let vault = settings.as_ref().and_then(|settings| {
+    // A vault elsewhere is not asked here: what it cannot give is no mistake in the files.
+    let local = settings.as_ref().filter(|settings| settings.secrets.is_local());
+    let vault = local.and_then(|settings| {
         let azure = Arc::new(Azure::new(settings.azure.clone()));
-        Vault::open(&settings.secrets, &azure).ok().filter(Vault::is_local)
+        Vault::open(&settings.secrets, &azure, Arc::new(SystemClock)).ok()
     });
     if let Some(vault) = vault {
         loaded.problems.extend(spec::missing_secrets(&loaded.secrets, &vault).await);
@@ -42,8 +46,16 @@ pub async fn read_files(config: &Path, env: &BTreeMap<String, String>) -> (Optio
     (settings, loaded)
 }
 
+/// Files without errors.
+pub(super) struct Read {
+    pub(super) settings: Settings,
+    pub(super) loaded: Loaded,
+    /// The secrets that they name.
+    pub(super) secrets: Vec<SecretUse>,
+}
+
 /// The same for a gateway: files with errors are refused as a whole, with the report.
-pub(super) async fn read_all(config: &Path, env: &BTreeMap<String, String>) -> Result<(Settings, Loaded), String> {
+pub(super) async fn read_all(config: &Path, env: &BTreeMap<String, String>) -> Result<Read, String> {
     let (settings, loaded) = read_files(config, env).await;
     let (errors, warnings): (Vec<_>, Vec<_>) =
         loaded.problems.into_iter().partition(|problem| problem.severity == Severity::Error);
@@ -54,7 +66,7 @@ pub(super) async fn read_all(config: &Path, env: &BTreeMap<String, String>) -> R
         tracing::warn!("the files have warnings:\n{}", render(warnings));
     }
     let connections = settings.connections.clone();
-    Ok((settings, Loaded { catalog: loaded.catalog, connections }))
+    Ok(Read { settings, loaded: Loaded { catalog: loaded.catalog, connections }, secrets: loaded.secrets })
 }
 
 fn render(problems: Vec<Problem>) -> String {
@@ -66,6 +78,7 @@ fn render(problems: Vec<Problem>) -> String {
 pub(super) struct OnDisk {
     pub(super) config: PathBuf,
     pub(super) env: BTreeMap<String, String>,
+    pub(super) upkeep: Upkeep,
 }
 
 /// What texts of older revisions are called in reports.
@@ -74,7 +87,11 @@ const OLDER: &str = "an older revision";
 #[async_trait]
 impl Source for OnDisk {
     async fn load(&self) -> Result<Loaded, String> {
-        read_all(&self.config, &self.env).await.map(|(_, loaded)| loaded)
+        // Whatever is wrong with the files: secrets and certificates are asked for again.
+        self.upkeep.reload();
+        let Read { loaded, secrets, .. } = read_all(&self.config, &self.env).await?;
+        self.upkeep.look_through(secrets);
+        Ok(loaded)
     }
 
     fn workflow(&self, text: &str) -> Result<Plan, String> {

@@ -26,7 +26,9 @@ pub(super) struct Check {
 
 pub(super) async fn run(check: &Check, output: Output) -> Result<ExitCode, Error> {
     let mut gathered = config::gather(&check.config, &config::environment());
-    gathered.look_for_secrets().await;
+    if !gathered.look_for_secrets().await {
+        output::note("secrets are kept elsewhere and were not asked for: `clawhook secrets check` does that");
+    }
     let report = Report::new(gathered.problems);
     let (errors, warnings) = (report.errors(), report.problems().len() - report.errors());
     let catalog = &gathered.loaded.catalog;

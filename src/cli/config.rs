@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::azure::{self, Azure};
+use crate::clock::SystemClock;
 use crate::domain::secret::SecretValue;
-use crate::id::ConnectionName;
+use crate::id::{ConnectionName, SecretName};
 use crate::secrets::{self, Vault};
-use crate::settings::Settings;
+use crate::settings::{DoorTls, Settings};
 use crate::spec::diagnostic::Problem;
 use crate::spec::overrides::Override;
 use crate::spec::structure::SettingsFile;
@@ -36,8 +37,12 @@ pub(super) struct Gathered {
     pub(super) loaded: Loaded,
     pub(super) problems: Vec<Problem>,
     /// Every secret that is named, in the settings too.
-    secrets: Vec<SecretUse>,
-    source: secrets::Settings,
+    pub(super) secrets: Vec<SecretUse>,
+    pub(super) source: secrets::Settings,
+    /// Which Azure, and who we are there.
+    pub(super) azure: azure::Settings,
+    /// Certificates that doors have from the vault: the door, and the name.
+    pub(super) certificates: Vec<(&'static str, SecretName)>,
 }
 
 impl Gathered {
@@ -46,13 +51,22 @@ impl Gathered {
         &self.secrets
     }
 
-    /// Asks the secret source for every secret that is named, and adds what it cannot give to the problems.
-    pub(super) async fn look_for_secrets(&mut self) {
+    /// Asks a secret source on this machine for every secret that is named, and adds what it cannot give to the
+    /// problems. Answers whether it was asked.
+    pub(super) async fn look_for_secrets(&mut self) -> bool {
+        if !self.source.is_local() {
+            return false;
+        }
         // Why a source cannot be opened is told with the settings.
-        let azure = Arc::new(Azure::new(azure::Settings::default()));
-        if let Some(vault) = Vault::open(&self.source, &azure).ok().filter(Vault::is_local) {
+        if let Ok(vault) = self.open() {
             self.problems.extend(missing_secrets(&self.secrets, &vault).await);
         }
+        true
+    }
+
+    /// The secret source. It calls nobody yet.
+    pub(super) fn open(&self) -> Result<Vault, secrets::OpenError> {
+        Vault::open(&self.source, &Arc::new(Azure::new(self.azure.clone())), Arc::new(SystemClock))
     }
 }
 
@@ -61,20 +75,26 @@ pub(super) fn gather(file: &Path, env: &BTreeMap<String, String>) -> Gathered {
     let (settings, mut problems) = Settings::load(file, env.clone());
     let folder = folder_of(file);
     let known = match settings {
-        Some(settings) => Known {
-            around: settings.around(),
-            routes: settings.routes,
-            workflows: settings.workflows,
-            named: settings.secrets_named,
-            source: settings.secrets,
-        },
+        Some(settings) => {
+            let certificates = certificates(&settings);
+            Known {
+                around: settings.around(),
+                routes: settings.routes,
+                workflows: settings.workflows,
+                named: settings.secrets_named,
+                source: settings.secrets,
+                azure: settings.azure,
+                certificates,
+            }
+        }
         None => Known::of_form(form(file, env).as_ref(), &folder),
     };
     let files = Files::read(&known.routes, &known.workflows, &folder, &mut problems);
     let mut loaded = load(&files, &known.around);
     problems.append(&mut loaded.problems);
-    let secrets = known.named.into_iter().chain(loaded.secrets.iter().cloned()).collect();
-    Gathered { loaded, problems, secrets, source: known.source }
+    let secrets = known.named.iter().cloned().chain(loaded.secrets.iter().cloned()).collect();
+    let Known { source, azure, certificates, .. } = known;
+    Gathered { loaded, problems, secrets, source, azure, certificates }
 }
 
 /// What must be known of the settings to look at the other files.
@@ -84,6 +104,8 @@ struct Known {
     around: Around,
     named: Vec<SecretUse>,
     source: secrets::Settings,
+    azure: azure::Settings,
+    certificates: Vec<(&'static str, SecretName)>,
 }
 
 impl Known {
@@ -102,8 +124,20 @@ impl Known {
             around: Around { connections, ..Around::default() },
             named: Vec::new(),
             source: source_of(head, folder),
+            azure: azure::Settings::default(),
+            certificates: Vec::new(),
         }
     }
+}
+
+/// The certificates that doors have from the vault.
+fn certificates(settings: &Settings) -> Vec<(&'static str, SecretName)> {
+    let doors = [("hooks", &settings.hooks.tls), ("control", &settings.control.tls)];
+    let named = doors.into_iter().filter_map(|(door, tls)| match tls {
+        Some(DoorTls::KeyVault(name)) => Some((door, name.clone())),
+        _ => None,
+    });
+    named.collect()
 }
 
 fn source_of(head: Option<&raw::Settings>, folder: &Path) -> secrets::Settings {

@@ -21,9 +21,11 @@ mod run;
 mod runs;
 mod schedules;
 mod schema;
+mod secrets;
 mod serve;
 mod show;
 mod store;
+mod systemd;
 mod table;
 mod token;
 mod trigger;
@@ -97,6 +99,9 @@ enum Verb {
     Audit(journals::Audit),
     /// Puts the files in force as they stand now, all or none
     Reload(schedules::Where),
+    /// Says which secrets can be had, and what would mend the others
+    #[command(subcommand)]
+    Secrets(secrets::Secrets),
     /// Makes tokens for the control door
     #[command(subcommand)]
     Token(token::Token),
@@ -139,6 +144,7 @@ async fn dispatch(verb: Verb, output: Output) -> Result<ExitCode, Error> {
         Verb::Refusals(refusals) => journals::refusals(&refusals).await,
         Verb::Audit(audit) => journals::audit(&audit).await,
         Verb::Reload(at) => reload::run(&at).await,
+        Verb::Secrets(secrets) => secrets::run(&secrets).await,
         Verb::Token(token) => token::run(&token),
         Verb::Explain(explain) => explain::run(&explain),
         Verb::Store(stores) => store::run(stores, output).await,
@@ -182,6 +188,7 @@ mod tests {
             "clawhook audit --limit 5",
             "clawhook reload --url http://127.0.0.1:9",
             "clawhook token create --subject ci --scope runs:read --ttl 1h",
+            "clawhook secrets check --config c.yaml --json",
             "clawhook explain http.status",
             "clawhook schema workflow",
             "clawhook export run_01k4q8zr5m2c7",

@@ -119,15 +119,15 @@ impl Here {
                 KEEP,
             ),
         };
-        let vault =
-            Vault::open(&source, &Arc::new(Azure::new(azure))).map_err(|error| Error::new(error.to_string()))?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let vault = Vault::open(&source, &Arc::new(Azure::new(azure)), Arc::clone(&clock))
+            .map_err(|error| Error::new(error.to_string()))?;
         let store: Arc<dyn Store> = Arc::new(Memory::new());
         FilesInForce::keep_documents(store.as_ref(), &catalog).await.map_err(told)?;
         let loaded = gateway::Loaded { catalog, connections };
         let files = Arc::new(FilesInForce::new(Box::new(OneFile), Arc::clone(&store), loaded));
         let client = Arc::new(Client::new(egress));
         let secrets = Arc::new(vault);
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let engine = Engine::new(engine::Parts {
             store,
             clock: Arc::clone(&clock),

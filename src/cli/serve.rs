@@ -8,10 +8,13 @@ use std::sync::Arc;
 use aws_lc_rs::hmac;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::config;
 use super::error::Error;
 use super::output;
+use super::systemd;
 use crate::azure::Azure;
 use crate::boot::{self, Running};
 use crate::clock::SystemClock;
@@ -56,7 +59,11 @@ pub(super) async fn run(serve: Serve) -> Result<ExitCode, Error> {
     let mut running =
         boot::start(start).await.map_err(|error| Error::new(format!("the gateway cannot start: {}", chain(&error))))?;
     greet(&running).await;
+    let status = format!("hooks at {}, control at {}", running.hooks_url, running.control_url);
+    systemd::ready(&status);
     let gateway = running.gateway.clone();
+    let (alive, beside) = (CancellationToken::new(), TaskTracker::new());
+    beside.spawn(systemd::watchdog(gateway.clone(), alive.clone()));
     let broken = loop {
         tokio::select! {
             _ = terminate.recv() => break None,
@@ -64,13 +71,19 @@ pub(super) async fn run(serve: Serve) -> Result<ExitCode, Error> {
             error = running.broken() => break Some(error),
             _ = hang_up.recv() => {
                 let caller = Caller { name: "SIGHUP".to_owned(), scopes: Scopes::all(), remote: "local".to_owned() };
+                systemd::reloading();
                 if let Err(error) = gateway.reload(&caller).await {
                     tracing::error!(%error, "the files were not reloaded: {error}");
                 }
+                systemd::ready(&status);
             }
         }
     };
+    systemd::stopping();
     running.stop().await;
+    alive.cancel();
+    beside.close();
+    beside.wait().await;
     match broken {
         None => Ok(ExitCode::SUCCESS),
         Some(error) => Err(Error::new(chain(&error))),
@@ -120,7 +133,8 @@ async fn sample(running: &Running) -> Option<String> {
     let plan = catalog.routes.values().find(is_shopify)?;
     let Verify::Scheme { secrets, .. } = &plan.verify else { return None };
     let azure = Arc::new(Azure::new(running.settings().azure.clone()));
-    let vault = Vault::open(&running.settings().secrets, &azure).ok()?;
+    // A key that is kept elsewhere is not put on a screen.
+    let vault = Vault::open(&running.settings().secrets, &azure, Arc::new(SystemClock)).ok().filter(Vault::is_local)?;
     let key = vault.resolve(secrets.first()?.1.first()?).await.ok()?;
     let order = ORDER.trim_end();
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.expose()), order.as_bytes());

@@ -206,7 +206,7 @@ fn parts(config: &Path, output: Output) -> Result<Parts, Error> {
         return Err(Error::new(render(&Report::new(errors), output)));
     };
     let azure = Arc::new(Azure::new(settings.azure.clone()));
-    let secrets = Vault::open(&settings.secrets, &azure).map_err(told)?;
+    let secrets = Vault::open(&settings.secrets, &azure, Arc::new(SystemClock)).map_err(told)?;
     Ok(Parts { settings: settings.storage, azure, secrets: Arc::new(secrets), clock: Arc::new(SystemClock) })
 }
 

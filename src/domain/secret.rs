@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::masking::Masker;
+use crate::clock::Timestamp;
 use crate::id::SecretName;
 
 /// Names a secret and how to take it: what people write as `{ secret_ref: NAME, prefix: "Bearer " }`.
@@ -85,12 +87,45 @@ pub enum Error {
     /// The source has no secret of this name.
     #[error("secret `{name}` is not in the {source_name}: {help}")]
     Missing { name: SecretName, source_name: &'static str, help: String },
+    /// The source has it and does not give it to us now.
+    #[error("secret `{name}` is in the {source_name}, but {bar}: {help}")]
+    Barred { name: SecretName, source_name: &'static str, bar: Bar, help: String },
     /// The source answered, but not with something usable.
     #[error("secret `{name}` cannot be used: {why}")]
     Unusable { name: SecretName, why: String },
-    /// The source did not answer.
+    /// The source did not answer, or could not.
     #[error("cannot read secret `{name}` from the {source_name}: {why}")]
-    Source { name: SecretName, source_name: &'static str, why: String },
+    Source {
+        name: SecretName,
+        source_name: &'static str,
+        why: String,
+        /// How long the source asks to be left alone.
+        retry_after: Option<Duration>,
+    },
+}
+
+/// What stands between us and a secret that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bar {
+    /// Somebody switched it off.
+    Disabled,
+    /// Its time is over.
+    Expired(Timestamp),
+    /// Its time has not come.
+    NotYet(Timestamp),
+    /// We may not read it.
+    Forbidden,
+}
+
+impl fmt::Display for Bar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disabled => f.write_str("it is disabled"),
+            Self::Expired(at) => write!(f, "it expired at {at}"),
+            Self::NotYet(at) => write!(f, "it is not valid before {at}"),
+            Self::Forbidden => f.write_str("we may not read it"),
+        }
+    }
 }
 
 /// Resolves references at the moment of use.

@@ -137,7 +137,7 @@ impl Door {
     pub(super) async fn keys(&self, secrets: &dyn Secrets) -> Result<Option<Ready>, KeysError> {
         let Verify::Scheme { verifier, secrets: named } = &self.plan.verify else { return Ok(None) };
         let known = self.keys.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(ready) = known.filter(|ready| ready.read_at.elapsed() < limits::SECRET_TTL) {
+        if let Some(ready) = known.filter(|ready| ready.read_at.elapsed() < limits::ROUTE_KEYS_TTL) {
             return Ok(Some(ready));
         }
         let mut values: Vec<(&str, SecretValue)> = Vec::new();

@@ -249,9 +249,10 @@ mod tests {
             let root = reqwest::Certificate::from_pem(pair.cert.pem().as_bytes()).unwrap();
             reqwest::Client::builder().tls_certs_only([root]).build().unwrap()
         };
+        let used = tls::Use { door: "hooks", clock: Arc::new(crate::clock::SystemClock) };
         let (one, two) = (pair(), pair());
         write(&one);
-        let certificate = Certificate::load(files.clone()).await.unwrap();
+        let certificate = Certificate::load(tls::Origin::Files(files.clone()), used).await.unwrap();
         let stop = CancellationToken::new();
         let settings = settings("127.0.0.1:0", Encryption::Tls(certificate.clone()));
         let door = open(KIND, &settings, stop.clone(), TaskTracker::new(), hello).unwrap();

@@ -1,27 +1,41 @@
-//! The certificate of the hooks door: read from PEM files, swapped when they change, never dropping a connection.
+//! The certificate of a door: read from PEM files or from a key vault, swapped when it changes, never dropping a
+//! connection.
 //!
 //! A connection keeps the certificate that it was opened with; the next one gets the new pair. A pair that cannot be
 //! used is reported and the old one stays. TLS 1.2 and 1.3 only (RFC 8996 retires the rest), one crypto provider that
 //! is named here, never the process default. This module asks no client for a certificate and obtains none.
 
+/// The pair, wherever it is kept: how it is read.
+mod pair;
+
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::pem;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::pair::{Pair, Seen};
+use crate::azure::chain;
+use crate::clock::{Clock, Timestamp};
+use crate::domain::secret;
+use crate::id::SecretName;
 use crate::limits;
+use crate::secrets::Vault;
+
+/// Unix time at which the certificate of a door ends, seconds.
+const EXPIRES: &str = "clawhook_tls_certificate_expires_seconds";
 
 /// Why a pair of certificate and key is not used.
 #[derive(Debug, thiserror::Error)]
@@ -34,28 +48,48 @@ pub enum Error {
         cause: io::Error,
     },
     /// The file is no PEM, or holds something else.
-    #[error("`{}` holds no {wanted} in PEM form: it wants a block that starts with `-----BEGIN {block}-----`", path.display())]
+    #[error("{place} holds no {wanted} in PEM form: it wants a block that starts with `-----BEGIN {block}-----`")]
     Pem {
-        path: PathBuf,
+        place: String,
         wanted: &'static str,
         block: &'static str,
         #[source]
         cause: Option<pem::Error>,
     },
-    /// The two files do not fit together, or the key is of a kind that is not supported.
-    #[error("the key in `{}` cannot be used with the certificate in `{}`: give the key that the certificate was made for", key.display(), cert.display())]
+    /// The key and the certificate do not fit together, or the key is of a kind that is not supported.
+    #[error(
+        "the key in {key} cannot be used with the certificate in {cert}: give the key that the certificate was made for"
+    )]
     Pair {
-        cert: PathBuf,
-        key: PathBuf,
+        cert: String,
+        key: String,
         #[source]
         cause: rustls::Error,
     },
+    /// The vault does not give it.
+    #[error("cannot get the certificate `{name}` from the key vault: {}", why(cause))]
+    Vault { name: SecretName, cause: secret::Error },
+    /// What the vault gives is no certificate with its key.
+    #[error(
+        "the secret `{name}` in the key vault is no certificate with its key: {why}; `key_vault_certificate` names a \
+         certificate of the vault whose policy lets its key be exported"
+    )]
+    Form { name: SecretName, why: String },
     /// The crypto provider lacks what the chosen TLS versions need.
     #[error("cannot set up TLS")]
     Setup(#[source] rustls::Error),
 }
 
 /// Where the pair is kept.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// In two files.
+    Files(PemFiles),
+    /// In a vault, under the name of a certificate: the secret of the same name holds the key too.
+    Vault { name: SecretName, vault: Arc<Vault> },
+}
+
+/// The two files of a pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PemFiles {
     /// The certificate, then the certificates that lead to its root (`fullchain.pem`).
@@ -64,37 +98,60 @@ pub struct PemFiles {
     pub key: PathBuf,
 }
 
-/// The certificate in force. Shared by every listener and by the watcher.
-pub struct Certificate {
-    files: PemFiles,
-    provider: Arc<CryptoProvider>,
-    current: ArcSwap<CertifiedKey>,
-    /// How the files looked before they were last read, whether or not they could be used.
-    seen: Mutex<Stamps>,
+/// What a certificate is loaded for.
+#[derive(Debug, Clone)]
+pub struct Use {
+    /// The door, as metrics and logs call it.
+    pub door: &'static str,
+    /// Tells how much time is left.
+    pub clock: Arc<dyn Clock>,
 }
 
-/// What tells that a file was replaced: when it was changed, and its size.
-type Stamp = Option<(SystemTime, u64)>;
-type Stamps = [Stamp; 2];
+/// The certificate in force. Shared by every listener and by the watcher.
+pub struct Certificate {
+    origin: Origin,
+    used: Use,
+    provider: Arc<CryptoProvider>,
+    current: ArcSwap<CertifiedKey>,
+    /// What was last read, whether or not it could be used.
+    seen: Mutex<Seen>,
+}
 
 impl Certificate {
     /// Reads the pair for the first time.
-    pub async fn load(files: PemFiles) -> Result<Arc<Self>, Error> {
+    pub async fn load(origin: Origin, used: Use) -> Result<Arc<Self>, Error> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let seen = stamps(&files).await;
-        let current = read(&files, &provider).await?;
-        Ok(Arc::new(Self { files, provider, current: ArcSwap::from_pointee(current), seen: Mutex::new(seen) }))
+        let seen = origin.look().await;
+        let Pair { key, seen } = origin.read(seen, &provider).await?;
+        show_end(&used, &key);
+        Ok(Arc::new(Self { origin, used, provider, current: ArcSwap::from_pointee(key), seen: Mutex::new(seen) }))
     }
 
-    /// Reads the pair again, whatever the files look like. On an error the old pair stays in force.
+    /// Reads the pair again. On an error the old pair stays in force.
     pub async fn reload(&self) -> Result<(), Error> {
         // Looked at before reading: a change that comes while we read is noticed by the next look.
-        let stamps = stamps(&self.files).await;
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = stamps;
-        let fresh = read(&self.files, &self.provider).await?;
-        self.current.store(Arc::new(fresh));
-        tracing::info!(tls.cert = %self.files.cert.display(), "the certificate `{}` is in force", self.files.cert.display());
+        let looks = self.origin.look().await;
+        self.set_seen(looks.clone());
+        let Pair { key, seen } = self.origin.read(looks, &self.provider).await?;
+        self.set_seen(seen);
+        if key.cert == self.current.load().cert {
+            return Ok(());
+        }
+        show_end(&self.used, &key);
+        self.current.store(Arc::new(key));
+        let Use { door, .. } = self.used;
+        tracing::info!(tls.door = door, tls.origin = %self.origin, "the {door} door has a new certificate, from {}", self.origin);
         Ok(())
+    }
+
+    /// When the certificate ends; nothing when it does not say.
+    pub fn ends_at(&self) -> Option<Timestamp> {
+        end_of(&self.current.load())
+    }
+
+    /// Certificates in the chain, the door's own included.
+    pub fn chain_length(&self) -> usize {
+        self.current.load().cert.len()
     }
 
     /// The settings of a listener that answers with this certificate. ALPN is the listener's own business.
@@ -107,27 +164,64 @@ impl Certificate {
         Ok(config)
     }
 
-    /// Looks at the files every [`limits::TLS_POLL`] until `stop`, and reloads the pair when one of them changed.
-    pub fn watch(self: &Arc<Self>, tracker: &TaskTracker, stop: CancellationToken) {
+    /// Looks whether the pair was renewed, until `stop`: at files every [`limits::TLS_POLL`], into a vault every
+    /// [`limits::TLS_VAULT_POLL`] and whenever `asked` changes. Warns when the certificate ends soon.
+    pub fn watch(self: &Arc<Self>, tracker: &TaskTracker, stop: CancellationToken, mut asked: watch::Receiver<()>) {
         let certificate = self.clone();
         tracker.spawn(async move {
-            let mut tick = tokio::time::interval(limits::TLS_POLL);
+            let poll = certificate.origin.poll();
+            let mut tick = tokio::time::interval_at(Instant::now() + poll, poll);
             tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            while stop.run_until_cancelled(tick.tick()).await.is_some() {
+            let mut warned = certificate.warn().then(Instant::now);
+            loop {
+                let woken = async {
+                    tokio::select! {
+                        _ = tick.tick() => {}
+                        // Whoever asks may go away first; then only the clock is left.
+                        Ok(()) = asked.changed() => {}
+                    }
+                };
+                if stop.run_until_cancelled(woken).await.is_none() {
+                    return;
+                }
                 certificate.look().await;
+                if warned.is_none_or(|at: Instant| at.elapsed() >= limits::TLS_WARN_EVERY) && certificate.warn() {
+                    warned = Some(Instant::now());
+                }
             }
         });
     }
 
-    /// One look at the files. Tools replace the two one after the other, so a pair that does not fit may be half of
-    /// a rotation: it is reported, and looked at again when a file changes.
+    /// One look. Tools replace files one after the other, so a pair that does not fit may be half of a rotation: it
+    /// is reported, and looked at again when a file changes.
     async fn look(&self) {
-        let now = stamps(&self.files).await;
-        let changed = *self.seen.lock().unwrap_or_else(PoisonError::into_inner) != now;
-        if changed && let Err(error) = self.reload().await {
-            let why = with_sources(&error);
-            tracing::error!(tls.error = %why, "the changed certificate is not used, the old one stays in force: {why}");
+        if self.origin.look().await.is_news_after(&self.seen())
+            && let Err(error) = self.reload().await
+        {
+            let (why, door) = (chain(&error), self.used.door);
+            tracing::error!(
+                tls.door = door,
+                tls.error = %why,
+                "the {door} door has no new certificate, the old one stays in force: {why}"
+            );
         }
+    }
+
+    /// Warns when the certificate ends soon; whether it did.
+    fn warn(&self) -> bool {
+        let Use { door, clock } = &self.used;
+        let Some(ends) = end_of(&self.current.load()) else { return false };
+        let Some(warning) = warning(ends, clock.now()) else { return false };
+        tracing::warn!(tls.door = door, tls.ends = %ends, "the certificate of the {door} door, from {}, {warning}", self.origin);
+        true
+    }
+
+    fn seen(&self) -> Seen {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_seen(&self, seen: Seen) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
     }
 }
 
@@ -140,54 +234,62 @@ impl ResolvesServerCert for Certificate {
 
 impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Certificate").field("files", &self.files).finish_non_exhaustive()
+        f.debug_struct("Certificate").field("origin", &self.origin).finish_non_exhaustive()
     }
 }
 
-async fn read(files: &PemFiles, provider: &CryptoProvider) -> Result<CertifiedKey, Error> {
-    let chain = certificates(&files.cert, &read_file(&files.cert).await?)?;
-    let key = PrivateKeyDer::from_pem_slice(&read_file(&files.key).await?).map_err(|cause| Error::Pem {
-        path: files.key.clone(),
-        wanted: "private key",
-        block: "PRIVATE KEY",
-        cause: Some(cause),
-    })?;
-    CertifiedKey::from_der(chain, key, provider).map_err(|cause| Error::Pair {
-        cert: files.cert.clone(),
-        key: files.key.clone(),
-        cause,
-    })
-}
-
-fn certificates(path: &Path, text: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let wrong = |cause| Error::Pem { path: path.to_owned(), wanted: "certificate", block: "CERTIFICATE", cause };
-    let chain: Vec<_> =
-        CertificateDer::pem_slice_iter(text).collect::<Result<_, _>>().map_err(|cause| wrong(Some(cause)))?;
-    if chain.is_empty() { Err(wrong(None)) } else { Ok(chain) }
-}
-
-async fn read_file(path: &Path) -> Result<Vec<u8>, Error> {
-    tokio::fs::read(path).await.map_err(|cause| Error::Read { path: path.to_owned(), cause })
-}
-
-async fn stamps(files: &PemFiles) -> Stamps {
-    [stamp(&files.cert).await, stamp(&files.key).await]
-}
-
-async fn stamp(path: &Path) -> Stamp {
-    let meta = tokio::fs::metadata(path).await.ok()?;
-    Some((meta.modified().ok()?, meta.len()))
-}
-
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
+impl Origin {
+    fn poll(&self) -> Duration {
+        match self {
+            Self::Files(_) => limits::TLS_POLL,
+            Self::Vault { .. } => limits::TLS_VAULT_POLL,
+        }
     }
-    text
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Files(PemFiles { cert, .. }) => write!(f, "`{}`", cert.display()),
+            Self::Vault { name, .. } => write!(f, "`{name}` in the key vault"),
+        }
+    }
+}
+
+/// Why the vault does not give a certificate. A secret of its name would be set; a certificate is imported.
+fn why(cause: &secret::Error) -> String {
+    match cause {
+        secret::Error::Missing { name, .. } => format!(
+            "it has none of this name; az keyvault certificate import --vault-name VAULT --name {name} --file FILE.pfx"
+        ),
+        secret::Error::Barred { bar: bar @ secret::Bar::Expired(_), .. } => {
+            format!("{bar}; renew it: az keyvault certificate create or import makes a new version")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// When the first certificate of the chain, which is the door's own, ends.
+fn end_of(key: &CertifiedKey) -> Option<Timestamp> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(key.cert.first()?).ok()?;
+    Some(Timestamp::from_secs(certificate.validity().not_after.timestamp()))
+}
+
+fn show_end(used: &Use, key: &CertifiedKey) {
+    if let Some(ends) = end_of(key) {
+        #[expect(clippy::cast_precision_loss, reason = "seconds of an epoch fit a float for millions of years")]
+        metrics::gauge!(EXPIRES, "door" => used.door).set(ends.as_secs() as f64);
+    }
+}
+
+/// What to say of a certificate that ends then.
+fn warning(ends: Timestamp, now: Timestamp) -> Option<String> {
+    let left = ends.since(now);
+    if left.is_zero() {
+        return Some(format!("ended at {ends}: senders refuse this door; renew it"));
+    }
+    let days = left.as_secs() / (24 * 60 * 60);
+    (left < limits::TLS_WARN_BEFORE).then(|| format!("ends at {ends}, in {days} days: renew it"))
 }
 
 #[cfg(test)]
@@ -198,6 +300,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
+    use crate::clock::SystemClock;
 
     fn pair() -> Generated<rcgen::KeyPair> {
         generate_simple_self_signed(["hooks.example.com".to_owned()]).unwrap()
@@ -210,10 +313,14 @@ mod tests {
         files
     }
 
+    async fn load(files: PemFiles) -> Result<Arc<Certificate>, Error> {
+        Certificate::load(Origin::Files(files), Use { door: "hooks", clock: Arc::new(SystemClock) }).await
+    }
+
     async fn check_refused(cert: &str, key: &str, message: &str) {
         let folder = TempDir::new().unwrap();
-        let error = Certificate::load(write(&folder, cert, key)).await.unwrap_err();
-        let text = with_sources(&error);
+        let error = load(write(&folder, cert, key)).await.unwrap_err();
+        let text = chain(&error);
         assert!(text.contains(message), "{text}");
     }
 
@@ -229,7 +336,7 @@ mod tests {
         check_refused(&cert, &cert, "holds no private key").await;
         check_refused(&cert, &two.signing_key.serialize_pem(), "KeyMismatch").await;
         let files = PemFiles { cert: "/nowhere/cert.pem".into(), key: "/nowhere/key.pem".into() };
-        let error = Certificate::load(files).await.unwrap_err();
+        let error = load(files).await.unwrap_err();
         assert!(error.to_string().starts_with("cannot read `/nowhere/cert.pem`"), "{error}");
     }
 
@@ -238,7 +345,7 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let (one, two) = (pair(), pair());
         let files = write(&folder, &one.cert.pem(), &one.signing_key.serialize_pem());
-        let certificate = Certificate::load(files.clone()).await.unwrap();
+        let certificate = load(files.clone()).await.unwrap();
         let der = || certificate.current.load().cert[0].to_vec();
         certificate.look().await;
         assert_eq!(der(), one.cert.der().to_vec());
@@ -261,8 +368,23 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let one = pair();
         let files = write(&folder, &one.cert.pem(), &one.signing_key.serialize_pem());
-        let config = Certificate::load(files).await.unwrap().server_config().unwrap();
+        let config = load(files).await.unwrap().server_config().unwrap();
         let suites = &config.crypto_provider().cipher_suites;
         assert!(suites.iter().all(|suite| [&TLS12.version, &TLS13.version].contains(&&suite.version().version)));
+    }
+
+    #[test]
+    fn warnings_begin_in_time() {
+        let (day, ends) = (24 * 60 * 60, Timestamp::from_secs(100 * 24 * 60 * 60));
+        let check = |now: i64, said: Option<&str>| {
+            let warning = warning(ends, Timestamp::from_secs(now));
+            assert_eq!(warning.is_some(), said.is_some(), "{warning:?}");
+            assert!(warning.unwrap_or_default().contains(said.unwrap_or_default()));
+        };
+        check(86 * day, None);
+        check(86 * day + 1, Some("in 13 days"));
+        check(100 * day - 1, Some("in 0 days"));
+        check(100 * day, Some("ended at"));
+        check(200 * day, Some("ended at"));
     }
 }

@@ -188,10 +188,11 @@ mod tests {
     async fn a_request_gets_headers_and_proof() {
         let secret = |name: &str| SecretRef::to(SecretName::new(name).unwrap());
         let token = json!({"secret_ref": "token"});
+        let azure = Arc::new(crate::azure::Azure::new(crate::azure::Settings::default()));
         let connection = Connection {
             name: ConnectionName::new("erp").unwrap(),
             base_url: BaseUrl::new("https://erp/api").unwrap(),
-            auth: Some(auth::kind("bearer").unwrap().parse(token).unwrap()),
+            auth: Some(auth::kind("bearer").unwrap().parse(token, &azure).unwrap()),
             headers: vec![
                 (HeaderName::from_static("accept"), Value::Plain(HeaderValue::from_static("application/json"))),
                 (HeaderName::from_static("x-tenant"), Value::Plain(HeaderValue::from_static("1"))),

@@ -1,8 +1,10 @@
 //! Secrets from the environment: `erp-api-key` is `CLAWHOOK_SECRET_ERP_API_KEY`.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
-use super::{SecretSource, Source};
+use super::{Found, SecretSource, Source};
 use crate::domain::secret::Error;
 use crate::id::SecretName;
 
@@ -10,7 +12,7 @@ pub(super) const SOURCE: Source = Source {
     name: "env",
     summary: "The environment of the process: `erp-api-key` is read from `CLAWHOOK_SECRET_ERP_API_KEY`.",
     local: true,
-    open: |_, _| Ok(Box::new(Env)),
+    open: |_, _| Ok(Arc::new(Env)),
 };
 
 #[derive(Debug)]
@@ -18,16 +20,19 @@ struct Env;
 
 #[async_trait]
 impl SecretSource for Env {
+    fn place(&self) -> &'static str {
+        "environment"
+    }
+
+    fn remedy(&self, name: &SecretName) -> String {
+        format!("set `{}` and start again", variable(name))
+    }
+
     #[expect(clippy::disallowed_methods, reason = "this source is the environment")]
-    async fn read(&self, name: &SecretName, _: Option<&str>) -> Result<Vec<u8>, Error> {
-        let variable = variable(name);
-        match std::env::var(&variable) {
-            Ok(value) if !value.is_empty() => Ok(value.into_bytes()),
-            _ => Err(Error::Missing {
-                name: name.clone(),
-                source_name: "environment",
-                help: format!("set `{variable}` and start again"),
-            }),
+    async fn read(&self, name: &SecretName, _: Option<&str>) -> Result<Found, Error> {
+        match std::env::var(variable(name)) {
+            Ok(value) if !value.is_empty() => Ok(Found::of(value)),
+            _ => Err(Error::Missing { name: name.clone(), source_name: self.place(), help: self.remedy(name) }),
         }
     }
 }

@@ -2,10 +2,11 @@
 //! newline is not part of the secret.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{OpenError, SecretSource, Source};
+use super::{Found, OpenError, SecretSource, Source};
 use crate::domain::secret::Error;
 use crate::id::SecretName;
 
@@ -14,7 +15,7 @@ pub(super) const SOURCE: Source = Source {
     summary: "A folder with one file for each secret, named like it (`secrets.path`); one final newline is dropped.",
     local: true,
     open: |settings, _| match &settings.path {
-        Some(folder) => Ok(Box::new(Folder(folder.clone()))),
+        Some(folder) => Ok(Arc::new(Folder(folder.clone()))),
         None => Err(OpenError::Settings { name: "file", why: "set `secrets.path` to the folder".to_owned() }),
     },
 };
@@ -24,16 +25,25 @@ struct Folder(PathBuf);
 
 #[async_trait]
 impl SecretSource for Folder {
-    async fn read(&self, name: &SecretName, _: Option<&str>) -> Result<Vec<u8>, Error> {
-        // A name has no slash and does not start with a dot, so it cannot leave the folder.
-        let path = self.0.join(name.as_str());
-        let mut value = tokio::fs::read(&path).await.map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => Error::Missing {
+    fn place(&self) -> &'static str {
+        "secrets folder"
+    }
+
+    fn remedy(&self, name: &SecretName) -> String {
+        format!("put its value into `{}`", self.path(name).display())
+    }
+
+    async fn read(&self, name: &SecretName, _: Option<&str>) -> Result<Found, Error> {
+        let mut value = tokio::fs::read(self.path(name)).await.map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                Error::Missing { name: name.clone(), source_name: self.place(), help: self.remedy(name) }
+            }
+            _ => Error::Source {
                 name: name.clone(),
-                source_name: "secrets folder",
-                help: format!("put its value into `{}`", path.display()),
+                source_name: self.place(),
+                why: error.to_string(),
+                retry_after: None,
             },
-            _ => Error::Source { name: name.clone(), source_name: "secrets folder", why: error.to_string() },
         })?;
         if value.ends_with(b"\n") {
             value.pop();
@@ -44,6 +54,13 @@ impl SecretSource for Folder {
         if value.is_empty() {
             return Err(Error::Unusable { name: name.clone(), why: "it is empty".to_owned() });
         }
-        Ok(value)
+        Ok(Found::of(value))
+    }
+}
+
+impl Folder {
+    /// A name has no slash and does not start with a dot, so it cannot leave the folder.
+    fn path(&self, name: &SecretName) -> PathBuf {
+        self.0.join(name.as_str())
     }
 }

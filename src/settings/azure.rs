@@ -42,11 +42,8 @@ impl Table<'_> {
                 dns_overrides.insert(host.to_ascii_lowercase(), address);
             } else {
                 let path = path.with("dns_overrides").with(host.as_str());
-                self.desk.bad_value(
-                    &path,
-                    "this is not an address",
-                    "write an address and a port, such as `10.1.2.4:443`",
-                );
+                let help = "write an address and a port, such as `10.1.2.4:443`";
+                self.desk.bad_value(&path, "this is not an address", help);
             }
         }
         let authorities = raw.ca.as_ref().and_then(|ca| self.file(&path.with("ca"), ca, limits::CA_BYTES_MAX));

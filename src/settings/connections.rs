@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 use url::{Host, Url};
 
 use super::Table;
+use crate::azure::Azure;
 use crate::domain::secret::SecretRef;
 use crate::id::{ConnectionName, SecretName};
 use crate::limits;
@@ -21,17 +22,27 @@ use crate::tasks::Connections;
 
 impl Table<'_> {
     /// The healthy connections; what is wrong with the others is told. `egress` is absent when it is not known.
-    pub(super) fn connections(&mut self, items: &[Item<raw::Connection>], egress: Option<&Egress>) -> Connections {
+    pub(super) fn connections(
+        &mut self,
+        items: &[Item<raw::Connection>],
+        egress: Option<&Egress>,
+        azure: &Arc<Azure>,
+    ) -> Connections {
         let mut connections = Connections::new();
         for item in items {
-            if let Some(connection) = self.connection(item, egress) {
+            if let Some(connection) = self.connection(item, egress, azure) {
                 connections.insert(connection.name.clone(), Arc::new(connection));
             }
         }
         connections
     }
 
-    fn connection(&mut self, item: &Item<raw::Connection>, egress: Option<&Egress>) -> Option<Connection> {
+    fn connection(
+        &mut self,
+        item: &Item<raw::Connection>,
+        egress: Option<&Egress>,
+        azure: &Arc<Azure>,
+    ) -> Option<Connection> {
         let raw = item.raw.as_ref()?;
         let path = &item.path;
         let name = ConnectionName::new(path.key()?).map_err(|error| {
@@ -39,7 +50,8 @@ impl Table<'_> {
             self.desk.push(problem.help("write another name"));
         });
         let base_url = self.base_url(&path.with("base_url"), &raw.base_url, egress);
-        let auth = raw.auth.as_ref().map(|auth| self.connection_auth(&path.with("auth"), auth, &item.json["auth"]));
+        let auth = raw.auth.as_ref();
+        let auth = auth.map(|auth| self.connection_auth(&path.with("auth"), auth, &item.json["auth"], azure));
         let mut headers = Vec::new();
         for (name, value) in &raw.headers {
             headers.extend(self.header(&path.with("headers").with(name.as_str()), name, value));
@@ -81,26 +93,39 @@ impl Table<'_> {
         Some(url)
     }
 
-    fn connection_auth(&mut self, path: &Path, raw: &raw::ConnectionAuth, json: &Json) -> Option<Arc<dyn Auth>> {
-        use raw::ConnectionAuthType::{Basic, Bearer, Header};
+    fn connection_auth(
+        &mut self,
+        path: &Path,
+        raw: &raw::ConnectionAuth,
+        json: &Json,
+        azure: &Arc<Azure>,
+    ) -> Option<Arc<dyn Auth>> {
+        use raw::ConnectionAuthType::{Basic, Bearer, Header, ManagedIdentity};
         let errors = self.desk.errors();
-        let (kind, takes): (&str, &[&str]) = match raw.kind {
-            Header => ("header", &["header", "prefix"]),
-            Bearer => ("bearer", &[]),
-            Basic => ("basic", &["username"]),
+        let (kind, needs, may): (&str, &[&str], &[&str]) = match raw.kind {
+            Header => ("header", &["header", "secret_ref"], &["prefix", "version", "field"]),
+            Bearer => ("bearer", &["secret_ref"], &["version", "field"]),
+            Basic => ("basic", &["username", "secret_ref"], &["version", "field"]),
+            ManagedIdentity => ("managed_identity", &["scope"], &[]),
         };
-        let given =
-            [("header", raw.header.is_some()), ("prefix", raw.prefix.is_some()), ("username", raw.username.is_some())];
-        for (key, given) in given {
-            let needed = key != "prefix" && takes.contains(&key);
-            if given && !takes.contains(&key) {
+        let given = [
+            ("header", raw.header.is_some(), "header: X-Api-Key"),
+            ("prefix", raw.prefix.is_some(), ""),
+            ("username", raw.username.is_some(), "username: …"),
+            ("secret_ref", raw.secret_ref.is_some(), "secret_ref: NAME"),
+            ("version", raw.version.is_some(), ""),
+            ("field", raw.field.is_some(), ""),
+            ("scope", raw.scope.is_some(), "scope: https://management.azure.com/.default"),
+        ];
+        for (key, given, example) in given {
+            let needed = needs.contains(&key);
+            if given && !needed && !may.contains(&key) {
                 let message = format!("`{key}` does not go with `type: {kind}`");
                 let problem = self.desk.problem("spec.connection", message, self.desk.map.key(path, key));
                 self.desk.push(problem.help("remove it, or change the `type`"));
             } else if needed && !given {
                 let message = format!("the key `{key}` is missing in `{path}`");
                 let problem = self.desk.problem("spec.missing_key", message, self.desk.map.entry(path));
-                let example = if key == "header" { "header: X-Api-Key" } else { "username: …" };
                 self.desk.push(problem.help(format!("`type: {kind}` wants it: add `{example}`")));
             }
         }
@@ -110,19 +135,20 @@ impl Table<'_> {
         if let Some(raw::TextOrSecret::Secret(user)) = &raw.username {
             self.secret(&path.with("username"), user);
         }
-        let own = raw::SecretRef {
-            secret_ref: raw.secret_ref.clone(),
-            prefix: None,
-            version: raw.version.clone(),
-            field: raw.field.clone(),
-        };
-        self.secret(path, &own);
+        if let Some(scope) = raw.scope.as_ref().filter(|scope| !is_scope(scope)) {
+            let help = "write the resource with `/.default` behind it, such as `https://management.azure.com/.default`";
+            self.desk.bad_value(&path.with("scope"), &format!("`{scope}` is no scope of a token"), help);
+        }
+        if let Some(secret_ref) = raw.secret_ref.clone() {
+            let (version, field) = (raw.version.clone(), raw.field.clone());
+            self.secret(path, &raw::SecretRef { secret_ref, prefix: None, version, field });
+        }
         if self.desk.errors() > errors {
             return None;
         }
         let mut settings = json.clone();
         settings.as_object_mut()?.shift_remove("type");
-        match auth::kind(kind)?.parse(settings) {
+        match auth::kind(kind)?.parse(settings, azure) {
             Ok(auth) => Some(auth),
             Err(error) => {
                 let problem = self.desk.at("spec.connection", format!("the `auth` cannot be read: {error}"), path);
@@ -172,6 +198,12 @@ impl Table<'_> {
         self.desk.uses_secret(&path.with("secret_ref"), reference.clone());
         Some(reference)
     }
+}
+
+/// Whether a text is a scope as managed identities know them: one resource, all that we may do there.
+fn is_scope(text: &str) -> bool {
+    let resource = text.strip_suffix("/.default").and_then(|resource| Url::parse(resource).ok());
+    resource.is_some_and(|resource| matches!(resource.scheme(), "https" | "api"))
 }
 
 /// The address in a URL that names one, or this machine.

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::Table;
 use crate::domain::rate::Rate;
 use crate::domain::secret::{SecretRef, SecretValue};
+use crate::id::SecretName;
 use crate::limits;
 use crate::spec::raw;
 use crate::spec::source_map::Path;
@@ -18,7 +19,7 @@ use crate::spec::source_map::Path;
 pub struct HooksDoor {
     pub address: SocketAddr,
     /// In the clear when absent.
-    pub tls: Option<TlsFiles>,
+    pub tls: Option<DoorTls>,
     /// In the clear on an address that is not loopback, and that was written out.
     pub insecure: bool,
     /// Proxies whose `X-Forwarded-For` is believed.
@@ -32,11 +33,20 @@ pub struct HooksDoor {
 pub struct ControlDoor {
     pub address: SocketAddr,
     /// In the clear when absent.
-    pub tls: Option<TlsFiles>,
+    pub tls: Option<DoorTls>,
     /// In the clear on an address that is not loopback, and that was written out.
     pub insecure: bool,
     /// Host names under which it is addressed, beside `localhost` and addresses.
     pub hosts: Vec<String>,
+}
+
+/// Where a door has its certificate from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DoorTls {
+    /// From two files.
+    Files(TlsFiles),
+    /// From the vault of `secrets`: the certificate of this name.
+    KeyVault(SecretName),
 }
 
 /// A certificate and its key, PEM.
@@ -68,7 +78,7 @@ const JWT_SECRET: &str = "JWT_SECRET";
 /// What both doors have.
 struct Door {
     address: SocketAddr,
-    tls: Option<TlsFiles>,
+    tls: Option<DoorTls>,
     insecure: bool,
 }
 
@@ -78,6 +88,7 @@ impl Table<'_> {
         let hooks = head.listen.hooks.clone().unwrap_or_default();
         let control = head.listen.control.clone().unwrap_or_default();
         let hooks_path = path.with("hooks");
+        let has_vault = head.secrets.source == Some(raw::SecretSource::KeyVault);
         let trusted = hooks_path.with("trusted_proxies");
         let trusted_proxies: Vec<IpNet> = hooks
             .trusted_proxies
@@ -87,9 +98,10 @@ impl Table<'_> {
             .collect();
         let limit = self.desk.rate_limit(&hooks_path, hooks.rate.as_ref(), hooks.burst);
         let rate = limit.map(|limit| (limit.rate, limit.burst));
-        let first = self.door(&hooks_path, hooks.address.as_ref(), hooks.tls.as_ref(), hooks.insecure, HOOKS);
-        let second =
-            self.door(&path.with("control"), control.address.as_ref(), control.tls.as_ref(), control.insecure, CONTROL);
+        let first =
+            self.door(&hooks_path, hooks.address.as_ref(), hooks.tls.as_ref(), hooks.insecure, HOOKS, has_vault);
+        let (address, tls, insecure) = (control.address.as_ref(), control.tls.as_ref(), control.insecure);
+        let second = self.door(&path.with("control"), address, tls, insecure, CONTROL, has_vault);
         if let (Some(first), Some(second)) = (&first, &second)
             && first.address == second.address
             && first.address.port() != 0
@@ -114,6 +126,7 @@ impl Table<'_> {
         tls: Option<&raw::ListenTls>,
         insecure: bool,
         default: SocketAddr,
+        has_vault: bool,
     ) -> Option<Door> {
         let at = path.with("address");
         let address = match address.map(|raw::ListenAddress(text)| (text, text.parse::<SocketAddr>())) {
@@ -125,11 +138,9 @@ impl Table<'_> {
                 return None;
             }
         };
-        let tls = tls.map(|tls| TlsFiles {
-            cert: self.pem(&path.with("tls").with("cert"), &tls.cert),
-            key: self.pem(&path.with("tls").with("key"), &tls.key),
-        });
-        if tls.is_none() && !address.ip().is_loopback() {
+        let is_plain = tls.is_none();
+        let tls = tls.and_then(|tls| self.tls(&path.with("tls"), tls, has_vault));
+        if is_plain && !address.ip().is_loopback() {
             let message = format!("`{address}` can be reached from other machines, and this door speaks plain HTTP");
             let problem = self.desk.at("spec.insecure", message, &at);
             let help = "add `tls: { cert: …, key: … }`, listen on `127.0.0.1`, or write `insecure: true` if a proxy in \
@@ -138,6 +149,33 @@ impl Table<'_> {
             self.desk.push(problem.help(help));
         }
         Some(Door { address, tls, insecure })
+    }
+
+    /// The one form in which a certificate is named.
+    fn tls(&mut self, path: &Path, raw: &raw::ListenTls, has_vault: bool) -> Option<DoorTls> {
+        let raw::ListenTls { cert, key, key_vault_certificate } = raw;
+        if let Some(name) = key_vault_certificate {
+            let at = path.with("key_vault_certificate");
+            if cert.is_some() || key.is_some() {
+                let problem =
+                    self.desk.at("spec.listen", "`tls` names a certificate in files and one in the vault", &at);
+                self.desk.push(problem.help("keep `cert` and `key`, or keep `key_vault_certificate`"));
+                return None;
+            }
+            if !has_vault {
+                let problem = self.desk.at("spec.listen", "there is no vault to get this certificate from", &at);
+                self.desk.push(problem.help("write `secrets: { source: key-vault, vault_url: … }`, or use files"));
+                return None;
+            }
+            return SecretName::new(&name.0).ok().map(DoorTls::KeyVault);
+        }
+        let cert = self.needed(path, "cert", cert.as_deref(), "cert: fullchain.pem");
+        let key = self.needed(path, "key", key.as_deref(), "key: privkey.pem");
+        let (cert, key) = (cert?, key?);
+        Some(DoorTls::Files(TlsFiles {
+            cert: self.pem(&path.with("cert"), cert),
+            key: self.pem(&path.with("key"), key),
+        }))
     }
 
     /// A PEM file that must be there; the door reads it, and reads it again when it changes.

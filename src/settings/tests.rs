@@ -46,6 +46,9 @@ fn doors_are_safe_unless_told_otherwise() {
     check(&hooks("address: \"127.0.0.1:8080\""), &[], &["spec.listen"]);
     check(&hooks("address: \"127.0.0.1:99999\""), &[], &["spec.value"]);
     check(&hooks("tls: { cert: no.pem, key: no.key }"), &[], &["spec.file", "spec.file"]);
+    check(&hooks("tls: { cert: no.pem }"), &[], &["spec.missing_key"]);
+    check(&hooks("tls: {}"), &[], &["spec.missing_key", "spec.missing_key"]);
+    check(&hooks("tls: { key_vault_certificate: door }"), &[], &["spec.listen"]);
     check(&hooks("trusted_proxies: [10.0.0.0/33], burst: 5"), &[], &["spec.value", "spec.no_effect"]);
 }
 
@@ -135,8 +138,39 @@ fn files_are_found_beside_the_settings() {
     assert!(problems.is_empty(), "{problems:?}");
     let settings = settings.unwrap();
     assert_eq!(settings.secrets.path.as_deref(), Some(folder.path().join("secrets").as_path()));
-    assert_eq!(settings.hooks.tls.unwrap().cert, folder.path().join("cert.pem"));
+    let Some(DoorTls::Files(files)) = settings.hooks.tls else { panic!("no files: {:?}", settings.hooks.tls) };
+    assert_eq!(files.cert, folder.path().join("cert.pem"));
     let (settings, problems) = Settings::load(&folder.path().join("no.yaml"), []);
     assert!(settings.is_none());
     assert_eq!(problems[0].message, "the file cannot be read: it is not there");
+}
+
+#[test]
+fn a_certificate_comes_from_files_or_from_the_vault() {
+    let settings = |tls: &str| {
+        format!(
+            "version: 1\nauth: none\nlisten: {{ hooks: {{ address: \"0.0.0.0:8443\", tls: {tls} }} }}\n\
+             secrets: {{ source: key-vault, vault_url: https://orders.vault.azure.net }}\n"
+        )
+    };
+    check(&settings("{ key_vault_certificate: door, cert: a.pem }"), &[], &["spec.listen"]);
+    check(&settings("{ key_vault_certificate: door }"), &[], &[]);
+    let tls = resolve(&settings("{ key_vault_certificate: door }"), &[]).0.unwrap().hooks.tls;
+    assert!(matches!(tls, Some(DoorTls::KeyVault(name)) if name.as_str() == "door"));
+}
+
+#[test]
+fn a_managed_identity_wants_a_scope_and_no_secret() {
+    let connection = |auth: &str| {
+        format!(
+            "version: 1\nauth: none\nconnections: {{ arm: {{ base_url: https://management.azure.com, auth: {{ {auth} }} }} }}\n"
+        )
+    };
+    check(&connection("type: managed_identity, scope: https://management.azure.com/.default"), &[], &[]);
+    check(&connection("type: managed_identity, scope: api://0b1c/.default"), &[], &[]);
+    check(&connection("type: managed_identity"), &[], &["spec.missing_key"]);
+    check(&connection("type: managed_identity, scope: https://management.azure.com"), &[], &["spec.value"]);
+    check(&connection("type: managed_identity, scope: https://a/.default, secret_ref: x"), &[], &["spec.connection"]);
+    check(&connection("type: bearer"), &[], &["spec.missing_key"]);
+    check(&connection("type: bearer, secret_ref: x, scope: https://a/.default"), &[], &["spec.connection"]);
 }

@@ -12,6 +12,7 @@ mod emulators;
 mod errors;
 mod examples;
 mod infra;
+mod key_vault;
 mod kit;
 mod numbered;
 mod process;
@@ -28,6 +29,7 @@ mod spec_semantics;
 #[path = "../../infra/standin/standin.rs"]
 mod standin;
 mod store_contract;
+mod systemd;
 mod tidy;
 mod tls;
 mod two_nodes;

@@ -57,6 +57,11 @@ impl Process {
         panic!("the gateway does not say where it listens: {}", self.said.lock().unwrap());
     }
 
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// `kill -9`: nothing of it gets to run any more.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();

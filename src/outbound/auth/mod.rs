@@ -6,6 +6,7 @@
 mod basic;
 mod bearer;
 mod header;
+mod managed_identity;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,15 +17,17 @@ use serde_json::Value;
 
 use super::error::Cause;
 use super::request::Request;
+use crate::azure::{self, Azure};
 use crate::domain::masking::Masker;
 use crate::domain::secret::{self, SecretRef, Secrets};
 
 pub use basic::Basic;
 pub use bearer::Bearer;
 pub use header::Header;
+pub use managed_identity::ManagedIdentity;
 
 /// All ways, in the order of the docs.
-pub static AUTHS: &[AuthKind] = &[header::KIND, bearer::KIND, basic::KIND];
+pub static AUTHS: &[AuthKind] = &[header::KIND, bearer::KIND, basic::KIND, managed_identity::KIND];
 
 /// The way of this name.
 pub fn kind(name: &str) -> Option<&'static AuthKind> {
@@ -47,6 +50,9 @@ pub enum Error {
     /// A secret could not be had.
     #[error(transparent)]
     Secret(#[from] secret::Error),
+    /// The identity has no token.
+    #[error(transparent)]
+    Token(#[from] azure::Error),
     /// A secret does not fit where it belongs.
     #[error("secret `{secret}` cannot be used here: {why}")]
     Unfit { secret: SecretRef, why: String },
@@ -55,24 +61,27 @@ pub enum Error {
     Request(#[from] Cause),
 }
 
+/// A way with its settings, or why they cannot be read.
+pub type Parsed = Result<Arc<dyn Auth>, serde_json::Error>;
+
 /// A row of [`AUTHS`]: the name in `auth: { type: … }` and how its settings are read.
 pub struct AuthKind {
     /// The value of `type`.
     pub name: &'static str,
     /// One sentence for the docs.
     pub summary: &'static str,
-    parse: fn(Value) -> Result<Arc<dyn Auth>, serde_json::Error>,
+    parse: fn(Value, &Arc<Azure>) -> Parsed,
 }
 
 impl AuthKind {
     /// The row of a way that is read from its settings.
     pub const fn of<A: Auth + DeserializeOwned + 'static>(name: &'static str, summary: &'static str) -> Self {
-        Self { name, summary, parse: |settings| Ok(Arc::new(serde_json::from_value::<A>(settings)?)) }
+        Self { name, summary, parse: |settings, _| Ok(Arc::new(serde_json::from_value::<A>(settings)?)) }
     }
 
-    /// Reads the settings beside `type`.
-    pub fn parse(&self, settings: Value) -> Result<Arc<dyn Auth>, serde_json::Error> {
-        (self.parse)(settings)
+    /// Reads the settings beside `type`. A way that needs Azure keeps the handle; none calls it yet.
+    pub fn parse(&self, settings: Value, azure: &Arc<Azure>) -> Parsed {
+        (self.parse)(settings, azure)
     }
 }
 
@@ -103,9 +112,13 @@ mod tests {
         }
     }
 
+    fn azure() -> Arc<Azure> {
+        Arc::new(Azure::new(azure::Settings::default()))
+    }
+
     /// The header as it goes out, and as it is recorded.
     async fn check(kind_name: &str, settings: Value, sent: &str, shown: &str) {
-        let auth = kind(kind_name).unwrap().parse(settings).unwrap();
+        let auth = kind(kind_name).unwrap().parse(settings, &azure()).unwrap();
         let mut request = Request::new(http::Method::GET, "https://h/").unwrap();
         request.header("authorization", b"of the task").unwrap();
         let mut masker = Masker::new();
@@ -136,11 +149,11 @@ mod tests {
             ("header", json!({"header": "Host", "secret_ref": "x"})),
             ("basic", json!({"username": "a:b", "secret_ref": "x"})),
         ] {
-            let auth = kind(kind_name).unwrap().parse(settings).unwrap();
+            let auth = kind(kind_name).unwrap().parse(settings, &azure()).unwrap();
             let mut request = Request::new(http::Method::GET, "https://h/").unwrap();
             assert!(auth.apply(&mut request, &Backwards, &mut Masker::new()).await.is_err());
         }
-        assert!(kind("header").unwrap().parse(json!({"header": "x", "secret_ref": "x", "y": 1})).is_err());
+        assert!(kind("header").unwrap().parse(json!({"header": "x", "secret_ref": "x", "y": 1}), &azure()).is_err());
         assert!(kind("oauth9").is_none());
     }
 

@@ -95,14 +95,16 @@ pub struct ControlListener {
     pub hosts: Vec<String>,
 }
 
-/// A certificate and its key, in PEM files. Both are read again when they change.
+/// A certificate and its key: two PEM files, or a certificate of the key vault. They are read again when they change.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenTls {
     /// The file with the certificate chain.
-    pub cert: String,
+    pub cert: Option<String>,
     /// The file with the private key.
-    pub key: String,
+    pub key: Option<String>,
+    /// The name of a certificate in the vault of `secrets`, instead of the two files.
+    pub key_vault_certificate: Option<SecretName>,
 }
 
 /// Who may use the control door: `none`, or one or more methods.
@@ -353,8 +355,10 @@ pub struct ConnectionAuth {
     pub header: Option<String>,
     /// The user, for `type: basic`.
     pub username: Option<TextOrSecret>,
-    /// The secret: a key, a token or a password.
-    pub secret_ref: SecretName,
+    /// The secret: a key, a token or a password; for all types but `managed_identity`.
+    pub secret_ref: Option<SecretName>,
+    /// Whom the token is for, such as `https://management.azure.com/.default`, for `type: managed_identity`.
+    pub scope: Option<String>,
     /// Text to put before the secret, for `type: header`.
     pub prefix: Option<String>,
     /// A version of the secret, where the source keeps several.
@@ -373,6 +377,8 @@ pub enum ConnectionAuthType {
     Bearer,
     /// `Authorization: Basic …`, RFC 7617.
     Basic,
+    /// A token of the identity under `azure`.
+    ManagedIdentity,
 }
 
 /// Whom we trust at a far end.

@@ -15,12 +15,21 @@ pub struct SecretUse {
 }
 
 impl SecretUse {
+    /// The file, and the line from 1.
+    pub fn place(&self) -> (&str, usize) {
+        let Spot { source, span, .. } = &self.spot;
+        (source.name(), source.position(span.start).0)
+    }
+
     /// The problem of a secret that cannot be had.
     pub fn problem(&self, error: &Error) -> Problem {
         let name = &self.reference.name;
         let (message, help) = match error {
             Error::Missing { source_name, help, .. } => {
                 (format!("there is no secret `{name}` in the {source_name}"), help.clone())
+            }
+            Error::Barred { source_name, bar, help, .. } => {
+                (format!("the secret `{name}` is in the {source_name}, but {bar}"), help.clone())
             }
             Error::Unusable { why, .. } => {
                 (format!("the secret `{name}` cannot be used: {why}"), "mend its value".to_owned())

@@ -5,10 +5,9 @@ const KEYS: &[(&str, &[&str])] = &[
     ("", &["azure", "channels", "callback"]),
     ("Task", &["needs", "for_each", "max_parallel", "poll", "redact"]),
     ("Listeners", &["grpc"]),
-    ("ListenTls", &["key_vault_certificate", "acme"]),
+    ("ListenTls", &["acme"]),
     ("AuthMethods", &["oidc"]),
     ("Storage", &["records"]),
-    ("Secrets", &["vault_url"]),
     ("SettingsLimits", &["inline_max"]),
     ("Connection", &["rate_limit"]),
 ];
@@ -16,7 +15,6 @@ const KEYS: &[(&str, &[&str])] = &[
 /// Values of the language that come in a later version: the key, and the values.
 const VALUES: &[(&str, &[&str])] = &[
     ("backend", &["azure-blob", "postgres"]),
-    ("source", &["key-vault"]),
     (
         "type",
         &[

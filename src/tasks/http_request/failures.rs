@@ -6,6 +6,7 @@ use chrono::DateTime;
 use serde_json::Value;
 
 use super::printed;
+use crate::azure;
 use crate::clock::Timestamp;
 use crate::domain::failure::{Class, Failure, Fault};
 use crate::domain::masking::Masker;
@@ -53,6 +54,11 @@ pub(super) fn unsendable(cause: &outbound::Cause) -> Failure {
 pub(super) fn unproved(error: &outbound::auth::Error, ctx: &TaskContext<'_>) -> Failure {
     match error {
         outbound::auth::Error::Secret(error) => at_connection(secret_failure(error), ctx),
+        // The identity may come back; settings that make no client do not mend themselves.
+        outbound::auth::Error::Token(error @ azure::Error::Token { .. }) => {
+            let failure = Failure::new("connection.auth", Fault::Here, error.to_string());
+            at_connection(failure.retriable(Class::Connect, None), ctx)
+        }
         other => at_connection(Failure::new("connection.auth", Fault::Config, other.to_string()), ctx),
     }
 }
@@ -62,6 +68,7 @@ pub(super) fn secret_failure(error: &crate::domain::secret::Error) -> Failure {
     let failure = Failure::new("secret.unavailable", Fault::Config, error.to_string());
     match error {
         crate::domain::secret::Error::Source { .. } => failure.retriable(Class::Connect, None),
+        crate::domain::secret::Error::Barred { help, .. } => failure.help(help.clone()),
         _ => failure.help("put the secret into its source, then resume the run"),
     }
 }
