@@ -30,6 +30,7 @@ use crate::outbound::Client;
 use crate::secrets::Vault;
 use crate::settings::{self, DoorTls, Settings, TlsFiles};
 use crate::store;
+use crate::tasks::command::{self, Commands, Host};
 use crate::telemetry;
 
 pub use self::files::read_files;
@@ -56,6 +57,8 @@ pub enum Error {
     Door(#[from] server::Error),
     #[error(transparent)]
     Tls(#[from] crate::http::tls::Error),
+    #[error(transparent)]
+    Commands(#[from] command::OpenError),
 }
 
 /// What a gateway is started with.
@@ -105,12 +108,14 @@ pub async fn start(start: Start) -> Result<Running, Error> {
     FilesInForce::keep_documents(store.as_ref(), &loaded.catalog).await?;
     let source = files::OnDisk { config: start.config.clone(), env: start.env.clone(), upkeep: upkeep.clone() };
     let files = Arc::new(FilesInForce::new(Box::new(source), Arc::clone(&store), loaded));
+    let commands = open_commands(&settings, &tracker).await?;
     let engine = Engine::new(engine::Parts {
         store: Arc::clone(&store),
         clock: Arc::clone(&start.clock),
         files: Arc::clone(&files) as Arc<dyn Files>,
         client: Arc::new(Client::new(settings.egress.clone())),
         secrets: Arc::clone(&secrets),
+        commands,
         settings: engine::Settings {
             runs_active_max: settings.runs_active_max,
             lease: limits::LEASE,
@@ -193,6 +198,12 @@ impl Running {
         self.gateway.engine().store().close().await;
         tracing::info!("gateway stopped");
     }
+}
+
+async fn open_commands(settings: &Settings, tracker: &TaskTracker) -> Result<Commands, command::OpenError> {
+    let (allowed, host) = (settings.commands.clone(), Host::here(&settings.storage.path, tracker.clone()));
+    let opened = tokio::task::spawn_blocking(move || Commands::open(&allowed, host)).await;
+    opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 /// What happened to the gateway itself, for the record. The gateway goes on when it cannot be written.

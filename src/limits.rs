@@ -275,3 +275,21 @@ pub const TLS_WARN_BEFORE: Duration = Duration::from_hours(14 * 24);
 /// How long the store may leave the question how it is without any answer before the service manager is let know by
 /// silence; it then restarts the gateway. An answer that says "no" is an answer: a restart would not mend that.
 pub const STORE_SILENT_MAX: Duration = Duration::from_mins(2);
+/// Memory of one command when `commands.memory` is not set, bytes: room for a script with its libraries.
+pub const COMMAND_MEMORY_BYTES: u64 = 256 * 1024 * 1024;
+/// The least memory that a command can be given, bytes: below it not even a shell starts.
+pub const COMMAND_MEMORY_BYTES_MIN: u64 = 8 * 1024 * 1024;
+/// Processes and threads of one command when `commands.processes` is not set.
+pub const COMMAND_PROCESSES: u32 = 32;
+/// Processors that a command can be given at most; more than any machine of this trade has.
+pub const COMMAND_CORES_MAX: u32 = 1024;
+/// Commands that run at one time when `commands.concurrency` is not set: four of them fit beside a gateway in 4 GiB.
+pub const COMMANDS_ACTIVE_MAX: usize = 4;
+/// Bytes of a command's stdout: it becomes the task's output.
+pub const COMMAND_STDOUT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of a command's stderr: words for people.
+pub const COMMAND_STDERR_BYTES_MAX: usize = 256 * 1024;
+/// How long pipes of a command that ended are read when somebody else still holds them open.
+pub const COMMAND_DRAIN_MAX: Duration = Duration::from_secs(1);
+/// How long killed processes of a command may take to be gone before their group is left to the next start.
+pub const COMMAND_GONE_MAX: Duration = Duration::from_secs(5);

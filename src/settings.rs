@@ -5,6 +5,7 @@
 //! and the like are small) and no store, socket or secret.
 
 mod azure;
+mod commands;
 mod connections;
 mod doors;
 mod storage;
@@ -57,6 +58,8 @@ pub struct Settings {
     pub connections: Connections,
     /// Where workflows may call beside the public internet.
     pub egress: Egress,
+    /// The programs that workflows may run.
+    pub commands: crate::tasks::command::settings::Settings,
     /// The folder of the route files.
     pub routes: PathBuf,
     /// The folder of the workflow files.
@@ -106,6 +109,7 @@ impl Settings {
             let desk = Desk {
                 map: &file.map,
                 connections: None,
+                commands: None,
                 body_bytes_max: limits::BODY_BYTES_MAX,
                 problems: &mut problems,
                 secrets: &mut named,
@@ -120,7 +124,11 @@ impl Settings {
 
     /// What routes and workflows are held against.
     pub fn around(&self) -> Around {
-        Around { connections: self.connections.keys().cloned().collect(), body_bytes_max: self.body_bytes_max }
+        Around {
+            connections: self.connections.keys().cloned().collect(),
+            commands: self.commands.clone(),
+            body_bytes_max: self.body_bytes_max,
+        }
     }
 }
 
@@ -145,6 +153,7 @@ impl Table<'_> {
         let storage = self.storage(&head.storage, azure.cloud);
         let secrets = self.secrets(&head.secrets, azure.cloud);
         let body_bytes_max = self.body_bytes_max(head);
+        let commands = self.commands(head.commands.as_ref());
         let concurrency =
             head.limits.concurrency.and_then(|count| usize::try_from(count).ok()).and_then(NonZeroUsize::new);
         let retention = self.retention(&head.retention);
@@ -160,6 +169,7 @@ impl Table<'_> {
             retention,
             connections,
             egress,
+            commands,
             routes: self.absolute(head.paths.routes.as_deref().unwrap_or("./routes")),
             workflows: self.absolute(head.paths.workflows.as_deref().unwrap_or("./workflows")),
             folder: self.folder.to_owned(),

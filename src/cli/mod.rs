@@ -12,6 +12,7 @@ mod export;
 mod init;
 mod inputs;
 mod journals;
+mod launch_command;
 mod next;
 mod output;
 mod progress;
@@ -38,6 +39,8 @@ use clap::{Parser, Subcommand};
 
 use error::Error;
 use output::Output;
+
+use crate::tasks::command::launch;
 
 pub use self::explain::CODES;
 
@@ -114,6 +117,18 @@ enum Verb {
     Schema(schema::Schema),
     /// Writes the whole record of runs as JSON
     Export(export::Export),
+    /// Becomes a program; the gateway calls it
+    #[command(name = launch::VERB, hide = true)]
+    LaunchCommand(launch_command::LaunchCommand),
+}
+
+/// Becomes the program of a `command` task, when that was typed. It comes before everything else, because threads must
+/// not have started by then. `None` when something else was typed.
+pub fn launch(arguments: &Arguments) -> Option<ExitCode> {
+    match &arguments.verb {
+        Verb::LaunchCommand(wanted) => Some(launch_command::run(wanted)),
+        _ => None,
+    }
 }
 
 /// Does what was typed.
@@ -150,6 +165,7 @@ async fn dispatch(verb: Verb, output: Output) -> Result<ExitCode, Error> {
         Verb::Store(stores) => store::run(stores, output).await,
         Verb::Schema(schema) => Ok(schema::run(&schema)),
         Verb::Export(export) => export::run(&export, output).await,
+        Verb::LaunchCommand(wanted) => Ok(launch_command::run(&wanted)),
     }
 }
 

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use clap::Args;
 use serde_json::{Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::task::TaskTracker;
 
 use super::check::render;
 use super::config;
@@ -32,6 +33,7 @@ use crate::spec::{Around, Files, SourceFile, compile_routes, compile_workflow, l
 use crate::store::Store;
 use crate::store::memory::Memory;
 use crate::tasks::Connections;
+use crate::tasks::command::{Commands, Host};
 use crate::tasks::plan::{Catalog, Plan, RoutePlan, SchedulePlan};
 
 /// What to run, and with what.
@@ -102,11 +104,20 @@ struct Here {
     gateway: Gateway,
     engine: Engine,
     client: Arc<Client>,
+    tracker: TaskTracker,
     caller: Caller,
 }
 
 impl Here {
     async fn start(catalog: Catalog, settings: Option<Settings>) -> Result<Self, Error> {
+        let tracker = TaskTracker::new();
+        let commands = match &settings {
+            Some(settings) => {
+                let host = Host::here(&settings.storage.path, tracker.clone());
+                Commands::open(&settings.commands, host).map_err(|error| Error::new(error.to_string()))?
+            }
+            None => Commands::default(),
+        };
         let (connections, egress, source, azure, retention) = match settings {
             Some(settings) => {
                 (settings.connections, settings.egress, settings.secrets, settings.azure, settings.retention)
@@ -134,11 +145,12 @@ impl Here {
             files: Arc::clone(&files) as Arc<dyn engine::Files>,
             client: Arc::clone(&client),
             secrets: Arc::clone(&secrets) as Arc<dyn crate::domain::secret::Secrets>,
+            commands,
             settings: engine::Settings { runs_active_max: ONE, lease: limits::LEASE, retention },
         });
         let (gateway, _) = Gateway::new(engine.clone(), files, secrets, clock, gateway::Settings::default());
         engine.start();
-        Ok(Self { gateway, engine, client, caller: Caller::local() })
+        Ok(Self { gateway, engine, client, tracker, caller: Caller::local() })
     }
 
     /// Shows how the run goes until it has ended. Ctrl-C cancels it; a second one does not wait for that.
@@ -178,6 +190,8 @@ impl Here {
 
     async fn stop(self) {
         self.engine.stop(Duration::ZERO).await;
+        self.tracker.close();
+        self.tracker.wait().await;
         self.client.close().await;
     }
 }

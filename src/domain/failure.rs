@@ -45,6 +45,8 @@ pub enum Class {
     Status(u16),
     /// The process or its lease ended while the attempt was in flight.
     Interrupted,
+    /// A program ended in a way that is not accepted.
+    Exit,
     /// Anything else.
     Other,
 }

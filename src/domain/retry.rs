@@ -28,16 +28,25 @@ pub enum RetryOn {
     Status(u16),
     /// A hundred of statuses, such as `5xx`.
     StatusClass(u16),
+    /// `exit`
+    Exit,
 }
 
 impl RetryOn {
     /// What `retry_on` is when it is left out.
-    pub const DEFAULT: [Self; 6] =
-        [Self::Connect, Self::Timeout, Self::Status(408), Self::Status(425), Self::Status(429), Self::StatusClass(5)];
+    pub const DEFAULT: [Self; 7] = [
+        Self::Connect,
+        Self::Timeout,
+        Self::Status(408),
+        Self::Status(425),
+        Self::Status(429),
+        Self::StatusClass(5),
+        Self::Exit,
+    ];
 
     fn covers(self, class: Class) -> bool {
         match (self, class) {
-            (Self::Connect, Class::Connect) | (Self::Timeout, Class::Timeout) => true,
+            (Self::Connect, Class::Connect) | (Self::Timeout, Class::Timeout) | (Self::Exit, Class::Exit) => true,
             (Self::Status(wanted), Class::Status(status)) => wanted == status,
             (Self::StatusClass(hundred), Class::Status(status)) => status / 100 == hundred,
             _ => false,

@@ -233,6 +233,7 @@ impl Driver<'_> {
             connection: connection.as_deref(),
             client: &parts.client,
             secrets: parts.secrets.as_ref(),
+            commands: &parts.commands,
             time_limit: limit,
             clock: parts.clock.as_ref(),
         };

@@ -40,6 +40,7 @@ use crate::id::{Revision, RunId, ScheduleName, WorkflowName};
 use crate::outbound::Client;
 use crate::store::{self, Store};
 use crate::tasks::Connections;
+use crate::tasks::command::Commands;
 use crate::tasks::plan::{Plan, RoutePlan, SchedulePlan};
 use lanes::Lanes;
 
@@ -98,6 +99,7 @@ pub struct Parts {
     pub files: Arc<dyn Files>,
     pub client: Arc<Client>,
     pub secrets: Arc<dyn Secrets>,
+    pub commands: Commands,
     pub settings: Settings,
 }
 

@@ -17,6 +17,7 @@ use crate::id::{ConnectionName, Revision};
 use crate::limits;
 use crate::signature;
 use crate::tasks;
+use crate::tasks::command::settings as command;
 use crate::tasks::plan::{Catalog, Plan, RoutePlan, SchedulePlan};
 
 /// What files are held against that is not in them.
@@ -24,13 +25,19 @@ use crate::tasks::plan::{Catalog, Plan, RoutePlan, SchedulePlan};
 pub struct Around {
     /// The connections of the settings.
     pub connections: BTreeSet<ConnectionName>,
+    /// The programs that the settings allow.
+    pub commands: command::Settings,
     /// Body of a delivery, bytes, for routes that set none (`limits.max_body` of the settings).
     pub body_bytes_max: usize,
 }
 
 impl Default for Around {
     fn default() -> Self {
-        Self { connections: BTreeSet::new(), body_bytes_max: limits::BODY_BYTES_MAX }
+        Self {
+            connections: BTreeSet::new(),
+            commands: command::Settings::default(),
+            body_bytes_max: limits::BODY_BYTES_MAX,
+        }
     }
 }
 
@@ -154,6 +161,7 @@ fn desk<'a>(
     Desk {
         map,
         connections: around.map(|around| &around.connections),
+        commands: around.map(|around| &around.commands),
         body_bytes_max: around.map_or(limits::BODY_BYTES_MAX, |around| around.body_bytes_max),
         problems,
         secrets,

@@ -10,10 +10,10 @@ use schemars::{JsonSchema, schema_for};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use self::failures::{at_connection, masked, quoted, retry_after, secret_failure, unproved, unsendable};
+use self::failures::{at_connection, masked, quoted, retry_after, unproved, unsendable};
 use super::{
     Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, expression_failure, names_of, read_mapping,
-    read_with,
+    read_with, secret_failure,
 };
 use crate::domain::attempt::Exchange;
 use crate::domain::body;

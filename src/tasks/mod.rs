@@ -4,6 +4,8 @@
 /// The parsed form of everything that the files say: workflows, routes, schedules.
 pub mod plan;
 
+/// Programs of this machine.
+pub mod command;
 mod http_request;
 mod set_state;
 mod stop;
@@ -22,7 +24,7 @@ use serde_json::Value;
 
 use crate::clock::{Clock, Timestamp};
 use crate::domain::attempt::Exchange;
-use crate::domain::failure::{Failure, Fault};
+use crate::domain::failure::{Class, Failure, Fault};
 use crate::domain::secret::{SecretRef, Secrets};
 use crate::expr::{self, Context, Mapping, Place};
 use crate::id::{ConnectionName, RunId, TaskId};
@@ -30,7 +32,8 @@ use crate::outbound::Client;
 use crate::outbound::connection::Connection;
 
 /// All task kinds, in the order of the documentation.
-pub static KINDS: &[TaskKind] = &[http_request::KIND, transform::KIND, wait::KIND, set_state::KIND, stop::KIND];
+pub static KINDS: &[TaskKind] =
+    &[http_request::KIND, transform::KIND, wait::KIND, set_state::KIND, stop::KIND, command::KIND];
 
 /// The kind of this name.
 pub fn kind(name: &str) -> Option<&'static TaskKind> {
@@ -128,6 +131,12 @@ pub trait Task: Send + Sync + fmt::Debug {
         Vec::new()
     }
 
+    /// What it wants of this machine that `commands` of the settings does not allow.
+    fn beyond(&self, commands: &command::settings::Settings) -> Vec<WithProblem> {
+        let _ = commands;
+        Vec::new()
+    }
+
     /// One attempt.
     async fn attempt(&self, ctx: &TaskContext<'_>) -> Attempted;
 }
@@ -166,6 +175,8 @@ pub struct TaskContext<'a> {
     pub connection: Option<&'a Connection>,
     pub client: &'a Client,
     pub secrets: &'a dyn Secrets,
+    /// Runs programs of this machine.
+    pub commands: &'a command::Commands,
     /// The attempt is cut off after this long.
     pub time_limit: Duration,
     pub clock: &'a dyn Clock,
@@ -187,6 +198,16 @@ pub fn expression_failure(error: &expr::Error) -> Failure {
     match &error.help {
         Some(help) => failure.help(help.clone()),
         None => failure,
+    }
+}
+
+/// A source that does not answer may answer later; a secret that is not there will not come by itself.
+fn secret_failure(error: &crate::domain::secret::Error) -> Failure {
+    let failure = Failure::new("secret.unavailable", Fault::Config, error.to_string());
+    match error {
+        crate::domain::secret::Error::Source { .. } => failure.retriable(Class::Connect, None),
+        crate::domain::secret::Error::Barred { help, .. } => failure.help(help.clone()),
+        _ => failure.help("put the secret into its source, then resume the run"),
     }
 }
 

@@ -143,10 +143,11 @@ async fn the_shipped_schedule_is_in_force() {
 /// A kind of task without an example is one that nobody finds.
 #[test]
 fn every_task_kind_has_an_example() {
-    let shipped: String = texts(&["workflows"]);
+    // What is off until the settings allow it is shown in the guide.
+    let shipped: String = texts(&["workflows", "docs/guide.md"]);
     let shown: BTreeSet<_> = tasks::KINDS.iter().map(|kind| kind.name).collect();
     let missing: Vec<_> = shown.into_iter().filter(|kind| !shipped.contains(&format!("type: {kind}"))).collect();
-    assert!(missing.is_empty(), "no file in workflows/ shows the task kinds {missing:?}");
+    assert!(missing.is_empty(), "neither workflows/ nor the guide shows the task kinds {missing:?}");
 }
 
 fn texts(folders: &[&str]) -> String {

@@ -22,6 +22,7 @@ use clawhook::spec;
 use clawhook::store::memory::Memory;
 use clawhook::store::{Receipt, Store};
 use clawhook::tasks::Connections;
+use clawhook::tasks::command::Commands;
 use clawhook::tasks::plan::{Plan, RoutePlan, SchedulePlan};
 use serde_json::Value;
 
@@ -45,15 +46,27 @@ impl Kit {
 
     /// The same, with room for this many runs at one time.
     pub(crate) fn with_room(workflows: &[&str], routes: &str, room: usize) -> Self {
-        Self::on(Arc::new(Memory::new()), TestClock::at(START), workflows, routes, room)
+        Self::on(Arc::new(Memory::new()), TestClock::at(START), workflows, routes, room, Commands::default())
+    }
+
+    /// A gateway that may run these commands.
+    pub(crate) fn with_commands(workflows: &[&str], commands: Commands) -> Self {
+        Self::on(Arc::new(Memory::new()), TestClock::at(START), workflows, "", 64, commands)
     }
 
     /// The gateway that comes after this one: on the same store, with these files.
     pub(crate) fn restarted(&self, workflows: &[&str], routes: &str) -> Self {
-        Self::on(Arc::clone(self.engine.store()), self.clock.clone(), workflows, routes, 64)
+        Self::on(Arc::clone(self.engine.store()), self.clock.clone(), workflows, routes, 64, Commands::default())
     }
 
-    fn on(store: Arc<dyn Store>, clock: TestClock, workflows: &[&str], routes: &str, room: usize) -> Self {
+    fn on(
+        store: Arc<dyn Store>,
+        clock: TestClock,
+        workflows: &[&str],
+        routes: &str,
+        room: usize,
+        commands: Commands,
+    ) -> Self {
         let erp = Standin::start(&standin::Settings::default()).unwrap();
         let files = Arc::new(KitFiles::new(workflows, routes, &erp));
         let engine = Engine::new(Parts {
@@ -62,6 +75,7 @@ impl Kit {
             files: Arc::clone(&files) as Arc<dyn Files>,
             client: Arc::new(Client::new(Egress::new(["127.0.0.0/8".parse().unwrap()]))),
             secrets: Arc::new(OneSecret),
+            commands,
             settings: Settings {
                 runs_active_max: room.try_into().unwrap(),
                 lease: Duration::from_secs(30),

@@ -6,6 +6,7 @@ mod api;
 mod app;
 mod cancel;
 mod cli;
+mod command;
 mod crash;
 mod dependencies;
 mod emulators;

@@ -23,6 +23,7 @@ use crate::spec::{self, Files, SourceFile};
 use crate::store::Store;
 use crate::store::memory::Memory;
 use crate::tasks::Connections;
+use crate::tasks::command::Commands;
 use crate::tasks::plan::{Plan, RoutePlan, SchedulePlan};
 
 const NOW: Timestamp = Timestamp::from_secs(1_795_338_000);
@@ -98,6 +99,7 @@ pub(super) async fn doors() -> Doors {
         files: files.clone(),
         client: Arc::new(Client::new(Egress::default())),
         secrets: secrets.clone(),
+        commands: Commands::default(),
         settings: engine::Settings {
             runs_active_max: NonZeroUsize::MIN,
             lease: day,

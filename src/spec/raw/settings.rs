@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::{Duration, ListenAddress, Rate, SecretName, SecretRef, Size, TextOrSecret, Version};
+use crate::tasks::command::settings::Cores;
 
 /// The settings of one machine.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -45,6 +46,8 @@ pub struct Settings {
     /// Where workflows may call.
     #[serde(default)]
     pub egress: Egress,
+    /// The programs of this machine that `command` tasks may run; none when left out.
+    pub commands: Option<Commands>,
 }
 
 /// The doors.
@@ -406,4 +409,26 @@ pub struct Egress {
     /// Private ranges that workflows may call, as CIDR; none when left out.
     #[serde(default)]
     pub allow: Vec<String>,
+}
+
+/// The programs of this machine that `command` tasks may run, and how much each may take.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Commands {
+    /// Programs, and folders whose programs may run, by their whole paths. Nobody but the owner may write to them.
+    #[schemars(length(min = 1))]
+    pub allow: Vec<String>,
+    /// The most memory of one command, and what it has when its task does not say; 256 MiB when left out.
+    pub memory: Option<Size>,
+    /// The most processors of one command, and what it has when its task does not say; 1 when left out.
+    pub cpu: Option<Cores>,
+    /// The most processes and threads of one command, and what it has when its task does not say; 32 when left out.
+    #[schemars(range(min = 1, max = 32_768))]
+    pub processes: Option<u32>,
+    /// How many commands run at one time, 4 when left out; the others wait.
+    #[schemars(range(min = 1, max = 256))]
+    pub concurrency: Option<u16>,
+    /// Runs commands also where the machine cannot bound them: for development.
+    #[serde(default)]
+    pub unbounded: bool,
 }

@@ -184,6 +184,8 @@ pub enum RetryOn {
     Status(u16),
     /// Every status with this first digit: 4 or 5.
     Class(u8),
+    /// A command ended in a way that is not accepted.
+    Exit,
 }
 
 impl<'de> Deserialize<'de> for RetryOn {
@@ -193,6 +195,7 @@ impl<'de> Deserialize<'de> for RetryOn {
         match (value.as_str(), status) {
             (Some("connect"), _) => Ok(Self::Connect),
             (Some("timeout"), _) => Ok(Self::Timeout),
+            (Some("exit"), _) => Ok(Self::Exit),
             (Some("4xx"), _) => Ok(Self::Class(4)),
             (Some("5xx"), _) => Ok(Self::Class(5)),
             (_, Some(status)) => Ok(Self::Status(status)),
@@ -207,12 +210,12 @@ impl JsonSchema for RetryOn {
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "description": "A class of failure: `connect`, `timeout`, a status, or `4xx` or `5xx`.",
+            "description": "A class of failure: `connect`, `timeout`, a status, `4xx`, `5xx`, or `exit` of a command.",
             "anyOf": [
-                { "enum": ["connect", "timeout", "4xx", "5xx"] },
+                { "enum": ["connect", "timeout", "4xx", "5xx", "exit"] },
                 { "type": "integer", "minimum": 100, "maximum": 599 }
             ],
-            "x-expected": "`connect`, `timeout`, a status such as `429`, `4xx` or `5xx`",
+            "x-expected": "`connect`, `timeout`, a status such as `429`, `4xx`, `5xx` or `exit`",
         })
     }
 }

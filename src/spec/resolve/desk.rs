@@ -21,6 +21,7 @@ use crate::spec::diagnostic::{Problem, Severity, Spot};
 use crate::spec::raw;
 use crate::spec::source_map::{Path, SourceMap, Span};
 use crate::spec::words;
+use crate::tasks::command::settings as command;
 use crate::tasks::plan::RateLimit;
 
 /// One file on the table: its map, what is around it, and what was found so far.
@@ -28,6 +29,8 @@ pub(crate) struct Desk<'a> {
     pub(crate) map: &'a SourceMap,
     /// The connections that tasks may name; any when absent.
     pub(crate) connections: Option<&'a BTreeSet<ConnectionName>>,
+    /// The programs that tasks may run; any when absent.
+    pub(crate) commands: Option<&'a command::Settings>,
     /// Body of a delivery, bytes, for routes that set none.
     pub(crate) body_bytes_max: usize,
     pub(crate) problems: &'a mut Vec<Problem>,
@@ -285,7 +288,7 @@ impl Desk<'_> {
             let (path, _) = below(path, value, pointer);
             let span = self.map.key(&path, "secret_ref");
             let help = "name it in the `auth` or `headers` of a connection, in the `headers` of an `http_request` task, \
-                        or in a route's `verify`";
+                        in the `env` of a `command`, or in a route's `verify`";
             let problem = self.problem("spec.secret_place", "a secret cannot stand here", span);
             self.push(problem.label("it would be stored with the run").help(help));
         }

@@ -72,6 +72,9 @@ fn settings(
             return None;
         }
     };
+    for problem in desk.commands.map(|commands| task.beyond(commands)).unwrap_or_default() {
+        with_problem(desk, &path, &with, problem);
+    }
     desk.places(&path, &with, &task.names(), scope);
     let secrets = task.secrets();
     let declared: Vec<&str> = secrets.iter().map(|(pointer, _)| pointer.as_str()).collect();
@@ -142,6 +145,7 @@ fn retry_on(raw: &raw::RetryOn) -> RetryOn {
     match raw {
         raw::RetryOn::Connect => RetryOn::Connect,
         raw::RetryOn::Timeout => RetryOn::Timeout,
+        raw::RetryOn::Exit => RetryOn::Exit,
         raw::RetryOn::Status(status) => RetryOn::Status(*status),
         raw::RetryOn::Class(hundred) => RetryOn::StatusClass(u16::from(*hundred)),
     }

@@ -34,7 +34,6 @@ const VALUES: &[(&str, &[&str])] = &[
             "amazon_report",
             "shopify_bulk",
             "walmart_report",
-            "command",
         ],
     ),
     (

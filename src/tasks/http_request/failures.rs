@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::domain::failure::{Class, Failure, Fault};
 use crate::domain::masking::Masker;
 use crate::outbound;
-use crate::tasks::TaskContext;
+use crate::tasks::{TaskContext, secret_failure};
 
 /// Characters of an unwanted answer that its failure quotes.
 const QUOTED_CHARS_MAX: usize = 200;
@@ -60,16 +60,6 @@ pub(super) fn unproved(error: &outbound::auth::Error, ctx: &TaskContext<'_>) -> 
             at_connection(failure.retriable(Class::Connect, None), ctx)
         }
         other => at_connection(Failure::new("connection.auth", Fault::Config, other.to_string()), ctx),
-    }
-}
-
-/// A source that does not answer may answer later; a secret that is not there will not come by itself.
-pub(super) fn secret_failure(error: &crate::domain::secret::Error) -> Failure {
-    let failure = Failure::new("secret.unavailable", Fault::Config, error.to_string());
-    match error {
-        crate::domain::secret::Error::Source { .. } => failure.retriable(Class::Connect, None),
-        crate::domain::secret::Error::Barred { help, .. } => failure.help(help.clone()),
-        _ => failure.help("put the secret into its source, then resume the run"),
     }
 }
 

@@ -20,6 +20,7 @@ use clawhook::outbound::{Client, Egress};
 use clawhook::store::faulty::Faulty;
 use clawhook::store::{Receipt, RunQuery, Store};
 use clawhook::tasks::Connections;
+use clawhook::tasks::command::Commands;
 use clawhook::tasks::plan::{Plan, RoutePlan, SchedulePlan};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -114,6 +115,7 @@ impl World {
             files: Arc::clone(&self.files) as Arc<dyn Files>,
             client: Arc::new(Client::new(Egress::new([]))),
             secrets: Arc::new(NoSecrets),
+            commands: Commands::default(),
             settings: Settings {
                 runs_active_max: 8.try_into().unwrap(),
                 lease: LEASE,
