@@ -17,7 +17,7 @@ const BATCH: u32 = 16;
 const KILL_WITHIN_MS: u64 = 700;
 
 /// The first step takes a while, so that a kill finds it in flight.
-const WORKFLOW: &str = r#"
+pub(crate) const WORKFLOW: &str = r#"
 version: 1
 name: push
 inputs: { order: { type: object } }
@@ -78,7 +78,7 @@ async fn kill_loses_nothing_and_repeats_nothing() {
     process.stop();
 }
 
-fn send_later(process: &Process, number: u32) -> tokio::task::JoinHandle<(u32, Option<Answer>)> {
+pub(crate) fn send_later(process: &Process, number: u32) -> tokio::task::JoinHandle<(u32, Option<Answer>)> {
     let (control, hooks) = (process.control.clone(), process.hooks.clone());
     tokio::spawn(async move {
         tokio::time::sleep(Duration::from_millis(rand::random_range(0..KILL_WITHIN_MS / 2))).await;
@@ -87,7 +87,7 @@ fn send_later(process: &Process, number: u32) -> tokio::task::JoinHandle<(u32, O
 }
 
 /// What the gateway answered, when it could.
-async fn send(control: &Control, hooks: &str, number: u32) -> Option<Answer> {
+pub(crate) async fn send(control: &Control, hooks: &str, number: u32) -> Option<Answer> {
     let body = format!(r#"{{"id":{number},"name":"order {number}"}}"#);
     let mut request = control.http.post(format!("{hooks}/hooks/orders")).body(body.clone());
     for (name, value) in shopify(KEY, &format!("delivery-{number}"), &body) {
@@ -101,7 +101,7 @@ async fn send(control: &Control, hooks: &str, number: u32) -> Option<Answer> {
 }
 
 /// Every run with how it stands.
-async fn all_runs(control: &Control) -> BTreeMap<String, String> {
+pub(crate) async fn all_runs(control: &Control) -> BTreeMap<String, String> {
     let mut runs = BTreeMap::new();
     let mut cursor = String::new();
     loop {
@@ -116,7 +116,7 @@ async fn all_runs(control: &Control) -> BTreeMap<String, String> {
 
 /// Checks that no task started again after it had ended, and that tries share a key. Answers how many tries were cut
 /// off by a kill.
-fn check_log(run: &str, log: &[Value]) -> usize {
+pub(crate) fn check_log(run: &str, log: &[Value]) -> usize {
     let mut ended = BTreeSet::new();
     let mut keys: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut cut_off = 0;
@@ -146,7 +146,7 @@ fn check_log(run: &str, log: &[Value]) -> usize {
 }
 
 /// Each run had its effect once, whatever was sent twice.
-fn check_far_end<'r>(erp: &Standin, runs: impl Iterator<Item = &'r String>) {
+pub(crate) fn check_far_end<'r>(erp: &Standin, runs: impl Iterator<Item = &'r String>) {
     let runs: BTreeSet<_> = runs.collect();
     assert_eq!(erp.orders().len(), runs.len());
     assert_eq!(erp.wrongs(), Vec::<String>::new());

@@ -29,5 +29,6 @@ mod standin;
 mod store_contract;
 mod tidy;
 mod tls;
+mod two_gateways;
 mod webhook;
 mod workflow;
