@@ -311,6 +311,8 @@ pub const BLOB_PART_BYTES: u64 = 256 * 1024 * 1024;
 pub const BLOB_POLL: Duration = Duration::from_secs(10);
 /// Looks after which a gateway also reads what others finished, and their journals.
 pub const BLOB_POLLS_PER_HISTORY: u32 = 6;
+/// How often a gateway lists everything, for what the lists of recent runs missed.
+pub const BLOB_EVERYTHING_POLL: Duration = Duration::from_hours(24);
 /// How long a queued run is left to the gateway that accepted it.
 pub const BLOB_QUEUED_GRACE: Duration = Duration::from_secs(15);
 /// Age at which a marker without a delivery was left by a crash, not by an accept under way.

@@ -119,13 +119,12 @@ impl AzureBlob {
             closed: AtomicBool::new(false),
         });
         core.look_at_open(true).await?;
-        if let Some(newest) = core.index.call("opening", rows::newest).await? {
-            core.ids.skip_to(newest);
-        }
         let (upkeep, stop) = (TaskTracker::new(), CancellationToken::new());
         if !options.by_hand {
-            let (core, stop) = (Arc::clone(&core), stop.clone());
-            upkeep.spawn(async move { core.keep_up(stop).await });
+            let (open, all) = (Arc::clone(&core), Arc::clone(&core));
+            let (stop_open, stop_all) = (stop.clone(), stop.clone());
+            upkeep.spawn(async move { open.keep_up(stop_open).await });
+            upkeep.spawn(async move { all.keep_everything(stop_all).await });
         }
         upkeep.close();
         Ok(Self { core, upkeep, stop })

@@ -12,6 +12,7 @@ use crate::emulators::wanted;
 use crate::numbered::{all_runs, check_far_end, check_log, folder, send};
 use crate::process::Process;
 use crate::standin::{self, Standin};
+use crate::store_contract::postgres::Database;
 
 const ROUNDS: u32 = 3;
 /// Deliveries of one round.
@@ -47,6 +48,13 @@ async fn on_azure_blob() {
     check(&storage, &[("CLAWHOOK_SECRET_SAS", sas)]).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgres() {
+    let Some(database) = Database::create().await else { return };
+    let (storage, password) = database.settings();
+    check(&format!("storage: {{ {storage} }}"), &[("CLAWHOOK_SECRET_POSTGRES", password)]).await;
+}
+
 async fn check(storage: &str, secrets: &[(&str, String)]) {
     let erp = Standin::start(&standin::Settings::default()).unwrap();
     let settings = OPEN.replace("secrets: { source: file, path: ./secrets }", storage);
@@ -74,9 +82,9 @@ async fn check(storage: &str, secrets: &[(&str, String)]) {
     for number in 0..all {
         // Both know every delivery that either took.
         for process in &running {
-            let answer = send(&process.control, &process.hooks, number).await.unwrap();
-            let known = answered.entry(number).or_insert_with(|| answer.run()).clone();
-            assert_eq!(answer.run(), known, "delivery {number} is another run on the other gateway");
+            let run = taken(process, number).await;
+            let known = answered.entry(number).or_insert_with(|| run.clone()).clone();
+            assert_eq!(run, known, "delivery {number} is another run on the other gateway");
         }
     }
     let control = &running[0].control;
@@ -90,6 +98,19 @@ async fn check(storage: &str, secrets: &[(&str, String)]) {
     check_slots(control).await;
     for process in running {
         process.stop();
+    }
+}
+
+/// The run of a delivery, sent again for as long as the answer says to come again.
+async fn taken(process: &Process, number: u32) -> String {
+    let began = Instant::now();
+    loop {
+        let answer = send(&process.control, &process.hooks, number).await.unwrap();
+        if answer.status != 503 {
+            return answer.run();
+        }
+        assert!(began.elapsed() < TAKEN_OVER_WITHIN, "delivery {number} is not taken: {answer:?}");
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

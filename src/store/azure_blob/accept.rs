@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use futures_util::future::{try_join, try_join_all};
+use futures_util::future::{join, try_join, try_join_all};
 
 use super::super::{Acceptance, Error, NewRun, Receipt};
 use super::container::{Blob, Only, Trouble};
@@ -90,12 +90,21 @@ impl Core {
         for _ in 0..limits::BLOB_CONFLICTS_MAX {
             let id = self.ids.next(at);
             let name = names::marker(id, Seq(0));
-            match self.container.put(DOING, &name, Bytes::new(), Only::New, metadata.clone()).await {
+            let log = names::log(id);
+            let mark = self.container.put(DOING, &name, Bytes::new(), Only::New, metadata.clone());
+            // A run that has ended has no marker any more, but a log.
+            let (marked, log) = join(mark, self.container.head(DOING, &log)).await;
+            let taken = log.map_err(|trouble| trouble.into_error(DOING))?.is_some();
+            match marked {
+                Ok(_) if taken => {
+                    // Should this fail, whoever looks next finds an ended run with a marker, and takes it away.
+                    let _ = self.container.delete(DOING, &name, None).await;
+                }
                 Ok(_) => return Ok(id),
                 Err(Trouble::Exists) => {
                     // Our own, when only the answer was lost; else another gateway's of the same millisecond.
                     let found = self.container.head(DOING, &name).await.map_err(|trouble| trouble.into_error(DOING))?;
-                    if found.is_some_and(|found| found.metadata == metadata) {
+                    if !taken && found.is_some_and(|found| found.metadata == metadata) {
                         return Ok(id);
                     }
                 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use azure_core::error::ErrorKind;
 use azure_core::http::policies::Policy;
-use azure_core::http::{ExponentialRetryOptions, RequestContent, RetryOptions, StatusCode, Url};
+use azure_core::http::{ExponentialRetryOptions, RetryOptions, StatusCode, Url};
 use azure_storage_blob::models::{
     AppendBlobClientAppendBlockOptions, AppendBlobClientAppendBlockResultHeaders, AppendBlobClientCreateOptions,
     AppendBlobClientCreateResultHeaders, BlobClientDeleteOptions, BlobClientDownloadOptions,
@@ -215,7 +215,7 @@ impl Container {
             ..BlockBlobClientUploadOptions::default()
         };
         let blob = client.blob_client(name);
-        let done = self.call(doing, blob.upload(RequestContent::from(bytes.to_vec()), Some(options))).await;
+        let done = self.call(doing, blob.upload(bytes.into(), Some(options))).await;
         match done {
             Ok(done) => Ok(done.etag.map(String::from).unwrap_or_default()),
             Err(Trouble::Unmet) if matches!(only, Only::New) => Err(Trouble::Exists),
@@ -251,7 +251,7 @@ impl Container {
             ..AppendBlobClientAppendBlockOptions::default()
         };
         let length = bytes.len() as u64;
-        let done = self.call(doing, client.append_block(RequestContent::from(bytes.to_vec()), length, Some(options)));
+        let done = self.call(doing, client.append_block(bytes.into(), length, Some(options)));
         let done = done.await?;
         Ok(Appended {
             etag: done.etag().ok().flatten().map(String::from).unwrap_or_default(),
@@ -303,29 +303,41 @@ impl Container {
         }
     }
 
-    /// All blobs whose names start so, in order of their names.
+    /// All blobs whose names start so, in order of their names: for lists that are short.
     pub(crate) async fn list(&self, doing: &'static str, prefix: &str, metadata: bool) -> Result<Vec<Item>, Trouble> {
-        let mut items = Vec::new();
-        let mut marker = None;
+        let (mut items, mut marker) = (Vec::new(), None);
         loop {
-            let client = self.client(doing).await?;
-            let options = BlobContainerClientListBlobsOptions {
-                prefix: Some(prefix.to_owned()),
-                marker: marker.take(),
-                include: metadata.then(|| vec![ListBlobsIncludeItem::Metadata]),
-                ..BlobContainerClientListBlobsOptions::default()
-            };
-            let page = async {
-                let page = client.list_blobs(Some(options))?.into_pages().try_next().await?;
-                page.map(azure_core::http::Response::into_model).transpose()
-            };
-            let Some(page) = self.call(doing, page).await? else { return Ok(items) };
-            items.extend(page.blob_items.into_iter().filter_map(item));
-            marker = page.next_marker.filter(|marker| !marker.is_empty());
-            if marker.is_none() {
+            let (page, next) = self.list_page(doing, prefix, metadata, marker).await?;
+            items.extend(page);
+            if next.is_none() {
                 return Ok(items);
             }
+            marker = next;
         }
+    }
+
+    /// A page of blobs whose names start so, and where the next one begins.
+    pub(crate) async fn list_page(
+        &self,
+        doing: &'static str,
+        prefix: &str,
+        metadata: bool,
+        marker: Option<String>,
+    ) -> Result<(Vec<Item>, Option<String>), Trouble> {
+        let client = self.client(doing).await?;
+        let options = BlobContainerClientListBlobsOptions {
+            prefix: Some(prefix.to_owned()),
+            marker,
+            include: metadata.then(|| vec![ListBlobsIncludeItem::Metadata]),
+            ..BlobContainerClientListBlobsOptions::default()
+        };
+        let page = async {
+            let page = client.list_blobs(Some(options))?.into_pages().try_next().await?;
+            page.map(azure_core::http::Response::into_model).transpose()
+        };
+        let Some(page) = self.call(doing, page).await? else { return Ok((Vec::new(), None)) };
+        let items = page.blob_items.into_iter().filter_map(item).collect();
+        Ok((items, page.next_marker.filter(|marker| !marker.is_empty())))
     }
 
     async fn first_item(&self) -> Result<(), Refusal> {

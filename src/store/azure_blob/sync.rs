@@ -17,8 +17,6 @@ use crate::id::{RunId, Seq};
 use crate::limits;
 
 const LOOKING: &str = "looking for what other gateways did";
-/// Looks between two that list everything: a day.
-const LOOKS_PER_EVERYTHING: u32 = 8640;
 
 /// A run as the list of markers shows it.
 struct Marked {
@@ -31,23 +29,18 @@ struct Marked {
 }
 
 impl Core {
-    /// Looks again and again, until it is stopped.
+    /// Looks for what is open and recent, again and again, until it is stopped.
     pub(super) async fn keep_up(&self, stop: CancellationToken) {
         let mut looks: u32 = 0;
         loop {
-            let everything = looks.is_multiple_of(LOOKS_PER_EVERYTHING);
-            let work = async {
-                if let Err(error) = self.keep_up_once(looks, everything).await {
-                    tracing::warn!(%error, "looking for what other gateways did failed; trying again");
-                    // What was not listed completely is listed again soon.
-                    return if everything { looks } else { looks.wrapping_add(1) };
-                }
-                looks.wrapping_add(1)
-            };
-            tokio::select! {
+            let done = tokio::select! {
                 () = stop.cancelled() => return,
-                next = work => looks = next,
+                done = self.keep_up_once(looks) => done,
+            };
+            if let Err(error) = done {
+                tracing::warn!(%error, "looking for what other gateways did failed; trying again");
             }
+            looks = looks.wrapping_add(1);
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(limits::BLOB_POLL) => {}
@@ -55,26 +48,46 @@ impl Core {
         }
     }
 
-    async fn keep_up_once(&self, looks: u32, everything: bool) -> Result<(), Error> {
+    async fn keep_up_once(&self, looks: u32) -> Result<(), Error> {
         self.pay_states().await?;
         self.send_refusals().await?;
         self.look_at_open(false).await?;
-        if everything {
-            self.look_at_everything().await?;
-        } else if looks.is_multiple_of(limits::BLOB_POLLS_PER_HISTORY) {
+        if looks.is_multiple_of(limits::BLOB_POLLS_PER_HISTORY) {
             self.look_at_recent().await?;
             self.read_journals().await?;
         }
         Ok(())
     }
 
+    /// Looks at everything, once at start and once a day, beside the rest: after a lost disk it may take long.
+    pub(super) async fn keep_everything(&self, stop: CancellationToken) {
+        loop {
+            let done = tokio::select! {
+                () = stop.cancelled() => return,
+                done = self.look_at_everything() => done,
+            };
+            let pause = match done {
+                Ok(()) => limits::BLOB_EVERYTHING_POLL,
+                Err(error) => {
+                    tracing::warn!(%error, "reading what ever was in Blob Storage stopped; trying again");
+                    limits::BLOB_POLL
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
     /// Reads the markers, and the runs that are new there or gone from there. At start nothing is left to others.
     pub(super) async fn look_at_open(&self, start: bool) -> Result<(), Error> {
-        let before = self.index.call(LOOKING, rows::open_ids).await?;
+        let before: HashSet<_> = self.index.call(LOOKING, rows::open_ids).await?.into_iter().collect();
         let items = self.container.list(LOOKING, names::OPEN, true).await.map_err(failed)?;
         let marked = marked(items);
         let listed: HashSet<_> = marked.iter().map(|marked| marked.run).collect();
-        let looks = stream::iter(marked).map(|marked| self.look_at_marked(marked, start));
+        let new: Vec<_> = marked.into_iter().filter(|marked| !before.contains(&marked.run)).collect();
+        let looks = stream::iter(new).map(|marked| self.look_at_marked(marked, start));
         looks.buffer_unordered(limits::BLOB_UPKEEP_CALLS_MAX).try_collect::<Vec<()>>().await?;
         let gone = before.into_iter().filter(|run| !listed.contains(run));
         let looks = stream::iter(gone).map(|run| self.look_at_gone(run));
@@ -135,23 +148,35 @@ impl Core {
 
     /// Reads whatever the index does not know: all of it after a lost disk.
     pub(super) async fn look_at_everything(&self) -> Result<(), Error> {
-        let known = self.index.call(LOOKING, |index| rows::tags(index, MIN, MAX)).await?;
-        let logs = self.container.list(LOOKING, names::LOGS, false).await.map_err(failed)?;
-        let cold = self.container.list(LOOKING, names::COLD, false).await.map_err(failed)?;
-        self.look_at_logs(&logs, Place::Log).await?;
-        let live: HashSet<_> = logs.iter().filter(|item| item.length > 0).filter_map(run_of).collect();
-        let alone: Vec<_> =
-            cold.into_iter().filter(|item| run_of(item).is_some_and(|run| !live.contains(&run))).collect();
-        self.look_at_logs(&alone, Place::Cold).await?;
-        // Runs that another gateway let go.
-        let there: HashSet<_> = live.into_iter().chain(alone.iter().filter_map(run_of)).collect();
-        for (run, place, _) in known {
-            if place != Place::Delivery && !there.contains(&run) && self.read(run).await?.is_none() {
-                self.index.call(LOOKING, move |index| rows::remove(index, run)).await?;
+        for (prefix, place) in [(names::LOGS, Place::Log), (names::COLD, Place::Cold)] {
+            let (mut from, mut marker) = (MIN, None);
+            loop {
+                let (items, next) = self.container.list_page(LOOKING, prefix, false, marker).await.map_err(failed)?;
+                let last = items.iter().filter_map(run_of).max().unwrap_or(from);
+                self.look_at_logs(&items, place).await?;
+                self.look_for_lost(&items, place, from, if next.is_some() { last } else { MAX }).await?;
+                if next.is_none() {
+                    break;
+                }
+                (from, marker) = (last, next);
             }
         }
         self.look_at_keys().await?;
         self.read_journals().await
+    }
+
+    /// Runs that the index has in this place and the list has not: another gateway let them go, or moved them.
+    async fn look_for_lost(&self, items: &[Item], place: Place, from: RunId, to: RunId) -> Result<(), Error> {
+        let listed: HashSet<_> = items.iter().filter_map(run_of).collect();
+        let known = self.index.call(LOOKING, move |index| rows::tags(index, from, to)).await?;
+        let lost = known.into_iter().filter(|(run, at, _)| *at == place && *run != from && !listed.contains(run));
+        for (run, ..) in lost.collect::<Vec<_>>() {
+            match self.read(run).await? {
+                Some(read) => drop(self.index_read(&read, None, false).await?),
+                None => self.index.call(LOOKING, move |index| rows::remove(index, run)).await?,
+            }
+        }
+        Ok(())
     }
 
     async fn look_at_logs(&self, items: &[Item], place: Place) -> Result<(), Error> {
@@ -175,8 +200,12 @@ impl Core {
 
     /// Learns which keys there are, so that whichever gateway is left lets them go.
     async fn look_at_keys(&self) -> Result<(), Error> {
-        for prefix in [names::DELIVERIES, names::GUARDS] {
-            let items = self.container.list(LOOKING, prefix, true).await.map_err(failed)?;
+        let mut rest = vec![(names::DELIVERIES, None), (names::GUARDS, None)];
+        while let Some((prefix, marker)) = rest.pop() {
+            let (items, next) = self.container.list_page(LOOKING, prefix, true, marker).await.map_err(failed)?;
+            if next.is_some() {
+                rest.push((prefix, next));
+            }
             let keys: Vec<_> = items.iter().map(|item| small::key_of(&item.name, &item.etag, &item.metadata)).collect();
             let note = move |index: &rusqlite::Connection| {
                 keys.iter().try_for_each(|key| match small::key(index, &key.name)? {

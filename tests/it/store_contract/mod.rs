@@ -5,7 +5,7 @@ mod azure_blob;
 mod azurite;
 mod fixture;
 mod lists;
-mod postgres;
+pub(crate) mod postgres;
 mod pruning;
 mod records;
 mod sqlite;

@@ -23,7 +23,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::fixture::{acceptance, add, at, claimed, finished, key, minutes, only, run_of};
 
 /// A database that goes with the test.
-pub(super) struct Database {
+pub(crate) struct Database {
     place: PostgresPlace,
     server: tokio_postgres::Config,
 }
@@ -41,7 +41,7 @@ impl Secrets for Password {
 
 impl Database {
     /// A new database on the test server, if there is one.
-    pub(super) async fn create() -> Option<Self> {
+    pub(crate) async fn create() -> Option<Self> {
         let url = crate::emulators::wanted("CLAWHOOK_TEST_POSTGRES_URL")?;
         let authorities = std::env::var("CLAWHOOK_TEST_CA").ok().map(|file| std::fs::read(file).unwrap().into());
         let server = tokio_postgres::Config::from_str(&url).unwrap();
@@ -62,6 +62,17 @@ impl Database {
     /// Another gateway's store on it.
     pub(super) async fn open(&self) -> Result<Postgres, Error> {
         Postgres::open(self.parts(self.place.clone())).await
+    }
+
+    /// What stands under `storage` for a gateway on it, and its password.
+    pub(crate) fn settings(&self) -> (String, String) {
+        let PostgresPlace { host, port, database, user, .. } = &self.place;
+        let ca = std::env::var("CLAWHOOK_TEST_CA").unwrap();
+        let settings = format!(
+            "backend: postgres, host: \"{host}\", port: {port}, database: {database}, user: {user}, \
+             password: {{ secret_ref: postgres }}, ca: \"{ca}\""
+        );
+        (settings, String::from_utf8(self.server.get_password().unwrap().to_vec()).unwrap())
     }
 
     async fn gateway(&self) -> Arc<dyn Store> {
