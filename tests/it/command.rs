@@ -38,7 +38,7 @@ const TOOLS: &[(&str, &str)] = &[
     ("stay", "sleep 1000 & echo $! >\"$1\"; wait"),
     ("deaf", "exec <&-; echo done"),
     ("count", "echo x >>\"$1\"; test \"$(wc -l <\"$1\")\" -ge 3"),
-    ("nothing", ""),
+    ("alone", "mkdir \"$1\" && sleep 0.1 && rmdir \"$1\""),
 ];
 
 struct Machine {
@@ -220,7 +220,8 @@ async fn a_command_has_a_control_group_of_its_own() {
     let Some(group) =
         stdout.lines().find_map(|line| line.strip_prefix("0::")).filter(|name| name.contains("clawhook-command-"))
     else {
-        println!("SKIPPED: this machine lets nobody make control groups of version 2: {stdout}");
+        #[expect(clippy::print_stdout, reason = "to be seen in the output of the tests")]
+        let () = println!("SKIPPED: this machine lets nobody make control groups of version 2: {stdout}");
         return;
     };
     let left = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].map(|at| format!("{at}{group}"));
@@ -359,6 +360,21 @@ async fn only_what_may_be_repeated_is() {
             machine.clean().await;
         }
     }
+}
+
+#[tokio::test]
+async fn no_more_run_at_one_time_than_may() {
+    let machine = Machine::new(false);
+    let settings = Settings { concurrency: 1, ..machine.settings() };
+    let commands = Commands::open(&settings, machine.host.clone()).unwrap();
+    let task = machine.placed(&json!({ "with": { "program": "TOOLS/alone", "args": ["HERE/alone"] } }));
+    let kit = Kit::with_commands(&[&workflow(&task)], commands);
+    let ids = [kit.trigger("w", json!({})).await, kit.trigger("w", json!({})).await];
+    kit.settle().await;
+    for id in ids {
+        check_state(&kit.read(id).await, State::Succeeded);
+    }
+    machine.clean().await;
 }
 
 const LOOKS_MAX: usize = 2_000;
