@@ -72,7 +72,8 @@ pub async fn alive(settings: &Settings) -> Finding {
 /// Looks at everything. `secrets` are those that all files name.
 pub async fn examine(settings: &Settings, secrets: &[SecretUse], clock: Arc<dyn Clock>) -> Vec<Finding> {
     let azure = Arc::new(Azure::new(settings.azure.clone()));
-    let mut findings = machine::examine(Path::new("/"), &settings.storage.path);
+    let commands = !settings.commands.is_off() && !settings.commands.unbounded;
+    let mut findings = machine::examine(Path::new("/"), &settings.storage.path, commands);
     findings.extend(ports::examine(settings).await);
     findings.extend(identity::examine(settings, &azure).await);
     match Vault::open(&settings.secrets, &azure, Arc::clone(&clock)) {

@@ -9,8 +9,13 @@ use crate::limits;
 const MIB: u64 = 1024 * 1024;
 const GIB: u64 = 1024 * MIB;
 
-pub(super) fn examine(root: &Path, storage: &Path) -> Vec<Finding> {
-    vec![cgroup(root), memory(root), disk(storage)]
+/// `commands` says that `command` tasks are wanted, and not without bounds.
+pub(super) fn examine(root: &Path, storage: &Path, commands: bool) -> Vec<Finding> {
+    let mut groups = cgroup(root);
+    if commands && groups.verdict == Verdict::Doubtful {
+        groups.verdict = Verdict::Bad;
+    }
+    vec![groups, memory(root), disk(storage)]
 }
 
 /// Control groups of version 2, which bound `command` tasks and this process.

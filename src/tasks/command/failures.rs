@@ -34,7 +34,8 @@ pub(super) fn not_run(error: &NotRun, program: &Path) -> Failure {
     let failure = match error {
         NotRun::Off => Failure::new("command.off", Fault::Config, message)
             .help("add `commands: { allow: […] }` to clawhook.yaml, restart the gateway, then resume the run"),
-        NotRun::Refused(refused) => Failure::new("command.not_allowed", Fault::Config, message).help(refused.help()),
+        NotRun::Refused(refused) => Failure::new("command.not_allowed", Fault::Config, message)
+            .help(format!("{}; the gateway reads `commands` at start only", refused.help())),
         NotRun::Unbounded(_) => Failure::new("command.unbounded", Fault::Here, message)
             .help("run `clawhook doctor`; in the unit of the service write `Delegate=cpu memory pids`"),
         NotRun::Here { .. } => Failure::new("command.start", Fault::Here, message).retriable(Class::Connect, None),
