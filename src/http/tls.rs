@@ -5,7 +5,6 @@
 //! used is reported and the old one stays. TLS 1.2 and 1.3 only (RFC 8996 retires the rest), one crypto provider that
 //! is named here, never the process default. This module asks no client for a certificate and obtains none.
 
-/// The pair, wherever it is kept: how it is read.
 mod pair;
 
 use std::fmt;

@@ -1,3 +1,6 @@
+//! A certificate and its key, read from where they are kept and held against each other. What does not fit is never
+//! handed on; when to read is the business of `tls.rs`.
+
 use std::path::Path;
 use std::time::SystemTime;
 
