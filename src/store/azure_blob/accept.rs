@@ -112,7 +112,7 @@ impl Core {
             let log = names::log(id);
             let mark = self.container.put(DOING, &name, Bytes::new(), Only::New, metadata.clone());
             // A run that has ended has no marker any more, but a log.
-            let (marked, log) = join(mark, self.container.head(DOING, &log)).await;
+            let (marked, log) = Box::pin(join(mark, self.container.head(DOING, &log))).await;
             let taken = log.map_err(|trouble| trouble.into_error(DOING))?.is_some();
             match marked {
                 Ok(_) if taken => {
