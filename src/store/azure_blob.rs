@@ -85,6 +85,8 @@ struct Core {
     index: Index,
     clock: Arc<dyn Clock>,
     ids: RunIds,
+    /// Deliveries that are being accepted here: a repeat at the same moment waits for the first.
+    accepting: std::sync::Mutex<accept::Turns>,
     marks: tokio::sync::Mutex<Marks>,
     journals: Journals,
     blocks_max: u32,
@@ -112,6 +114,7 @@ impl AzureBlob {
             index,
             clock,
             ids: RunIds::default(),
+            accepting: std::sync::Mutex::default(),
             marks: tokio::sync::Mutex::default(),
             journals: Journals::default(),
             blocks_max: options.blocks_max.unwrap_or(limits::BLOB_BLOCKS_MAX),

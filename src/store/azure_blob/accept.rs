@@ -3,9 +3,11 @@
 //! taken away. Beside the markers goes the replay guard, which decides nothing.
 
 use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, Weak};
 
 use bytes::Bytes;
 use futures_util::future::{join, try_join, try_join_all};
+use tokio::sync::Mutex;
 
 use super::super::{Acceptance, Error, NewRun, Receipt};
 use super::container::{Blob, Only, Trouble};
@@ -22,6 +24,9 @@ use crate::limits;
 
 pub(super) const DOING: &str = "accepting a delivery";
 
+/// The deliveries under way, by their names.
+pub(super) type Turns = HashMap<String, Weak<Mutex<()>>>;
+
 /// Runs that one delivery can start: their ids are metadata of its blob, which holds 8 KiB.
 const RUNS_MAX: usize = 300;
 
@@ -34,6 +39,8 @@ impl Core {
             return Err(Error::Failed { doing: DOING, why });
         }
         let name = names::delivery(key);
+        let turn = self.turn_of(&name);
+        let _turn = turn.lock().await;
         if let Some(known) = self.known(&name, at).await? {
             return Ok(Receipt::Duplicate(known.runs));
         }
@@ -76,6 +83,18 @@ impl Core {
         Ok(receipt)
     }
 
+    /// One at a time for each key: the second finds what the first wrote, and costs no call.
+    fn turn_of(&self, name: &str) -> Arc<Mutex<()>> {
+        let mut turns = self.accepting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turn) = turns.get(name).and_then(Weak::upgrade) {
+            return turn;
+        }
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        let turn = Arc::default();
+        turns.insert(name.to_owned(), Arc::downgrade(&turn));
+        turn
+    }
+
     /// What is known of a key without a call: a delivery that is on record never changes before it expires.
     async fn known(&self, name: &str, at: Timestamp) -> Result<Option<Key>, Error> {
         let name = name.to_owned();
@@ -93,7 +112,7 @@ impl Core {
             let log = names::log(id);
             let mark = self.container.put(DOING, &name, Bytes::new(), Only::New, metadata.clone());
             // A run that has ended has no marker any more, but a log.
-            let (marked, log) = join(mark, self.container.head(DOING, &log)).await;
+            let (marked, log) = Box::pin(join(mark, self.container.head(DOING, &log))).await;
             let taken = log.map_err(|trouble| trouble.into_error(DOING))?.is_some();
             match marked {
                 Ok(_) if taken => {

@@ -90,7 +90,7 @@ async fn an_id_is_given_once() {
     let next = clawhook::id::RunId::from_u64(id.as_u64() + 1);
     let after = clawhook::id::RunId::from_u64(id.as_u64() + 2);
     // As if other gateways had drawn the next two: one run is open, one has ended.
-    for (name, length) in [(format!("open/{next}"), 0), (format!("logs/{after}"), 5)] {
+    for (name, length) in [(format!("open/{next}"), 1), (format!("logs/{after}"), 5)] {
         container.write(&name, length).await;
     }
     let second = only(store.accept(acceptance("b", at(0))).await);
