@@ -2,19 +2,17 @@
 
 /// Keys of the language that come in a later version: the map that would hold them (its name in the schema), and the keys.
 const KEYS: &[(&str, &[&str])] = &[
-    ("", &["azure", "channels", "callback"]),
+    ("", &["channels", "callback"]),
     ("Task", &["needs", "for_each", "max_parallel", "poll", "redact"]),
     ("Listeners", &["grpc"]),
     ("ListenTls", &["acme"]),
     ("AuthMethods", &["oidc"]),
-    ("Storage", &["records"]),
     ("SettingsLimits", &["inline_max"]),
     ("Connection", &["rate_limit"]),
 ];
 
 /// Values of the language that come in a later version: the key, and the values.
 const VALUES: &[(&str, &[&str])] = &[
-    ("backend", &["azure-blob", "postgres"]),
     (
         "type",
         &[

@@ -118,7 +118,8 @@ impl Container {
     pub(crate) async fn write(&self, name: &str, length: usize) {
         let Account { endpoint, sas, .. } = &self.account;
         let url = format!("{endpoint}/{}/{name}?{}", self.name, sas.as_deref().unwrap_or_default());
-        let put = reqwest::Client::new().put(url).header("x-ms-blob-type", "BlockBlob").header("content-length", length);
+        let put =
+            reqwest::Client::new().put(url).header("x-ms-blob-type", "BlockBlob").header("content-length", length);
         let put = put.body(vec![b'x'; length]);
         assert_eq!(put.send().await.unwrap().status(), 201);
     }
