@@ -5,10 +5,6 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use clawhook::cli::{self, Arguments};
 
-/// Requests are built on one thread and freed on another all day, which the C library's allocator does slowly.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     cli::launch(&arguments).unwrap_or_else(|| run(arguments))
