@@ -14,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::secrets::{People, Upkeep};
-use crate::azure::Azure;
 use crate::clock::Clock;
 use crate::domain::journal::JournalKind;
 use crate::domain::secret::Secrets;
@@ -92,7 +91,7 @@ pub async fn start(start: Start) -> Result<Running, Error> {
     let metrics = telemetry::metrics();
     let files::Read { settings, loaded, secrets: named } =
         files::read_all(&start.config, &start.env).await.map_err(Error::Files)?;
-    let azure = Arc::new(Azure::new(settings.azure.clone()));
+    let azure = Arc::clone(&settings.azure);
     let vault = Arc::new(Vault::open(&settings.secrets, &azure, Arc::clone(&start.clock))?);
     let secrets: Arc<dyn Secrets> = Arc::clone(&vault) as Arc<dyn Secrets>;
     let (doors, stop, tracker) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());

@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::azure::Azure;
 use crate::clock::Clock;
 use crate::domain::secret::Secrets;
 use crate::secrets::Vault;
@@ -71,18 +70,18 @@ pub async fn alive(settings: &Settings) -> Finding {
 
 /// Looks at everything. `secrets` are those that all files name.
 pub async fn examine(settings: &Settings, secrets: &[SecretUse], clock: Arc<dyn Clock>) -> Vec<Finding> {
-    let azure = Arc::new(Azure::new(settings.azure.clone()));
+    let azure = &settings.azure;
     let commands = !settings.commands.is_off() && !settings.commands.unbounded;
     let mut findings = machine::examine(Path::new("/"), &settings.storage.path, commands);
     findings.extend(ports::examine(settings).await);
-    findings.extend(identity::examine(settings, &azure).await);
-    match Vault::open(&settings.secrets, &azure, Arc::clone(&clock)) {
+    findings.extend(identity::examine(settings, azure).await);
+    match Vault::open(&settings.secrets, azure, Arc::clone(&clock)) {
         Ok(vault) => {
             let vault = Arc::new(vault);
             findings.extend(certificates::examine(settings, &vault, &clock).await);
             let vault: Arc<dyn Secrets> = vault;
             findings.extend(identity::secrets(secrets, vault.as_ref()).await);
-            findings.extend(storage::examine(settings, &azure, &vault, &clock).await);
+            findings.extend(storage::examine(settings, &vault, &clock).await);
         }
         Err(error) => {
             findings.push(Finding::bad("secrets", error.to_string(), "correct `secrets` in clawhook.yaml"));

@@ -47,7 +47,7 @@ pub struct Settings {
     /// Where secrets come from.
     pub secrets: secrets::Settings,
     /// Which Azure, and who we are there.
-    pub azure: crate::azure::Settings,
+    pub azure: Arc<Azure>,
     /// Runs that make progress at one time.
     pub runs_active_max: NonZeroUsize,
     /// Body of a delivery, bytes, for routes that set none.
@@ -144,14 +144,14 @@ impl Table<'_> {
         // The connections are looked at even when the rest is wrong: one look shows everything.
         let egress = file.head.as_ref().map(|head| self.egress(head)).unwrap_or_default();
         let azure = file.head.as_ref().map(|head| self.azure(&head.azure)).unwrap_or_default();
-        // Tokens are asked for when a connection is used; until then this is nothing but a name.
-        let tokens = Arc::new(Azure::new(azure.clone()));
-        let connections = self.connections(&file.connections, file.head.is_some().then_some(&egress), &tokens);
+        // One for all that use it, so that a token is asked for once; until then this is nothing but a name.
+        let azure = Arc::new(Azure::new(azure));
+        let connections = self.connections(&file.connections, file.head.is_some().then_some(&egress), &azure);
         let head = file.head.as_ref()?;
         let (hooks, control) = self.doors(head);
         let auth = self.auth(head, control.as_ref().map(|door| door.address.ip()));
-        let storage = self.storage(&head.storage, azure.cloud);
-        let secrets = self.secrets(&head.secrets, azure.cloud);
+        let storage = self.storage(&head.storage, azure.cloud());
+        let secrets = self.secrets(&head.secrets, azure.cloud());
         let body_bytes_max = self.body_bytes_max(head);
         let commands = self.commands(head.commands.as_ref());
         let concurrency =
@@ -194,11 +194,7 @@ impl Table<'_> {
 
     fn secrets(&mut self, raw: &raw::Secrets, cloud: Cloud) -> secrets::Settings {
         let path = YamlPath::root().with("secrets");
-        let source = match raw.source {
-            None | Some(raw::SecretSource::Env) => "env",
-            Some(raw::SecretSource::File) => "file",
-            Some(raw::SecretSource::KeyVault) => "key-vault",
-        };
+        let source = raw.source.unwrap_or_default().as_str();
         let example = format!("vault_url: https://NAME.{}", cloud.vault_suffix());
         let vault_url = match (source, raw.vault_url.as_deref()) {
             ("key-vault", given) => self

@@ -185,6 +185,12 @@ impl Azure {
     }
 }
 
+impl Default for Azure {
+    fn default() -> Self {
+        Self::new(Settings::default())
+    }
+}
+
 impl fmt::Debug for Azure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Azure({} as {})", self.settings.cloud, self.settings.identity)

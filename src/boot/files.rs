@@ -7,7 +7,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::secrets::Upkeep;
-use crate::azure::Azure;
 use crate::clock::SystemClock;
 use crate::gateway::{Loaded, Source};
 use crate::secrets::Vault;
@@ -36,10 +35,7 @@ pub async fn read_files(config: &Path, env: &BTreeMap<String, String>) -> (Optio
     let (settings, mut loaded) = read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
     // A vault elsewhere is not asked here: what it cannot give is no mistake in the files.
     let local = settings.as_ref().filter(|settings| settings.secrets.is_local());
-    let vault = local.and_then(|settings| {
-        let azure = Arc::new(Azure::new(settings.azure.clone()));
-        Vault::open(&settings.secrets, &azure, Arc::new(SystemClock)).ok()
-    });
+    let vault = local.and_then(|settings| Vault::open(&settings.secrets, &settings.azure, Arc::new(SystemClock)).ok());
     if let Some(vault) = vault {
         loaded.problems.extend(spec::missing_secrets(&loaded.secrets, &vault).await);
     }

@@ -6,18 +6,20 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::azure::{self, Azure};
+use crate::azure::Azure;
 use crate::clock::SystemClock;
 use crate::domain::secret::SecretValue;
 use crate::id::{ConnectionName, SecretName};
 use crate::secrets::{self, Vault};
 use crate::settings::{DoorTls, Settings};
-use crate::spec::diagnostic::Problem;
+use crate::spec::diagnostic::{Problem, Report, Severity};
 use crate::spec::overrides::Override;
 use crate::spec::structure::SettingsFile;
 use crate::spec::{Around, Files, Loaded, SecretUse, load, missing_secrets, raw, reader, yaml};
 
+use super::check::render;
 use super::error::Error;
+use super::output::Output;
 
 /// The settings file when none is named.
 pub(super) const DEFAULT_FILE: &str = "clawhook.yaml";
@@ -40,17 +42,12 @@ pub(super) struct Gathered {
     pub(super) secrets: Vec<SecretUse>,
     pub(super) source: secrets::Settings,
     /// Which Azure, and who we are there.
-    pub(super) azure: azure::Settings,
+    pub(super) azure: Arc<Azure>,
     /// Certificates that doors have from the vault: the door, and the name.
     pub(super) certificates: Vec<(&'static str, SecretName)>,
 }
 
 impl Gathered {
-    /// Every secret that is named, with where.
-    pub(super) fn secrets(&self) -> &[SecretUse] {
-        &self.secrets
-    }
-
     /// Asks a secret source on this machine for every secret that is named, and adds what it cannot give to the
     /// problems. Answers whether it was asked.
     pub(super) async fn look_for_secrets(&mut self) -> bool {
@@ -66,7 +63,7 @@ impl Gathered {
 
     /// The secret source. It calls nobody yet.
     pub(super) fn open(&self) -> Result<Vault, secrets::OpenError> {
-        Vault::open(&self.source, &Arc::new(Azure::new(self.azure.clone())), Arc::new(SystemClock))
+        Vault::open(&self.source, &self.azure, Arc::new(SystemClock))
     }
 }
 
@@ -104,7 +101,7 @@ struct Known {
     around: Around,
     named: Vec<SecretUse>,
     source: secrets::Settings,
-    azure: azure::Settings,
+    azure: Arc<Azure>,
     certificates: Vec<(&'static str, SecretName)>,
 }
 
@@ -124,7 +121,7 @@ impl Known {
             around: Around { connections, ..Around::default() },
             named: Vec::new(),
             source: source_of(head, folder),
-            azure: azure::Settings::default(),
+            azure: Arc::default(),
             certificates: Vec::new(),
         }
     }
@@ -142,11 +139,7 @@ fn certificates(settings: &Settings) -> Vec<(&'static str, SecretName)> {
 
 fn source_of(head: Option<&raw::Settings>, folder: &Path) -> secrets::Settings {
     let secrets = head.map(|head| head.secrets.clone()).unwrap_or_default();
-    let source = match secrets.source {
-        None | Some(raw::SecretSource::Env) => "env",
-        Some(raw::SecretSource::File) => "file",
-        Some(raw::SecretSource::KeyVault) => "key-vault",
-    };
+    let source = secrets.source.unwrap_or_default().as_str();
     let path = secrets.path.map(|path| folder.join(path));
     secrets::Settings { source: source.to_owned(), path, vault_url: secrets.vault_url }
 }
@@ -164,6 +157,15 @@ pub(super) fn without_doors(file: &Path, asked: bool) -> Result<Option<Settings>
     }
     let (settings, problems) = Settings::load(file, env);
     settings.map(Some).ok_or(problems)
+}
+
+/// The settings, or the report of what is wrong with them.
+pub(super) fn settings(file: &Path, output: Output) -> Result<Settings, Error> {
+    let (settings, problems) = Settings::load(file, environment());
+    settings.ok_or_else(|| {
+        let errors = problems.into_iter().filter(|problem| problem.severity == Severity::Error).collect();
+        Error::new(render(&Report::new(errors), output))
+    })
 }
 
 /// Where the control door is, by the settings file; nothing when there is no such file.

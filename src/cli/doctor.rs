@@ -7,7 +7,6 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 
-use super::check::render;
 use super::config;
 use super::error::Error;
 use super::output::{self, Output};
@@ -15,8 +14,6 @@ use super::table::table;
 use super::words::count;
 use crate::clock::SystemClock;
 use crate::doctor::{self, Finding, Verdict};
-use crate::settings::Settings;
-use crate::spec::diagnostic::{Report, Severity};
 
 /// What to look at.
 #[derive(Debug, Clone, Args)]
@@ -33,17 +30,12 @@ pub(super) struct Doctor {
 }
 
 pub(super) async fn run(doctor: &Doctor, output: Output) -> Result<ExitCode, Error> {
-    let environment = config::environment();
-    let (settings, problems) = Settings::load(&doctor.config, environment.clone());
-    let Some(settings) = settings else {
-        let errors = problems.into_iter().filter(|problem| problem.severity == Severity::Error).collect();
-        return Err(Error::new(render(&Report::new(errors), output)));
-    };
+    let settings = config::settings(&doctor.config, output)?;
     let findings = if doctor.quick {
         vec![doctor::alive(&settings).await]
     } else {
-        let gathered = config::gather(&doctor.config, &environment);
-        doctor::examine(&settings, gathered.secrets(), Arc::new(SystemClock)).await
+        let gathered = config::gather(&doctor.config, &config::environment());
+        doctor::examine(&settings, &gathered.secrets, Arc::new(SystemClock)).await
     };
     if doctor.json {
         output::print_json(&json!({ "findings": findings }));

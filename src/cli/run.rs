@@ -18,7 +18,6 @@ use super::inputs::{self, Given};
 use super::output::{self, Output};
 use super::progress::Progress;
 use super::show;
-use crate::azure::{self, Azure};
 use crate::clock::{Clock, SystemClock};
 use crate::domain::state::State;
 use crate::engine::{self, Engine, Retention};
@@ -126,13 +125,12 @@ impl Here {
                 Connections::default(),
                 Egress::default(),
                 secrets::Settings { source: "env".to_owned(), path: None, vault_url: None },
-                azure::Settings::default(),
+                Arc::default(),
                 KEEP,
             ),
         };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let vault = Vault::open(&source, &Arc::new(Azure::new(azure)), Arc::clone(&clock))
-            .map_err(|error| Error::new(error.to_string()))?;
+        let vault = Vault::open(&source, &azure, Arc::clone(&clock)).map_err(|error| Error::new(error.to_string()))?;
         let store: Arc<dyn Store> = Arc::new(Memory::new());
         FilesInForce::keep_documents(store.as_ref(), &catalog).await.map_err(told)?;
         let loaded = gateway::Loaded { catalog, connections };

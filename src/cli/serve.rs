@@ -15,7 +15,6 @@ use super::config;
 use super::error::Error;
 use super::output;
 use super::systemd;
-use crate::azure::Azure;
 use crate::boot::{self, Running};
 use crate::clock::SystemClock;
 use crate::domain::secret::Secrets as _;
@@ -132,9 +131,9 @@ async fn sample(running: &Running) -> Option<String> {
     };
     let plan = catalog.routes.values().find(is_shopify)?;
     let Verify::Scheme { secrets, .. } = &plan.verify else { return None };
-    let azure = Arc::new(Azure::new(running.settings().azure.clone()));
+    let settings = running.settings();
     // A key that is kept elsewhere is not put on a screen.
-    let vault = Vault::open(&running.settings().secrets, &azure, Arc::new(SystemClock)).ok().filter(Vault::is_local)?;
+    let vault = Vault::open(&settings.secrets, &settings.azure, Arc::new(SystemClock)).ok().filter(Vault::is_local)?;
     let key = vault.resolve(secrets.first()?.1.first()?).await.ok()?;
     let order = ORDER.trim_end();
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.expose()), order.as_bytes());

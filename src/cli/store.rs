@@ -9,18 +9,15 @@ use clap::{Args, Subcommand};
 use futures_util::StreamExt as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::check::render;
 use super::config;
 use super::error::Error;
 use super::output::{self, Output};
 use super::words::count;
-use crate::azure::Azure;
 use crate::clock::{Clock, SystemClock};
 use crate::domain::run::Run;
 use crate::limits;
 use crate::secrets::Vault;
 use crate::settings::Settings;
-use crate::spec::diagnostic::{Report, Severity};
 use crate::store::backup::{Reader, Writer};
 use crate::store::transfer::{Dump, Piece};
 use crate::store::{self, Parts, Store};
@@ -200,14 +197,9 @@ impl Filling {
 
 /// What a store of these settings is opened with.
 fn parts(config: &Path, output: Output) -> Result<Parts, Error> {
-    let (settings, problems) = Settings::load(config, config::environment());
-    let Some(settings) = settings else {
-        let errors = problems.into_iter().filter(|problem| problem.severity == Severity::Error).collect();
-        return Err(Error::new(render(&Report::new(errors), output)));
-    };
-    let azure = Arc::new(Azure::new(settings.azure.clone()));
-    let secrets = Vault::open(&settings.secrets, &azure, Arc::new(SystemClock)).map_err(told)?;
-    Ok(Parts { settings: settings.storage, azure, secrets: Arc::new(secrets), clock: Arc::new(SystemClock) })
+    let Settings { storage, secrets, azure, .. } = config::settings(config, output)?;
+    let secrets = Vault::open(&secrets, &azure, Arc::new(SystemClock)).map_err(told)?;
+    Ok(Parts { settings: storage, azure, secrets: Arc::new(secrets), clock: Arc::new(SystemClock) })
 }
 
 fn progress(output: Output, runs: u64) -> ProgressBar {

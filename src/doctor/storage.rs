@@ -9,7 +9,6 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Finding;
-use crate::azure::Azure;
 use crate::clock::Clock;
 use crate::domain::secret::Secrets;
 use crate::limits;
@@ -19,16 +18,11 @@ use crate::store::{self, Parts, Store};
 /// The mark that is written and taken away again.
 const MARK: &str = "doctor";
 
-pub(super) async fn examine(
-    settings: &Settings,
-    azure: &Arc<Azure>,
-    secrets: &Arc<dyn Secrets>,
-    clock: &Arc<dyn Clock>,
-) -> Vec<Finding> {
+pub(super) async fn examine(settings: &Settings, secrets: &Arc<dyn Secrets>, clock: &Arc<dyn Clock>) -> Vec<Finding> {
     let about = format!("storage {}", settings.storage.backend);
     let parts = Parts {
         settings: settings.storage.clone(),
-        azure: Arc::clone(azure),
+        azure: Arc::clone(&settings.azure),
         secrets: Arc::clone(secrets),
         clock: Arc::clone(clock),
     };

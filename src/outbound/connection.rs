@@ -188,7 +188,7 @@ mod tests {
     async fn a_request_gets_headers_and_proof() {
         let secret = |name: &str| SecretRef::to(SecretName::new(name).unwrap());
         let token = json!({"secret_ref": "token"});
-        let azure = Arc::new(crate::azure::Azure::new(crate::azure::Settings::default()));
+        let azure = Arc::default();
         let connection = Connection {
             name: ConnectionName::new("erp").unwrap(),
             base_url: BaseUrl::new("https://erp/api").unwrap(),

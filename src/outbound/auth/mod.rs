@@ -113,7 +113,7 @@ mod tests {
     }
 
     fn azure() -> Arc<Azure> {
-        Arc::new(Azure::new(azure::Settings::default()))
+        Arc::default()
     }
 
     /// The header as it goes out, and as it is recorded.

@@ -296,15 +296,27 @@ pub struct Secrets {
 }
 
 /// A kind of secret source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SecretSource {
     /// The environment: `erp-api-key` is read from `CLAWHOOK_SECRET_ERP_API_KEY`.
+    #[default]
     Env,
     /// A folder with one file per secret.
     File,
     /// An Azure Key Vault.
     KeyVault,
+}
+
+impl SecretSource {
+    /// The word that people type, by which the source is found.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Env => "env",
+            Self::File => "file",
+            Self::KeyVault => "key-vault",
+        }
+    }
 }
 
 /// How much this machine takes on.

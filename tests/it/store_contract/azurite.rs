@@ -56,7 +56,7 @@ impl Account {
     pub(crate) fn by_signature() -> Option<Self> {
         let endpoint = wanted("CLAWHOOK_TEST_AZURITE_HTTP_URL")?;
         let sas = wanted("CLAWHOOK_TEST_AZURITE_SAS")?;
-        Some(Self { endpoint, azure: Arc::new(Azure::new(azure::Settings::default())), sas: Some(sas) })
+        Some(Self { endpoint, azure: Arc::default(), sas: Some(sas) })
     }
 
     /// The same account with another signature.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use clawhook::azure::{self, Azure};
+use clawhook::azure::Azure;
 use clawhook::clock::{SystemClock, Timestamp};
 use clawhook::domain::event::{Entry, Event};
 use clawhook::domain::secret::{self, SecretRef, SecretValue, Secrets};
@@ -83,7 +83,7 @@ impl Database {
         let password = self.server.get_password().unwrap_or_default().to_vec();
         Parts {
             settings: Settings { backend: "postgres".into(), postgres: Some(place), ..Settings::default() },
-            azure: Arc::new(Azure::new(azure::Settings::default())),
+            azure: Arc::default(),
             secrets: Arc::new(Password(password)),
             clock: Arc::new(SystemClock),
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use clawhook::azure::{self, Azure};
+use clawhook::azure::Azure;
 use clawhook::clock::SystemClock;
 use clawhook::domain::event::{Entry, Event};
 use clawhook::id::RunId;
@@ -124,7 +124,7 @@ async fn backends_are_found_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let parts = |backend: &str| Parts {
         settings: Settings { backend: backend.into(), path: folder.path().to_owned(), ..Settings::default() },
-        azure: Arc::new(Azure::new(azure::Settings::default())),
+        azure: Arc::default(),
         secrets: Arc::new(OneSecret),
         clock: Arc::new(SystemClock),
     };

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use clawhook::azure::{self, Azure};
+use clawhook::azure::Azure;
 use clawhook::clock::SystemClock;
 use clawhook::domain::delivery::DeliveryKey;
 use clawhook::domain::event::{Event, WaitReason};
@@ -110,7 +110,7 @@ async fn same(old: &Arc<dyn Store>, new: &Arc<dyn Store>) {
 async fn pieces_in(folder: &Path) -> Vec<Piece> {
     let parts = Parts {
         settings: Settings { backend: "sqlite".into(), path: folder.to_owned(), ..Settings::default() },
-        azure: Arc::new(Azure::new(azure::Settings::default())),
+        azure: Arc::default(),
         secrets: Arc::new(OneSecret),
         clock: Arc::new(SystemClock),
     };
