@@ -16,6 +16,8 @@ pub const RESPONSE_BYTES_CEILING: usize = 64 * 1024 * 1024;
 pub const EXCHANGE_BODY_BYTES_MAX: usize = 64 * 1024;
 /// Output of one task, bytes of JSON; keeps a run's log readable in memory.
 pub const TASK_OUTPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What an attempt leaves for the next one, bytes of JSON: a position, not data.
+pub const CHECKPOINT_BYTES_MAX: usize = 64 * 1024;
 /// Runs waiting in memory for a free worker; the rest wait in the store.
 pub const RUNS_READY_MAX: usize = 256;
 /// Runs that make progress at one time in this process (`limits.concurrency`).

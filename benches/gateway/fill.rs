@@ -128,6 +128,7 @@ fn events(number: usize, at: Timestamp) -> Result<Vec<Event>> {
             duration_ms: 12,
             result,
             exchange: None,
+            checkpoint: None,
         })),
         Event::Finished(Box::new(finished)),
     ])

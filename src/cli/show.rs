@@ -294,6 +294,9 @@ impl Page {
                 Some(at) => self.line(8, &format!("next attempt at {at} ({})", age_of(at, self.now))),
                 None => self.line(8, "not tried again"),
             }
+        } else if let Some(why) = attempt["paused"].as_str() {
+            let next = text(attempt, "retry_at");
+            self.line(8, &format!("not over: {why}; it goes on at {next} ({})", age_of(next, self.now)));
         } else if !exchange.is_object() && !attempt["output"].is_null() {
             self.block(8, &pretty(&attempt["output"]));
         }

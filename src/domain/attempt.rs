@@ -1,9 +1,12 @@
 //! One try at one task: what was sent, what came back, how long each part took.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::failure::Failure;
+use crate::clock::Timestamp;
 use crate::id::{AttemptNumber, TaskId};
 
 /// How an attempt ended, and what people need to see of it.
@@ -17,6 +20,9 @@ pub struct AttemptEnded {
     /// The call it made, secrets masked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exchange: Option<Box<Exchange>>,
+    /// What the next attempt of the task is given, so that it goes on instead of beginning anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<Value>,
 }
 
 /// The end of an attempt.
@@ -26,7 +32,29 @@ pub enum AttemptResult {
     /// It did its work; later tasks read the output as `tasks.<id>`.
     Succeeded { output: Value },
     /// It did not.
-    Failed { failure: Box<Failure>, retry_at: Option<crate::clock::Timestamp> },
+    Failed { failure: Box<Failure>, retry_at: Option<Timestamp> },
+    /// It did its part, and the task is not over: the next attempt is made at this moment, and no worker is held until
+    /// then.
+    Paused { until: Timestamp, why: Pause },
+}
+
+/// What a task waits for between two attempts that did not fail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pause {
+    /// Nothing was sent: the rate budget of this connection, or of one operation there, is used up.
+    Quota { place: String },
+    /// The far end is still at work; what it said last.
+    Poll { said: String },
+}
+
+impl fmt::Display for Pause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Quota { place } => write!(f, "it waits for quota of `{place}`"),
+            Self::Poll { said } => write!(f, "the far end is still at work ({said})"),
+        }
+    }
 }
 
 /// One outbound call as people see it. Bodies are cut at `limits::EXCHANGE_BODY_BYTES_MAX`; secrets are masked

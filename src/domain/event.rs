@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::attempt::AttemptEnded;
+use super::attempt::{AttemptEnded, AttemptResult, Pause};
 use super::failure::Failure;
 use super::trigger::Trigger;
 use crate::clock::Timestamp;
@@ -106,6 +106,8 @@ pub enum WaitReason {
     Retry { task: TaskId, attempt: AttemptNumber, message: String },
     /// A `wait` task.
     Delay { task: TaskId },
+    /// A task that is not over although nothing of it is under way.
+    Paused { task: TaskId, why: Pause },
     /// The gateway is shutting down and gave it back.
     Drained,
 }
@@ -203,9 +205,10 @@ impl Entry {
 
 impl AttemptEnded {
     fn strip(&mut self) {
-        if let super::attempt::AttemptResult::Succeeded { output } = &mut self.result {
+        if let AttemptResult::Succeeded { output } = &mut self.result {
             *output = Value::Null;
         }
+        self.checkpoint = None;
         if let Some(exchange) = &mut self.exchange {
             exchange.request.headers.clear();
             exchange.request.body = None;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::attempt::{AttemptEnded, AttemptResult};
+use super::attempt::{AttemptEnded, AttemptResult, Pause};
 use super::event::{Accepted, Entry, Event, Finished, Prepared, WaitReason};
 use super::failure::{Class, Failure};
 use super::state::{IllegalTransition, State};
@@ -100,6 +100,8 @@ pub struct TaskRecord {
     pub interrupted: u32,
     /// What the last failed attempt said.
     pub last_failure: Option<String>,
+    /// What the last attempt left for the next.
+    pub checkpoint: Option<Value>,
 }
 
 /// Where a task of a run stands.
@@ -118,6 +120,11 @@ pub enum TaskState {
     /// A `wait` task that is over at this moment.
     Delayed {
         until: Timestamp,
+    },
+    /// Its last attempt did its part, and the next follows at this moment.
+    Paused {
+        until: Timestamp,
+        why: Pause,
     },
     Succeeded {
         output: Value,
@@ -215,11 +222,12 @@ impl Run {
             }
             Event::TaskSkipped { task } => self.task(task).state = TaskState::Skipped,
             Event::AttemptStarted { task, attempt, .. } => {
-                self.attempts += 1;
-                self.retried |= attempt > AttemptNumber::FIRST;
                 let record = self.task(task);
                 record.attempt = Some(attempt);
                 record.state = TaskState::Started { at };
+                let again = record.failed + record.interrupted > 0;
+                self.attempts += 1;
+                self.retried |= again;
             }
             Event::AttemptEnded(ended) => self.attempt_ended(at, *ended),
             Event::Suspended { until, reason } => {
@@ -242,7 +250,9 @@ impl Run {
 
     fn attempt_ended(&mut self, at: Timestamp, ended: AttemptEnded) {
         let record = self.task(ended.task);
+        record.checkpoint = ended.checkpoint;
         match ended.result {
+            AttemptResult::Paused { until, why } => record.state = TaskState::Paused { until, why },
             AttemptResult::Succeeded { output } => record.state = TaskState::Succeeded { output },
             AttemptResult::Failed { failure, retry_at } => {
                 if failure.class == Class::Interrupted {
@@ -265,6 +275,7 @@ impl Run {
             record.state = TaskState::Again;
             record.failed = 0;
             record.interrupted = 0;
+            record.checkpoint = None;
         }
         if let Some(repin) = repin {
             self.accepted.revision = repin.workflow;
@@ -285,6 +296,7 @@ impl Run {
             failed: 0,
             interrupted: 0,
             last_failure: None,
+            checkpoint: None,
         })
     }
 

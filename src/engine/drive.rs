@@ -94,7 +94,7 @@ impl Engine {
                 Failure::new("run.cancelled", Fault::Here, "the attempt was cut off by a cancel").sent(Sent::Maybe);
             let duration_ms = millis(parts.clock.now().since(at));
             let result = AttemptResult::Failed { failure: Box::new(failure), retry_at: None };
-            let ended = AttemptEnded { task, attempt, duration_ms, result, exchange: None };
+            let ended = AttemptEnded { task, attempt, duration_ms, result, exchange: None, checkpoint: None };
             if log.push(Event::AttemptEnded(Box::new(ended))).is_err() {
                 return;
             }
@@ -225,10 +225,12 @@ impl Driver<'_> {
         let limit = self.time_limit(task);
         // The attempt reads a snapshot of the values, so that the log stays free for renewals meanwhile.
         let seen = self.values.clone();
+        let checkpoint = self.record(task).and_then(|record| record.checkpoint.clone());
         let ctx = TaskContext {
             run: self.log.run().id,
             task: &task.id,
             idempotency_key: &key,
+            checkpoint: checkpoint.as_ref(),
             values: &seen,
             connection: connection.as_deref(),
             client: &parts.client,
@@ -285,14 +287,21 @@ impl Driver<'_> {
                 self.log.push(Event::Suspended { until, reason: WaitReason::Delay { task: task.id.clone() } })?;
                 return Ok(Flow::Done);
             }
+            Ok(Done::Later { at, why }) => {
+                let now = self.engine.0.parts.clock.now();
+                let until = if self.is_handler(task) { at } else { at.min(step::deadline(&self.plan, self.log.run())) };
+                AttemptResult::Paused { until: until.max(now), why }
+            }
             Err(failure) => self.after_failure(task, failure),
         };
+        let (result, checkpoint) = with_checkpoint(result, done.checkpoint);
         metrics::histogram!("clawhook_attempt_seconds", "kind" => task.kind.name).record(took.as_secs_f64());
         if let Some(value) = values::task_result(&result) {
             self.values.set_member("tasks", task.id.as_str(), value);
         }
+        let duration_ms = millis(took);
         let ended =
-            AttemptEnded { task: task.id.clone(), attempt, duration_ms: millis(took), result, exchange: done.exchange };
+            AttemptEnded { task: task.id.clone(), attempt, duration_ms, result, exchange: done.exchange, checkpoint };
         self.log.push(Event::AttemptEnded(Box::new(ended)))?;
         Ok(Flow::On)
     }
@@ -331,7 +340,8 @@ impl Driver<'_> {
         }
         let result = AttemptResult::Failed { failure: Box::new(failure), retry_at: again.then_some(now) };
         let duration_ms = millis(now.since(since));
-        let ended = AttemptEnded { task: task.id.clone(), attempt, duration_ms, result, exchange: None };
+        let checkpoint = record.checkpoint.clone();
+        let ended = AttemptEnded { task: task.id.clone(), attempt, duration_ms, result, exchange: None, checkpoint };
         self.log.push(Event::AttemptEnded(Box::new(ended)))?;
         Ok(Flow::On)
     }
@@ -361,6 +371,7 @@ impl Driver<'_> {
                 let message = record.and_then(|record| record.last_failure.clone()).unwrap_or_default();
                 WaitReason::Retry { task: task.id.clone(), attempt: attempt.unwrap_or(AttemptNumber::FIRST), message }
             }
+            Some((TaskState::Paused { why, .. }, _)) => WaitReason::Paused { task: task.id.clone(), why: why.clone() },
             _ => WaitReason::Delay { task: task.id.clone() },
         }
     }
@@ -451,6 +462,17 @@ fn bounded(output: Value) -> AttemptResult {
         .help("keep only what later tasks need, for example with a narrower query or a `transform`")
         .sent(Sent::Maybe);
     AttemptResult::Failed { failure: Box::new(failure), retry_at: None }
+}
+
+/// A checkpoint that is too large to keep is a mistake of the task kind; going on without it could do its work twice.
+fn with_checkpoint(result: AttemptResult, checkpoint: Option<Value>) -> (AttemptResult, Option<Value>) {
+    let bytes = checkpoint.as_ref().map_or(0, size_of_json);
+    if bytes <= limits::CHECKPOINT_BYTES_MAX {
+        return (result, checkpoint);
+    }
+    let message = format!("it wants to remember {bytes} bytes, more than {}", limits::CHECKPOINT_BYTES_MAX);
+    let failure = Failure::new("task.output_too_large", Fault::Here, message).sent(Sent::Maybe);
+    (AttemptResult::Failed { failure: Box::new(failure), retry_at: None }, None)
 }
 
 /// About how many bytes of JSON a value makes, without writing it.

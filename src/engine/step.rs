@@ -13,7 +13,7 @@ use crate::tasks::plan::{Plan, PlannedTask};
 pub(super) enum Step<'p> {
     /// Look at the task's `if`, then skip it or try it.
     Consider(&'p PlannedTask),
-    /// Try it once more: an attempt failed, and the delay is over.
+    /// Try it once more: an attempt failed or did only a part, and the delay is over.
     Retry(&'p PlannedTask),
     /// An attempt was in flight when the worker went away.
     Interrupted(&'p PlannedTask),
@@ -99,8 +99,10 @@ fn walk<'p>(tasks: &'p [PlannedTask], run: &Run, now: Timestamp) -> Walk<'p> {
         match &record.state {
             TaskState::Again => return Walk::At(Step::Consider(task)),
             TaskState::Started { .. } => return Walk::At(Step::Interrupted(task)),
-            TaskState::Retrying { at } if *at > now => return Walk::At(Step::Wait { task, until: *at }),
-            TaskState::Retrying { .. } => return Walk::At(Step::Retry(task)),
+            TaskState::Retrying { at: until } | TaskState::Paused { until, .. } if *until > now => {
+                return Walk::At(Step::Wait { task, until: *until });
+            }
+            TaskState::Retrying { .. } | TaskState::Paused { .. } => return Walk::At(Step::Retry(task)),
             TaskState::Delayed { until } if *until > now => return Walk::At(Step::Wait { task, until: *until }),
             TaskState::Delayed { .. } => return Walk::At(Step::EndDelay(task)),
             TaskState::Succeeded { output } if task.task.effect() == Effect::Stop => {

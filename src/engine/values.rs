@@ -94,7 +94,11 @@ fn task_value(state: &TaskState) -> Option<Value> {
         TaskState::Succeeded { output } => Some(output.clone()),
         TaskState::Skipped => Some(json!({ "skipped": true })),
         TaskState::Failed { failure } => Some(json!({ "failed": true, "failure": failure_value(failure) })),
-        TaskState::Again | TaskState::Started { .. } | TaskState::Retrying { .. } | TaskState::Delayed { .. } => None,
+        TaskState::Again
+        | TaskState::Started { .. }
+        | TaskState::Retrying { .. }
+        | TaskState::Delayed { .. }
+        | TaskState::Paused { .. } => None,
     }
 }
 
@@ -105,7 +109,7 @@ pub(super) fn task_result(result: &AttemptResult) -> Option<Value> {
         AttemptResult::Failed { failure, retry_at: None } => {
             Some(json!({ "failed": true, "failure": failure_value(failure) }))
         }
-        AttemptResult::Failed { .. } => None,
+        AttemptResult::Failed { .. } | AttemptResult::Paused { .. } => None,
     }
 }
 

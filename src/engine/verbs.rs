@@ -229,6 +229,7 @@ fn describe_wait(until: Timestamp, reason: &WaitReason) -> String {
             format!("attempt {attempt} of task `{task}` failed ({message}); the next one starts at {until}")
         }
         WaitReason::Delay { task } => format!("task `{task}` waits until {until}"),
+        WaitReason::Paused { task, why } => format!("task `{task}`: {why}; it goes on at {until}"),
         WaitReason::Drained => "the gateway was shut down; it goes on after the restart".to_owned(),
     }
 }

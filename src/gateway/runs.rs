@@ -164,6 +164,7 @@ fn tasks(run: &Run, log: &[Entry]) -> Vec<view::Task> {
                     duration_ms: None,
                     output: None,
                     failure: None,
+                    paused: None,
                     retry_at: None,
                     exchange: None,
                 });
@@ -181,6 +182,10 @@ fn tasks(run: &Run, log: &[Entry]) -> Vec<view::Task> {
                     AttemptResult::Failed { failure, retry_at } => {
                         attempt.failure = Some((**failure).clone());
                         attempt.retry_at = retry_at.map(|at| at.to_string());
+                    }
+                    AttemptResult::Paused { until, why } => {
+                        attempt.paused = Some(why.to_string());
+                        attempt.retry_at = Some(until.to_string());
                     }
                 }
             }
@@ -207,7 +212,7 @@ fn status(state: &TaskState) -> &'static str {
         TaskState::Again => "again",
         TaskState::Started { .. } => "started",
         TaskState::Retrying { .. } => "retrying",
-        TaskState::Delayed { .. } => "waiting",
+        TaskState::Delayed { .. } | TaskState::Paused { .. } => "waiting",
         TaskState::Succeeded { .. } => "succeeded",
         TaskState::Failed { .. } => "failed",
         TaskState::Skipped => "skipped",

@@ -176,6 +176,9 @@ pub struct Attempt {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub failure: Option<Failure>,
+    /// It did its part and the task is not over; what it waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<String>,
     /// When the next one starts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<String>,

@@ -319,12 +319,16 @@ impl Task for HttpRequest {
                 let result = self.judge(ctx, &method, &response, &masker);
                 let response = response.record(&masker, result.is_err());
                 let exchange = Exchange { request: record, response: Some(response), timings };
-                Attempted { result: result.map(Done::Output), exchange: Some(Box::new(exchange)) }
+                Attempted { result: result.map(Done::Output), exchange: Some(Box::new(exchange)), checkpoint: None }
             }
             Err(error) => {
                 let exchange = Exchange { request: record, response: None, timings: error.timings };
                 let failure = at_connection(error.failure(), ctx);
-                Attempted { result: Err(masked(failure, &masker)), exchange: Some(Box::new(exchange)) }
+                Attempted {
+                    result: Err(masked(failure, &masker)),
+                    exchange: Some(Box::new(exchange)),
+                    checkpoint: None,
+                }
             }
         }
     }

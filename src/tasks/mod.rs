@@ -23,7 +23,7 @@ use schemars::Schema;
 use serde_json::Value;
 
 use crate::clock::{Clock, Timestamp};
-use crate::domain::attempt::Exchange;
+use crate::domain::attempt::{Exchange, Pause};
 use crate::domain::failure::{Class, Failure, Fault};
 use crate::domain::secret::{SecretRef, Secrets};
 use crate::expr::{self, Context, Mapping, Place};
@@ -147,11 +147,15 @@ pub struct Attempted {
     pub result: Result<Done, Failure>,
     /// The call it made, secrets masked.
     pub exchange: Option<Box<Exchange>>,
+    /// What the next attempt of the task finds in `TaskContext::checkpoint`, at most
+    /// [`limits::CHECKPOINT_BYTES_MAX`] of JSON. An attempt that leaves none clears it; one that is cut off leaves what
+    /// the one before it left.
+    pub checkpoint: Option<Value>,
 }
 
 impl From<Result<Done, Failure>> for Attempted {
     fn from(result: Result<Done, Failure>) -> Self {
-        Self { result, exchange: None }
+        Self { result, exchange: None, checkpoint: None }
     }
 }
 
@@ -162,6 +166,9 @@ pub enum Done {
     Output(Value),
     /// The task is over once this moment has come.
     At(Timestamp),
+    /// The task is not over: it is attempted again at this moment, and holds no worker until then. It counts as no
+    /// failure, and ends with the run's time limit at the latest.
+    Later { at: Timestamp, why: Pause },
 }
 
 /// What a task may use while it runs.
@@ -170,6 +177,8 @@ pub struct TaskContext<'a> {
     pub task: &'a TaskId,
     /// The same over retries, resume after a crash, and re-run from the failed task.
     pub idempotency_key: &'a str,
+    /// What the last attempt of this task left; nothing for the first.
+    pub checkpoint: Option<&'a Value>,
     /// What expressions see.
     pub values: &'a Context,
     pub connection: Option<&'a Connection>,

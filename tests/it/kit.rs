@@ -197,6 +197,7 @@ pub(crate) fn standing(run: &Run, task: &str) -> &'static str {
         Some(TaskState::Started { .. }) => "started",
         Some(TaskState::Retrying { .. }) => "retrying",
         Some(TaskState::Delayed { .. }) => "delayed",
+        Some(TaskState::Paused { .. }) => "paused",
         Some(TaskState::Succeeded { .. }) => "succeeded",
         Some(TaskState::Failed { .. }) => "failed",
         Some(TaskState::Skipped) => "skipped",

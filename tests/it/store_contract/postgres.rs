@@ -6,7 +6,6 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use clawhook::azure::Azure;
 use clawhook::clock::{SystemClock, Timestamp};
 use clawhook::domain::event::{Entry, Event};
 use clawhook::domain::secret::{self, SecretRef, SecretValue, Secrets};

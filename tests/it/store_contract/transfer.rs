@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use clawhook::azure::Azure;
 use clawhook::clock::SystemClock;
 use clawhook::domain::delivery::DeliveryKey;
 use clawhook::domain::event::{Event, WaitReason};
