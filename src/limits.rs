@@ -18,6 +18,42 @@ pub const EXCHANGE_BODY_BYTES_MAX: usize = 64 * 1024;
 pub const TASK_OUTPUT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What an attempt leaves for the next one, bytes of JSON: a position, not data.
 pub const CHECKPOINT_BYTES_MAX: usize = 64 * 1024;
+/// Pause of a `poll` that says none.
+pub const POLL_INTERVAL: Duration = Duration::from_secs(10);
+/// Longest pause of a `poll` that says none.
+pub const POLL_INTERVAL_MAX: Duration = Duration::from_mins(5);
+/// How long a `poll` may take in all when it does not say.
+pub const POLL_TIMEOUT: Duration = Duration::from_hours(1);
+/// Runs above a run that a `workflow` task starts: more is a workflow that starts itself.
+pub const RUN_DEPTH_MAX: u32 = 8;
+/// A task that waits for another run looks at it at least this often; mostly that run wakes it.
+pub const CHILD_LOOK_EVERY: Duration = Duration::from_secs(30);
+/// How long an approval waits for people when it does not say.
+pub const APPROVAL_EXPIRES: Duration = Duration::from_hours(12);
+/// Fields of an approval's form: more is a form for another program.
+pub const APPROVAL_FIELDS_MAX: usize = 20;
+/// People whose yes an approval can ask for.
+pub const APPROVAL_QUORUM_MAX: usize = 20;
+/// Question of an approval, bytes: it is a line of lists and messages.
+pub const APPROVAL_TITLE_BYTES_MAX: usize = 300;
+/// Text below the question, bytes.
+pub const APPROVAL_TEXT_BYTES_MAX: usize = 16 * 1024;
+/// Open runs that a list of approvals looks through.
+pub const APPROVALS_LOOKED_THROUGH_MAX: usize = 20_000;
+/// How often a callback that is not taken is tried again: about 30 hours in all.
+pub const CALLBACK_RETRIES: u32 = 16;
+/// First pause before a callback is tried again; it doubles each time.
+pub const CALLBACK_DELAY: Duration = Duration::from_secs(5);
+/// Longest pause before a callback is tried again.
+pub const CALLBACK_DELAY_MAX: Duration = Duration::from_hours(6);
+/// How long a callback is tried in all.
+pub const CALLBACK_TIMEOUT: Duration = Duration::from_hours(72);
+/// A callback whose run has not ended yet looks again after this long.
+pub const CALLBACK_LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Items of one loop: each leaves at least two events in the run's log.
+pub const LOOP_ITEMS_MAX: u32 = 10_000;
+/// Attempts of one run under way at one time, over all its loops and branches.
+pub const RUN_ATTEMPTS_MAX: usize = 32;
 /// Runs waiting in memory for a free worker; the rest wait in the store.
 pub const RUNS_READY_MAX: usize = 256;
 /// Runs that make progress at one time in this process (`limits.concurrency`).
@@ -121,6 +157,9 @@ pub const SIGNATURE_TOLERANCE_MAX: Duration = Duration::from_hours(24);
 pub const SLOT_KEY_WINDOW: Duration = Duration::from_hours(400 * 24);
 /// How long the `Idempotency-Key` of an API call is remembered.
 pub const CALL_KEY_WINDOW: Duration = Duration::from_hours(3 * 24);
+/// How long it is remembered which run a step of another started, and which callback tells a run's end: longer than a
+/// person takes to resume a run.
+pub const CHILD_KEY_WINDOW: Duration = Duration::from_hours(90 * 24);
 /// How long a delivery key is remembered when `dedupe.window` is not set: longer than any platform retries.
 pub const DEDUPE_WINDOW: Duration = Duration::from_hours(3 * 24);
 /// Longest one outbound request may take, redirects and body included, when neither task nor connection says.

@@ -109,6 +109,7 @@ impl Settings {
             let desk = Desk {
                 map: &file.map,
                 connections: None,
+                callees: None,
                 commands: None,
                 body_bytes_max: limits::BODY_BYTES_MAX,
                 problems: &mut problems,

@@ -12,6 +12,7 @@ use clawhook::domain::delivery::{Delivery, DeliveryKey, RouteRef};
 use clawhook::domain::event::{Accepted, Entry, Event, Finished, Prepared};
 use clawhook::domain::failure::{Class, Failure, Fault};
 use clawhook::domain::run::Run;
+use clawhook::domain::step::StepId;
 use clawhook::domain::trigger::Trigger;
 use clawhook::id::{AttemptNumber, Revision, RouteName, RunId, Seq, TaskId, WorkflowName};
 use clawhook::store::sqlite::Sqlite;
@@ -100,7 +101,7 @@ fn accepted(number: usize) -> Result<Accepted> {
 
 /// What follows the first event: one task, tried once.
 fn events(number: usize, at: Timestamp) -> Result<Vec<Event>> {
-    let task = TaskId::new("push")?;
+    let task = StepId::from(&TaskId::new("push")?);
     let labels =
         BTreeMap::from([("order".to_owned(), format!("#{number}")), ("team".to_owned(), "order-ops".to_owned())]);
     let inputs = Map::from_iter([("order".to_owned(), json!({ "id": number }))]);

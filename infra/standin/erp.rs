@@ -7,6 +7,8 @@
 //! | `GET /orders` | all orders |
 //! | `GET /stock` | SKUs and what is on hand; `below=N` keeps those under N; `side=shop` has sold some of the first |
 //! | `POST /alerts` | 202; wants a `text` |
+//! | `GET /returns?status=open` | the returns that were not refunded |
+//! | `POST /refunds` | 201 and the refund of a `return_id`, once; the same answer again for the same `Idempotency-Key` |
 
 use std::collections::BTreeMap;
 
@@ -22,8 +24,19 @@ pub(super) struct Erp {
     keys: BTreeMap<String, (Vec<u8>, Value)>,
     /// Calls that were answered again under a known key.
     pub(super) repeats: usize,
+    /// The returns that were refunded.
+    pub(super) refunds: Vec<Value>,
     alerts: usize,
 }
+
+/// Id, order and total of the returns: ids beyond 2^53, totals with a zero at their end.
+const RETURNS: [(u64, &str, &str); 5] = [
+    (9_007_199_254_740_993, "#1042", "12.50"),
+    (9_007_199_254_740_995, "#1043", "480.00"),
+    (9_007_199_254_740_997, "#1051", "7.90"),
+    (9_007_199_254_740_999, "#1052", "1250.00"),
+    (9_007_199_254_741_001, "#1060", "99.99"),
+];
 
 /// SKU and what is on hand; two lie under the threshold that the examples use.
 const STOCK: [(&str, u32); 5] =
@@ -40,7 +53,11 @@ impl Erp {
             ("POST", "/orders") => self.create(request),
             ("GET", "/stock") => stock(request),
             ("POST", "/alerts") => self.alert(request),
-            (_, "/orders/by-source" | "/orders" | "/stock" | "/alerts") => Answer::wrong(405, "no such method here"),
+            ("GET", "/returns") => self.returns(),
+            ("POST", "/refunds") => self.refund(request),
+            (_, "/orders/by-source" | "/orders" | "/stock" | "/alerts" | "/returns" | "/refunds") => {
+                Answer::wrong(405, "no such method here")
+            }
             _ => Answer::wrong(404, "no such path"),
         }
     }
@@ -60,8 +77,66 @@ impl Erp {
     }
 
     fn create(&mut self, request: &Recorded) -> Answer {
-        let order = match json_object(request) {
-            Ok(order) => order,
+        self.once(request, |erp, order| {
+            // Two shapes are known: one that names its source, and an order as the shop sent it.
+            let source = order.get("source").and_then(text).unwrap_or_else(|| "shopify".to_owned());
+            let Some(id) = order.get("source_id").or_else(|| order.get("id")).and_then(text) else {
+                return Err(Answer::wrong(422, "an order wants `source_id` or `id`"));
+            };
+            if erp.find(&source, &id).is_some() {
+                return Err(Answer::wrong(409, format!("order {id} of {source} is there already, under another key")));
+            }
+            let created = json!({
+                "id": format!("ERP-{}", 1001 + erp.orders.len()),
+                "source": source,
+                "source_id": id,
+                "status": "open",
+                "name": order.get("name"),
+                "total": order.get("total_price").or_else(|| order.get("total")),
+            });
+            erp.orders.push(created.clone());
+            Ok(created)
+        })
+    }
+
+    fn returns(&self) -> Answer {
+        let open = RETURNS.iter().filter(|(id, ..)| !self.is_refunded(&id.to_string()));
+        let shown = open.map(|(id, order, total)| {
+            let total: serde_json::Number = total.parse().unwrap_or_else(|_| 0.into());
+            json!({ "id": id, "order": order, "total": total, "status": "open" })
+        });
+        Answer::new(200, json!({ "returns": shown.collect::<Vec<_>>() }))
+    }
+
+    fn is_refunded(&self, id: &str) -> bool {
+        self.refunds.iter().any(|refund| refund["return_id"] == id)
+    }
+
+    fn refund(&mut self, request: &Recorded) -> Answer {
+        self.once(request, |erp, refund| {
+            let Some(id) = refund.get("return_id").and_then(text) else {
+                return Err(Answer::wrong(422, "a refund wants a `return_id`"));
+            };
+            if !RETURNS.iter().any(|(known, ..)| known.to_string() == id) {
+                return Err(Answer::wrong(404, format!("there is no return {id}")));
+            }
+            if erp.is_refunded(&id) {
+                return Err(Answer::wrong(409, format!("return {id} was refunded before, under another key")));
+            }
+            let refunded = json!({ "id": format!("REFUND-{}", 1 + erp.refunds.len()), "return_id": id, "amount": refund.get("amount") });
+            erp.refunds.push(refunded.clone());
+            Ok(refunded)
+        })
+    }
+
+    /// Does what a POST asks for, or tells again what was told under its key.
+    fn once(
+        &mut self,
+        request: &Recorded,
+        act: impl FnOnce(&mut Self, serde_json::Map<String, Value>) -> Result<Value, Answer>,
+    ) -> Answer {
+        let body = match json_object(request) {
+            Ok(body) => body,
             Err(wrong) => return *wrong,
         };
         let key = match request.header_all("idempotency-key").as_slice() {
@@ -79,27 +154,14 @@ impl Erp {
             again.headers.push(("idempotent-replayed", "true".to_owned()));
             return again;
         }
-        // Two shapes are known: one that names its source, and an order as the shop sent it.
-        let source = order.get("source").and_then(text).unwrap_or_else(|| "shopify".to_owned());
-        let Some(id) = order.get("source_id").or_else(|| order.get("id")).and_then(text) else {
-            return Answer::wrong(422, "an order wants `source_id` or `id`");
+        let made = match act(self, body) {
+            Ok(made) => made,
+            Err(wrong) => return wrong,
         };
-        if self.find(&source, &id).is_some() {
-            return Answer::wrong(409, format!("order {id} of {source} is there already, under another key"));
-        }
-        let created = json!({
-            "id": format!("ERP-{}", 1001 + self.orders.len()),
-            "source": source,
-            "source_id": id,
-            "status": "open",
-            "name": order.get("name"),
-            "total": order.get("total_price").or_else(|| order.get("total")),
-        });
-        self.orders.push(created.clone());
         if let Some(key) = key {
-            self.keys.insert(key, (request.body.clone(), created.clone()));
+            self.keys.insert(key, (request.body.clone(), made.clone()));
         }
-        Answer::new(201, created)
+        Answer::new(201, made)
     }
 
     fn alert(&mut self, request: &Recorded) -> Answer {

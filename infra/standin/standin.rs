@@ -149,6 +149,11 @@ impl Standin {
         self.desk.lock().erp.orders.clone()
     }
 
+    /// Returns that were refunded.
+    pub(crate) fn refunds(&self) -> Vec<Value> {
+        self.desk.lock().erp.refunds.clone()
+    }
+
     /// Adds a fault behind those still to come.
     pub(crate) fn fail(&self, fault: Fault) {
         self.desk.lock().faults.push(fault);

@@ -2,6 +2,7 @@
 //! came of it; results go to stdout, everything else to stderr. They hold no rules of their own.
 
 mod api;
+mod approvals;
 mod check;
 mod config;
 mod doctor;
@@ -89,6 +90,9 @@ enum Verb {
     /// Finds runs, looks into them, cancels, replays, resumes
     #[command(subcommand)]
     Runs(runs::Runs),
+    /// Lists what waits for people, and decides it
+    #[command(subcommand)]
+    Approvals(approvals::Approvals),
     /// Lists, pauses, resumes and backfills schedules
     #[command(subcommand)]
     Schedules(schedules::Schedules),
@@ -155,6 +159,7 @@ async fn dispatch(verb: Verb, output: Output) -> Result<ExitCode, Error> {
         Verb::Trigger(trigger) => trigger::run(&trigger).await,
         Verb::Runs(runs) => runs::run(runs, output).await,
         Verb::Schedules(schedules) => schedules::run(&schedules).await,
+        Verb::Approvals(approvals) => approvals::run(&approvals).await,
         Verb::Routes(routes) => routes::run(&routes).await,
         Verb::Refusals(refusals) => journals::refusals(&refusals).await,
         Verb::Audit(audit) => journals::audit(&audit).await,

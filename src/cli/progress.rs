@@ -33,7 +33,7 @@ impl Progress {
             return Self::Plain;
         }
         let mut progress = Self::Moving { lines: MultiProgress::new(), bars: BTreeMap::new() };
-        for task in &plan.tasks {
+        for task in &plan.tasks.tasks {
             progress.set(task.id.as_str(), "");
         }
         progress

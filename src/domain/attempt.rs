@@ -6,13 +6,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::failure::Failure;
+use super::step::StepId;
 use crate::clock::Timestamp;
-use crate::id::{AttemptNumber, TaskId};
+use crate::id::{AttemptNumber, RunId};
 
 /// How an attempt ended, and what people need to see of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AttemptEnded {
-    pub task: TaskId,
+    pub task: StepId,
     pub attempt: AttemptNumber,
     /// Wall time of the attempt, milliseconds.
     pub duration_ms: u64,
@@ -42,6 +43,12 @@ pub enum AttemptResult {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pause {
+    /// A `wait` task: nothing but time.
+    Delay,
+    /// People decide; the question that they are asked.
+    Approval { title: String },
+    /// A run that it started has not ended.
+    Run { run: RunId },
     /// Nothing was sent: the rate budget of this connection, or of one operation there, is used up.
     Quota { place: String },
     /// The far end is still at work; what it said last.
@@ -51,6 +58,9 @@ pub enum Pause {
 impl fmt::Display for Pause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Approval { title } => write!(f, "people decide: {title}"),
+            Self::Run { run } => write!(f, "{run} has not ended"),
+            Self::Delay => f.write_str("it waits"),
             Self::Quota { place } => write!(f, "it waits for quota of `{place}`"),
             Self::Poll { said } => write!(f, "the far end is still at work ({said})"),
         }

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::step::StepId;
 use crate::clock::Timestamp;
-use crate::id::{RouteName, ScheduleName};
+use crate::id::{RouteName, RunId, ScheduleName, WorkflowName};
 
 /// What is kept of a delivery beside its body, after redaction.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +53,22 @@ impl DeliveryKey {
     /// The key of an API call: who may reuse it, for what, and the `Idempotency-Key` that was sent.
     pub fn of_call(caller: &str, verb: &str, key: &str) -> Self {
         Self::hash(&[b"call", caller.as_bytes(), verb.as_bytes(), key.as_bytes()])
+    }
+
+    /// The key of a run that a step of another starts.
+    pub fn of_child(parent: RunId, step: &StepId) -> Self {
+        Self::hash(&[b"child", &parent.as_u64().to_be_bytes(), step.to_string().as_bytes()])
+    }
+
+    /// The key of a run that a step of another starts under a key of its own: one for the workflow and the key, whoever
+    /// starts it.
+    pub fn of_shared_child(workflow: &WorkflowName, key: &str) -> Self {
+        Self::hash(&[b"shared child", workflow.as_str().as_bytes(), key.as_bytes()])
+    }
+
+    /// The key of what is told about the end of a run; `ending` counts how often it has ended before.
+    pub fn of_callback(run: RunId, ending: u32) -> Self {
+        Self::hash(&[b"callback", &run.as_u64().to_be_bytes(), &ending.to_be_bytes()])
     }
 
     /// A key that nothing else has.

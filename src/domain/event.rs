@@ -9,11 +9,13 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::approval::Decision;
 use super::attempt::{AttemptEnded, AttemptResult, Pause};
 use super::failure::Failure;
+use super::step::StepId;
 use super::trigger::Trigger;
 use crate::clock::Timestamp;
-use crate::id::{AttemptNumber, Revision, RunId, Seq, TaskId, WorkflowName};
+use crate::id::{AttemptNumber, Revision, RunId, Seq, WorkflowName};
 
 /// One event of a run's log, at its place, with the raw bytes that belong to it.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,9 +44,28 @@ pub enum Event {
     /// Its worker was not heard of in time, or its process ended.
     LeaseExpired,
     /// A task was passed over.
-    TaskSkipped { task: TaskId },
+    TaskSkipped { task: StepId },
+    /// A task that holds others began: a loop over so many items, the case of a switch that was chosen, or one item of a
+    /// loop, or a group.
+    Opened {
+        task: StepId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        items: Option<u32>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        case: Option<u32>,
+    },
+    /// All that it held has ended.
+    Closed {
+        task: StepId,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<Box<Failure>>,
+    },
+    /// A person decided about a task that waits for people.
+    Decided { task: StepId, decision: Box<Decision> },
+    /// What a paused task waits for has come, so that it need not wait any longer.
+    Nudged { task: StepId },
     /// A try at a task began, under this idempotency key.
-    AttemptStarted { task: TaskId, attempt: AttemptNumber, key: String },
+    AttemptStarted { task: StepId, attempt: AttemptNumber, key: String },
     /// A try at a task ended.
     AttemptEnded(Box<AttemptEnded>),
     /// It waits, and holds no worker.
@@ -59,7 +80,7 @@ pub enum Event {
     Finished(Box<Finished>),
     /// Somebody wants it to go on: `again` names the tasks whose results are forgotten (the failed one, and the
     /// handlers); `repin` gives the revisions to use when nothing had run yet.
-    Resumed { by: String, again: Vec<TaskId>, repin: Option<Box<Repin>> },
+    Resumed { by: String, again: Vec<StepId>, repin: Option<Box<Repin>> },
 }
 
 /// The first event of a run.
@@ -103,11 +124,9 @@ pub enum WaitReason {
     /// Its route or schedule is paused.
     Held { source: String },
     /// A failed attempt is tried again later.
-    Retry { task: TaskId, attempt: AttemptNumber, message: String },
-    /// A `wait` task.
-    Delay { task: TaskId },
+    Retry { task: StepId, attempt: AttemptNumber, message: String },
     /// A task that is not over although nothing of it is under way.
-    Paused { task: TaskId, why: Pause },
+    Paused { task: StepId, why: Pause },
     /// The gateway is shutting down and gave it back.
     Drained,
 }
@@ -158,6 +177,10 @@ impl Event {
             Self::LeaseRenewed { .. } => "lease_renewed",
             Self::LeaseExpired => "lease_expired",
             Self::TaskSkipped { .. } => "task_skipped",
+            Self::Opened { .. } => "opened",
+            Self::Closed { .. } => "closed",
+            Self::Decided { .. } => "decided",
+            Self::Nudged { .. } => "nudged",
             Self::AttemptStarted { .. } => "attempt_started",
             Self::AttemptEnded(_) => "attempt_ended",
             Self::Suspended { .. } => "suspended",
@@ -191,6 +214,7 @@ impl Entry {
                 prepared.state.clear();
             }
             Event::AttemptEnded(ended) => ended.strip(),
+            Event::Decided { decision, .. } => decision.form.clear(),
             Event::Finished(finished) => {
                 if let Finished::Succeeded { outputs, state } = finished.as_mut() {
                     outputs.clear();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::TaskId;
+use super::step::StepId;
 
 /// Whose side a failure is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,7 +84,7 @@ pub struct Failure {
     pub place: Option<String>,
     /// The task it happened in, when it is the failure of a run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub task: Option<TaskId>,
+    pub task: Option<StepId>,
 }
 
 impl Failure {
@@ -135,7 +135,7 @@ impl Failure {
 
     /// Names the task.
     #[must_use]
-    pub fn in_task(mut self, task: TaskId) -> Self {
+    pub fn in_task(mut self, task: StepId) -> Self {
         self.task = Some(task);
         self
     }

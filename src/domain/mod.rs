@@ -1,5 +1,7 @@
 //! What the house is about: runs, their events, and the pure rules over them. No I/O, no SQL, no HTTP.
 
+/// What people decided about a task that waits for them.
+pub mod approval;
 /// What was sent in one attempt, and what came back.
 pub mod attempt;
 /// Bodies as expressions see them.
@@ -30,7 +32,11 @@ pub mod run;
 pub mod schedule;
 /// References to secrets, and values that are never shown.
 pub mod secret;
+/// Signatures under what we send.
+pub mod signing;
 /// Where a run stands, and what may happen next.
 pub mod state;
+/// Which step of a run.
+pub mod step;
 /// Why a run exists.
 pub mod trigger;

@@ -136,12 +136,14 @@ fn refused_untouched(class: Class) -> bool {
 }
 
 fn delay(policy: &RetryPolicy, failed: u32) -> Duration {
-    match policy.backoff {
-        Backoff::Fixed => policy.delay.min(policy.delay_max),
-        Backoff::Exponential => {
-            let doublings = failed.saturating_sub(1).min(31);
-            policy.delay.saturating_mul(1 << doublings).min(policy.delay_max)
-        }
+    grown(policy.delay, policy.backoff, failed.saturating_sub(1), policy.delay_max)
+}
+
+/// A delay that began as `first` and was waited out `times` times, at most `longest`.
+pub fn grown(first: Duration, backoff: Backoff, times: u32, longest: Duration) -> Duration {
+    match backoff {
+        Backoff::Fixed => first.min(longest),
+        Backoff::Exponential => first.saturating_mul(1 << times.min(31)).min(longest),
     }
 }
 

@@ -1,15 +1,17 @@
 //! The fold of a run's log: what a worker needs to go on, and the head by which lists find it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::approval::Decision;
 use super::attempt::{AttemptEnded, AttemptResult, Pause};
 use super::event::{Accepted, Entry, Event, Finished, Prepared, WaitReason};
 use super::failure::{Class, Failure};
 use super::state::{IllegalTransition, State};
+use super::step::StepId;
 use super::trigger::{Trigger, TriggerKind};
 use crate::clock::Timestamp;
 use crate::id::{AttemptNumber, Revision, RunId, Seq, TaskId, WorkflowName};
@@ -45,7 +47,7 @@ pub struct Run {
     /// Raw body of the delivery; empty for other triggers.
     pub body: Bytes,
     pub prepared: Option<Prepared>,
-    pub tasks: BTreeMap<TaskId, TaskRecord>,
+    pub tasks: BTreeMap<StepId, TaskRecord>,
     /// The worker that drives it, and until when.
     pub lease: Option<Lease>,
     /// What it waits for, and until when.
@@ -65,6 +67,8 @@ pub struct Run {
     pub attempts: u32,
     /// Some task needed more than one attempt.
     pub retried: bool,
+    /// How often somebody let it go on after it had ended.
+    pub resumes: u32,
 }
 
 /// A worker's time-limited right to drive a run.
@@ -88,8 +92,8 @@ pub struct Cancel {
     pub reason: String,
 }
 
-/// One task of a run.
-#[derive(Debug, Clone, PartialEq)]
+/// One task of a run, or one item of a loop.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct TaskRecord {
     pub state: TaskState,
     /// The last attempt that was started.
@@ -102,12 +106,21 @@ pub struct TaskRecord {
     pub last_failure: Option<String>,
     /// What the last attempt left for the next.
     pub checkpoint: Option<Value>,
+    /// When its first attempt was started.
+    pub since: Option<Timestamp>,
+    /// Attempts that did a part and left the task open.
+    pub pauses: u32,
+    /// What people decided, in order.
+    pub decisions: Vec<Decision>,
+    /// Something that it waits for came while an attempt was under way that may not have seen it.
+    pub news: bool,
 }
 
 /// Where a task of a run stands.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub enum TaskState {
-    /// It is to run again after a resume.
+    /// It is to run, for the first time or again after a resume.
+    #[default]
     Again,
     /// An attempt is in flight, or was when its worker went away.
     Started {
@@ -116,10 +129,6 @@ pub enum TaskState {
     /// An attempt failed and another follows at this moment.
     Retrying {
         at: Timestamp,
-    },
-    /// A `wait` task that is over at this moment.
-    Delayed {
-        until: Timestamp,
     },
     /// Its last attempt did its part, and the next follows at this moment.
     Paused {
@@ -133,6 +142,72 @@ pub enum TaskState {
         failure: Box<Failure>,
     },
     Skipped,
+    /// It holds other tasks, and they are not through.
+    Open(Opened),
+    /// It holds other tasks, and they are through.
+    Closed {
+        was: Opened,
+        failure: Option<Box<Failure>>,
+    },
+}
+
+/// What a task that holds others opened with.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Opened {
+    /// Its items, when it is a loop.
+    pub items: Option<Items>,
+    /// The chosen case, when it is a switch that found one.
+    pub case: Option<u32>,
+}
+
+/// How far a loop has come.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Items {
+    pub count: u32,
+    /// The first that was not begun.
+    pub next: u32,
+    /// Those that were begun and have not ended.
+    pub open: BTreeSet<u32>,
+    /// Those that failed for good.
+    pub failed: BTreeSet<u32>,
+}
+
+impl Items {
+    fn begin(&mut self, item: u32) {
+        self.next = self.next.max(item.saturating_add(1));
+        self.open.insert(item);
+        self.failed.remove(&item);
+    }
+
+    fn end(&mut self, item: u32, failed: bool) {
+        self.open.remove(&item);
+        if failed {
+            self.failed.insert(item);
+        }
+    }
+}
+
+impl TaskRecord {
+    /// The question that the task waits for people with.
+    pub fn question(&self) -> Option<&str> {
+        match &self.state {
+            TaskState::Paused { why: Pause::Approval { title }, .. } => Some(title),
+            _ => None,
+        }
+    }
+
+    fn nudge(&mut self, at: Timestamp) {
+        match &mut self.state {
+            TaskState::Paused { until, .. } => *until = at,
+            _ => self.news = true,
+        }
+    }
+
+    fn reopen(&mut self) {
+        if let TaskState::Closed { was, .. } = &mut self.state {
+            self.state = TaskState::Open(std::mem::take(was));
+        }
+    }
 }
 
 impl Run {
@@ -180,6 +255,7 @@ impl Run {
             committed_state: None,
             attempts: 0,
             retried: false,
+            resumes: 0,
         })
     }
 
@@ -220,10 +296,37 @@ impl Run {
                     lease.until = lease_until;
                 }
             }
-            Event::TaskSkipped { task } => self.task(task).state = TaskState::Skipped,
+            Event::TaskSkipped { task } => {
+                self.begin(&task);
+                self.task(task.clone()).state = TaskState::Skipped;
+                self.item_ended(&task, false);
+            }
+            Event::Opened { task, items, case } => {
+                self.begin(&task);
+                let items = items.map(|count| Items { count, ..Items::default() });
+                self.task(task).state = TaskState::Open(Opened { items, case });
+            }
+            Event::Closed { task, failure } => {
+                self.item_ended(&task, failure.is_some());
+                let record = self.task(task);
+                let was = match std::mem::replace(&mut record.state, TaskState::Again) {
+                    TaskState::Open(opened) => opened,
+                    _ => Opened::default(),
+                };
+                record.state = TaskState::Closed { was, failure };
+            }
+            Event::Decided { task, decision } => {
+                let record = self.task(task);
+                record.decisions.push(*decision);
+                record.nudge(at);
+            }
+            Event::Nudged { task } => self.task(task).nudge(at),
             Event::AttemptStarted { task, attempt, .. } => {
+                self.begin(&task);
                 let record = self.task(task);
                 record.attempt = Some(attempt);
+                record.since.get_or_insert(at);
+                record.news = false;
                 record.state = TaskState::Started { at };
                 let again = record.failed + record.interrupted > 0;
                 self.attempts += 1;
@@ -231,9 +334,6 @@ impl Run {
             }
             Event::AttemptEnded(ended) => self.attempt_ended(at, *ended),
             Event::Suspended { until, reason } => {
-                if let WaitReason::Delay { task } = &reason {
-                    self.task(task.clone()).state = TaskState::Delayed { until };
-                }
                 self.wait = Some(Wait { until, reason });
             }
             Event::CancelRequested { by, reason } => self.cancel = Some(Cancel { by, reason }),
@@ -249,11 +349,19 @@ impl Run {
     }
 
     fn attempt_ended(&mut self, at: Timestamp, ended: AttemptEnded) {
-        let record = self.task(ended.task);
-        record.checkpoint = ended.checkpoint;
-        match ended.result {
-            AttemptResult::Paused { until, why } => record.state = TaskState::Paused { until, why },
-            AttemptResult::Succeeded { output } => record.state = TaskState::Succeeded { output },
+        let AttemptEnded { task, result, checkpoint, .. } = ended;
+        let record = self.task(task.clone());
+        record.checkpoint = checkpoint;
+        match result {
+            AttemptResult::Paused { until, why } => {
+                record.pauses += 1;
+                let until = if std::mem::take(&mut record.news) { at } else { until };
+                record.state = TaskState::Paused { until, why };
+            }
+            AttemptResult::Succeeded { output } => {
+                record.state = TaskState::Succeeded { output };
+                self.item_ended(&task, false);
+            }
             AttemptResult::Failed { failure, retry_at } => {
                 if failure.class == Class::Interrupted {
                     record.interrupted += 1;
@@ -261,21 +369,58 @@ impl Run {
                     record.failed += 1;
                 }
                 record.last_failure = Some(failure.message.clone());
-                record.state = match retry_at {
-                    Some(retry_at) => TaskState::Retrying { at: retry_at.max(at) },
-                    None => TaskState::Failed { failure },
-                };
+                match retry_at {
+                    Some(retry_at) => record.state = TaskState::Retrying { at: retry_at.max(at) },
+                    None => {
+                        record.state = TaskState::Failed { failure };
+                        self.item_ended(&task, true);
+                    }
+                }
             }
         }
     }
 
-    fn resumed(&mut self, again: Vec<TaskId>, repin: Option<super::event::Repin>) {
-        for task in again {
-            let record = self.task(task);
-            record.state = TaskState::Again;
-            record.failed = 0;
-            record.interrupted = 0;
-            record.checkpoint = None;
+    /// The items that a step is in have begun.
+    fn begin(&mut self, step: &StepId) {
+        for (of, item) in step.loops() {
+            if let Some(TaskState::Open(Opened { items: Some(items), .. })) =
+                self.tasks.get_mut(&of).map(|record| &mut record.state)
+            {
+                items.begin(item);
+            }
+        }
+    }
+
+    /// A step that is itself an item has ended for good.
+    fn item_ended(&mut self, step: &StepId, failed: bool) {
+        if step.item().is_none() {
+            return;
+        }
+        let Some((of, item)) = step.loops().last() else { return };
+        if let Some(TaskState::Open(Opened { items: Some(items), .. })) =
+            self.tasks.get_mut(&of).map(|record| &mut record.state)
+        {
+            items.end(item, failed);
+        }
+    }
+
+    fn resumed(&mut self, again: Vec<StepId>, repin: Option<super::event::Repin>) {
+        // What failed with something in it goes on with what it had opened with.
+        for record in self.tasks.values_mut() {
+            if matches!(record.state, TaskState::Closed { failure: Some(_), .. }) {
+                record.reopen();
+            }
+        }
+        for step in again {
+            for (of, item) in step.loops() {
+                let Some(record) = self.tasks.get_mut(&of) else { continue };
+                record.reopen();
+                if let TaskState::Open(Opened { items: Some(items), .. }) = &mut record.state {
+                    items.begin(item);
+                }
+            }
+            let record = self.task(step);
+            *record = TaskRecord { attempt: record.attempt, ..TaskRecord::default() };
         }
         if let Some(repin) = repin {
             self.accepted.revision = repin.workflow;
@@ -283,21 +428,20 @@ impl Run {
                 *source = revision;
             }
         }
+        self.resumes += 1;
         self.timed_from = None;
         self.ended_at = None;
         self.cancel = None;
         self.failure = None;
     }
 
-    fn task(&mut self, task: TaskId) -> &mut TaskRecord {
-        self.tasks.entry(task).or_insert(TaskRecord {
-            state: TaskState::Again,
-            attempt: None,
-            failed: 0,
-            interrupted: 0,
-            last_failure: None,
-            checkpoint: None,
-        })
+    fn task(&mut self, step: StepId) -> &mut TaskRecord {
+        self.tasks.entry(step).or_default()
+    }
+
+    /// Where a task outside all loops stands.
+    pub fn task_named(&self, id: &str) -> Option<&TaskRecord> {
+        self.tasks.get(&StepId::from(&TaskId::new(id).ok()?))
     }
 
     /// What lists and searches know of the run.
@@ -319,6 +463,8 @@ impl Run {
             failure: self.failure.clone(),
             attempts: self.attempts,
             retried: self.retried,
+            approvals: u32::try_from(self.tasks.values().filter(|record| record.question().is_some()).count())
+                .unwrap_or(u32::MAX),
             suspected_replay_of: self.suspected_replay_of,
         }
     }
@@ -328,7 +474,7 @@ fn source_revision(trigger: &mut Trigger) -> Option<&mut Revision> {
     match trigger {
         Trigger::Delivery { route, .. } => Some(&mut route.revision),
         Trigger::Slot { revision, .. } => Some(revision),
-        Trigger::Manual { .. } | Trigger::Replay { .. } => None,
+        Trigger::Manual { .. } | Trigger::Replay { .. } | Trigger::Parent { .. } | Trigger::Callback { .. } => None,
     }
 }
 
@@ -361,6 +507,14 @@ pub struct RunHead {
     pub failure: Option<Failure>,
     pub attempts: u32,
     pub retried: bool,
+    /// Tasks that wait for people.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub approvals: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspected_replay_of: Option<RunId>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }

@@ -48,12 +48,18 @@ impl State {
     pub fn on(self, event: &Event) -> Result<Self, IllegalTransition> {
         use State::{Cancelled, Cancelling, Failed, Queued, Running, Succeeded, Waiting};
         match (self, event) {
-            (Queued | Waiting, Event::SuspectedReplay { .. }) => Ok(self),
+            (Queued | Waiting, Event::SuspectedReplay { .. } | Event::Decided { .. } | Event::Nudged { .. }) => {
+                Ok(self)
+            }
             (Queued, Event::Claimed { .. }) => Ok(Running),
             (
                 Running,
                 Event::Prepared(_)
                 | Event::TaskSkipped { .. }
+                | Event::Opened { .. }
+                | Event::Closed { .. }
+                | Event::Decided { .. }
+                | Event::Nudged { .. }
                 | Event::AttemptStarted { .. }
                 | Event::AttemptEnded(_)
                 | Event::LeaseRenewed { .. },

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::delivery::{Delivery, RouteRef};
+use super::step::StepId;
 use crate::clock::Timestamp;
 use crate::id::{Revision, RunId, ScheduleName};
 
@@ -18,6 +19,10 @@ pub enum Trigger {
     Manual { by: String },
     /// A new run with an old run's input.
     Replay { of: RunId, by: String },
+    /// A `workflow` task of another run; `depth` counts the runs above.
+    Parent { run: RunId, task: StepId, depth: u32 },
+    /// The end of another run, which is to be told to whoever wants to know.
+    Callback { of: RunId },
 }
 
 /// The kinds of trigger, as lists filter by them.
@@ -28,11 +33,13 @@ pub enum TriggerKind {
     Slot,
     Manual,
     Replay,
+    Parent,
+    Callback,
 }
 
 impl TriggerKind {
     /// All kinds, in the order of their codes.
-    pub const ALL: [Self; 4] = [Self::Delivery, Self::Slot, Self::Manual, Self::Replay];
+    pub const ALL: [Self; 6] = [Self::Delivery, Self::Slot, Self::Manual, Self::Replay, Self::Parent, Self::Callback];
 
     /// The word that people type.
     pub const fn as_str(self) -> &'static str {
@@ -41,6 +48,8 @@ impl TriggerKind {
             Self::Slot => "slot",
             Self::Manual => "manual",
             Self::Replay => "replay",
+            Self::Parent => "parent",
+            Self::Callback => "callback",
         }
     }
 
@@ -58,16 +67,19 @@ impl Trigger {
             Self::Slot { .. } => TriggerKind::Slot,
             Self::Manual { .. } => TriggerKind::Manual,
             Self::Replay { .. } => TriggerKind::Replay,
+            Self::Parent { .. } => TriggerKind::Parent,
+            Self::Callback { .. } => TriggerKind::Callback,
         }
     }
 
-    /// Where it came from: the route's or schedule's name, the person, or the replayed run.
+    /// Where it came from: the route's or schedule's name, the person, or the other run.
     pub fn source(&self) -> String {
         match self {
             Self::Delivery { route, .. } => route.name.to_string(),
             Self::Slot { schedule, .. } => schedule.to_string(),
             Self::Manual { by } => by.clone(),
-            Self::Replay { of, .. } => of.to_string(),
+            Self::Replay { of, .. } | Self::Callback { of } => of.to_string(),
+            Self::Parent { run, .. } => run.to_string(),
         }
     }
 }

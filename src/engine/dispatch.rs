@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::Engine;
-use super::drive::{Claim, Start};
+use super::drive::{Claim, Hold, Start};
 use super::log::LogWriter;
 use super::prepare::WantedLane;
 use crate::domain::event::{Event, Prepared};
@@ -180,17 +179,17 @@ impl Engine {
             self.stand_behind(run, &full.name, behavior.unwrap_or_default()).await?;
             return Ok(None);
         }
-        let cancel = CancellationToken::new();
+        let hold = Hold::default();
         let mut table = self.table();
         table.claims += 1;
         let worker = format!("{}-{}", self.0.incarnation, table.claims);
-        table.active.insert(id, cancel.clone());
-        Ok(Some(Claim { run, worker, cancel, start }))
+        table.active.insert(id, hold.clone());
+        Ok(Some(Claim { run, worker, hold, start }))
     }
 
     /// What the run needs to start: its plan, what it reads, its lanes.
     async fn make_ready(&self, run: &Run) -> Result<(Arc<Plan>, Prepared, Vec<WantedLane>), Failure> {
-        let plan = self.0.parts.files.plan(&run.accepted.workflow, &run.accepted.revision).await?;
+        let plan = self.plan_of(run).await?;
         let prepared = match &run.prepared {
             Some(prepared) => prepared.clone(),
             None => self.prepare(run, &plan).await?,

@@ -1,35 +1,58 @@
-//! Drives one run: asks `step` what is next, does it, and has it on record. A worker that loses its run stops at once.
+//! Drives one run: asks `step` what can be done, does it, and has it on record. A worker that loses its run stops at
+//! once.
 
+mod ending;
+mod failures;
+mod flight;
+mod scopes;
+
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use serde_json::Value;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::failures::{condition_failure, explain, too_large, with_checkpoint};
+use self::flight::{Flight, Flown};
+use self::scopes::Scopes;
 use super::log::{self, LogWriter, Lost};
-use super::step::{self, Step, Verdict};
+use super::step::{self, Action, Todo};
 use super::{Engine, values};
 use crate::clock::Timestamp;
-use crate::domain::attempt::{AttemptEnded, AttemptResult};
+use crate::domain::attempt::{AttemptEnded, AttemptResult, Pause};
 use crate::domain::event::{Event, Prepared, WaitReason};
 use crate::domain::failure::{Class, Failure, Fault, Sent};
-use crate::domain::retry::{GiveUp, Next, after_failure};
+use crate::domain::retry::{self, GiveUp, Next, after_failure};
 use crate::domain::run::{Run, TaskRecord, TaskState};
 use crate::domain::state::State;
-use crate::expr::{self, Context};
+use crate::domain::step::StepId;
+use crate::expr;
 use crate::id::AttemptNumber;
 use crate::limits;
-use crate::tasks::plan::{Plan, PlannedTask};
-use crate::tasks::{Attempted, Done, Effect, TaskContext};
+use crate::tasks::plan::{KindTask, Plan, Poll, Work};
+use crate::tasks::{Attempted, Done, Effect};
 
 /// A run that got a worker.
 #[derive(Debug)]
 pub(super) struct Claim {
     pub(super) run: Run,
     pub(super) worker: String,
-    pub(super) cancel: CancellationToken,
+    pub(super) hold: Hold,
     pub(super) start: Start,
+}
+
+/// How others reach the worker of a run.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Hold {
+    /// It is to stop.
+    pub(super) cancel: CancellationToken,
+    /// Somebody else wrote to the run's log.
+    pub(super) news: Arc<Notify>,
 }
 
 /// What the run starts with.
@@ -39,13 +62,6 @@ pub(super) enum Start {
     Ready { plan: Arc<Plan>, prepared: Box<Prepared>, fresh: bool },
     /// It cannot start: its file is gone, or its inputs do not fit.
     Hopeless(Box<Failure>),
-}
-
-/// What follows a step.
-enum Flow {
-    On,
-    /// The run ended or waits: put that on record, then the worker is done with it.
-    Done,
 }
 
 impl Engine {
@@ -58,8 +74,16 @@ impl Engine {
         let driven = match claim.start {
             Start::Hopeless(failure) => self.give_up(&mut log, &worker, *failure).await,
             Start::Ready { plan, prepared, fresh } => {
-                let mut driver = Driver { engine: self, log, plan, cancel: claim.cancel, values: Context::new() };
-                driver.run(&worker, *prepared, fresh).await
+                let mut driver = Driver {
+                    engine: self,
+                    log,
+                    hold: claim.hold,
+                    scopes: Scopes::default(),
+                    flying: BTreeSet::new(),
+                    loops_bytes: HashMap::new(),
+                    renew_at: Instant::now(),
+                };
+                driver.run(&plan, &worker, *prepared, fresh).await
             }
         };
         if driven == Err(Lost) {
@@ -85,16 +109,7 @@ impl Engine {
             return;
         }
         let mut log = LogWriter::new(Arc::clone(&parts.store), Arc::clone(&parts.clock), run);
-        let in_flight = log.run().tasks.iter().find_map(|(task, record)| match (&record.state, record.attempt) {
-            (TaskState::Started { at }, Some(attempt)) => Some((task.clone(), attempt, *at)),
-            _ => None,
-        });
-        if let Some((task, attempt, at)) = in_flight {
-            let failure =
-                Failure::new("run.cancelled", Fault::Here, "the attempt was cut off by a cancel").sent(Sent::Maybe);
-            let duration_ms = millis(parts.clock.now().since(at));
-            let result = AttemptResult::Failed { failure: Box::new(failure), retry_at: None };
-            let ended = AttemptEnded { task, attempt, duration_ms, result, exchange: None, checkpoint: None };
+        for ended in cut_off(log.run(), parts.clock.now()) {
             if log.push(Event::AttemptEnded(Box::new(ended))).is_err() {
                 return;
             }
@@ -102,6 +117,7 @@ impl Engine {
         if log.push(Event::Stopped).is_ok() {
             // When this fails the lease runs out, and recovery stops the run instead.
             let _ = log.flush().await;
+            self.tell_parent(log.run()).await;
         }
     }
 
@@ -110,219 +126,374 @@ impl Engine {
     }
 }
 
+/// The ends of the attempts that a cancel broke in on.
+fn cut_off(run: &Run, now: Timestamp) -> Vec<AttemptEnded> {
+    let in_flight = run.tasks.iter().filter_map(|(task, record)| match (&record.state, record.attempt) {
+        (TaskState::Started { at }, Some(attempt)) => Some((task.clone(), attempt, *at)),
+        _ => None,
+    });
+    let ended = |(task, attempt, at)| {
+        let failure =
+            Failure::new("run.cancelled", Fault::Here, "the attempt was cut off by a cancel").sent(Sent::Maybe);
+        let result = AttemptResult::Failed { failure: Box::new(failure), retry_at: None };
+        AttemptEnded { task, attempt, duration_ms: millis(now.since(at)), result, exchange: None, checkpoint: None }
+    };
+    in_flight.map(ended).collect()
+}
+
 /// One worker, one run.
 struct Driver<'e> {
     engine: &'e Engine,
     log: LogWriter,
-    plan: Arc<Plan>,
-    cancel: CancellationToken,
-    values: Context,
+    hold: Hold,
+    scopes: Scopes,
+    /// The steps that an attempt is under way at.
+    flying: BTreeSet<StepId>,
+    /// What the items of each outermost loop gave so far, bytes of JSON.
+    loops_bytes: HashMap<StepId, usize>,
+    /// When the lease is to be renewed.
+    renew_at: Instant,
 }
 
-impl Driver<'_> {
-    async fn run(&mut self, worker: &str, prepared: Prepared, fresh: bool) -> Result<State, Lost> {
+type Flights<'p> = FuturesUnordered<Flight<'p>>;
+
+impl<'e> Driver<'e> {
+    async fn run(&mut self, plan: &'e Arc<Plan>, worker: &str, prepared: Prepared, fresh: bool) -> Result<State, Lost> {
         let lease_until = self.engine.lease_until();
         self.log.push(Event::Claimed { worker: worker.to_owned(), lease_until })?;
-        self.values = values::of_run(self.log.run(), &prepared);
+        self.renew_at = Instant::now() + self.renew_after();
+        self.scopes = Scopes::new(plan, self.log.run(), &prepared);
         if fresh {
             self.log.push(Event::Prepared(Box::new(prepared)))?;
         }
-        let plan = Arc::clone(&self.plan);
+        let mut flights = Flights::new();
         loop {
-            if self.engine.is_draining() && self.pause_for_drain().await? {
+            let look = step::look(plan, self.log.run(), self.now(), &self.flying);
+            if let Some(verdict) = look.verdict {
+                self.finish(plan, verdict).await?;
                 return Ok(self.log.run().state);
             }
-            let now = self.engine.0.parts.clock.now();
-            let flow = match step::next(&plan, self.log.run(), now) {
-                Step::Consider(task) => self.consider(task, now).await?,
-                Step::Retry(task) => self.attempt(task).await?,
-                Step::Interrupted(task) => self.interrupted(task, now)?,
-                Step::EndDelay(task) => self.end_delay(task)?,
-                Step::Wait { task, until } => self.wait(task, until)?,
-                Step::Finish(verdict) => self.finish(verdict).await?,
-            };
-            match flow {
-                Flow::On => {}
-                Flow::Done => {
-                    self.log.flush().await?;
-                    return Ok(self.log.run().state);
+            if let Some(failure) = &look.failure {
+                self.scopes.see_failure(failure);
+            }
+            let draining = self.engine.is_draining();
+            let mut went_on = false;
+            if !draining {
+                for todo in look.todo {
+                    went_on |= self.act(plan, todo, &mut flights)?;
                 }
+            }
+            if went_on {
+                continue;
+            }
+            if flights.is_empty() {
+                self.suspend(draining, look.wait)?;
+                self.log.flush().await?;
+                return Ok(self.log.run().state);
+            }
+            self.before_the_wait(plan).await?;
+            let wait = look.wait.map(|(_, until)| until).filter(|_| !draining);
+            self.await_one(plan, &mut flights, wait, draining).await?;
+        }
+    }
+
+    /// Until an attempt ends, something comes due, or somebody breaks in.
+    async fn await_one(
+        &mut self,
+        plan: &Plan,
+        flights: &mut Flights<'_>,
+        wait: Option<Timestamp>,
+        draining: bool,
+    ) -> Result<(), Lost> {
+        let due = wait.map_or(FAR_OFF, |until| until.since(self.now()));
+        tokio::select! {
+            biased;
+            Some(flown) = flights.next() => self.landed(plan, flown),
+            () = self.hold.cancel.cancelled() => Err(Lost),
+            () = self.engine.0.halt.cancelled() => Err(Lost),
+            () = self.hold.news.notified() => self.log.refresh().await,
+            () = tokio::time::sleep_until(self.renew_at) => {
+                self.renew()?;
+                self.log.flush().await
+            }
+            () = tokio::time::sleep(due), if wait.is_some() => Ok(()),
+            () = self.engine.0.drain.cancelled(), if !draining => Ok(()),
+        }
+    }
+
+    /// What reaches out is on record before it happens, and what has ended before anything is waited for.
+    async fn before_the_wait(&mut self, plan: &Plan) -> Result<(), Lost> {
+        let reaches_out = |step: &StepId| {
+            scopes::task_of(plan, step).is_some_and(
+                |task| matches!(&task.work, Work::Task(work) if matches!(work.task.effect(), Effect::Call { .. })),
+            )
+        };
+        if self.log.has_pending() && self.flying.iter().any(reaches_out) {
+            self.log.flush().await?;
+        }
+        Ok(())
+    }
+
+    fn renew(&mut self) -> Result<(), Lost> {
+        let lease_until = self.engine.lease_until();
+        self.renew_at = Instant::now() + self.renew_after();
+        self.log.push(Event::LeaseRenewed { lease_until })
+    }
+
+    fn renew_after(&self) -> Duration {
+        self.engine.0.parts.settings.lease.mul_f64(LEASE_SHARE_BEFORE_RENEWAL)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.engine.0.parts.clock.now()
+    }
+
+    /// Nothing can be done at this moment, or nothing new is begun because the gateway shuts down.
+    fn suspend(&mut self, draining: bool, wait: Option<(StepId, Timestamp)>) -> Result<(), Lost> {
+        let (until, reason) = match wait {
+            Some((step, until)) if !draining => (until, self.wait_reason(step)),
+            _ => (self.now(), WaitReason::Drained),
+        };
+        self.log.push(Event::Suspended { until, reason })
+    }
+
+    /// Does one thing. True when it is on record and the next look may find more; false when an attempt is under way.
+    fn act<'p>(&mut self, plan: &'p Plan, todo: Todo<'p>, flights: &mut Flights<'p>) -> Result<bool, Lost>
+    where
+        'e: 'p,
+    {
+        match todo.action {
+            Action::Consider => self.consider(plan, todo, flights),
+            Action::Retry => self.attempt(plan, todo, flights),
+            Action::Interrupted => self.interrupted(&todo),
+            Action::Close(ref failure) => self.close(plan, &todo, failure.clone()),
+        }
+    }
+
+    fn consider<'p>(&mut self, plan: &'p Plan, todo: Todo<'p>, flights: &mut Flights<'p>) -> Result<bool, Lost>
+    where
+        'e: 'p,
+    {
+        if self.flying.len() >= limits::RUN_ATTEMPTS_MAX && matches!(todo.task.work, Work::Task(_)) {
+            return Ok(false);
+        }
+        match self.opens(plan, &todo) {
+            Ok(Opens::Skip) => {
+                self.log.push(Event::TaskSkipped { task: todo.step.clone() })?;
+                self.scopes.set_skipped(&todo.step, todo.task);
+                Ok(true)
+            }
+            Ok(Opens::With { items, case }) => {
+                self.log.push(Event::Opened { task: todo.step.clone(), items, case })?;
+                self.scopes.set_unchosen(&todo.step, todo.task, case);
+                Ok(true)
+            }
+            Ok(Opens::Attempt) => self.attempt(plan, todo, flights),
+            Err(failure) => {
+                let attempt = self.begin(&todo.step)?;
+                let result = AttemptResult::Failed { failure: Box::new(failure), retry_at: None };
+                self.put_end(&todo.step, attempt, Duration::ZERO, result, None, None)?;
+                Ok(true)
             }
         }
     }
 
-    /// Between two tasks of a gateway that shuts down: the run waits for the next start.
-    async fn pause_for_drain(&mut self) -> Result<bool, Lost> {
-        let now = self.engine.0.parts.clock.now();
-        if matches!(step::next(&self.plan, self.log.run(), now), Step::Finish(_)) {
-            return Ok(false);
+    /// What becomes of a task that has its turn.
+    fn opens(&mut self, plan: &Plan, todo: &Todo<'_>) -> Result<Opens, Failure> {
+        let Todo { step, task, .. } = todo;
+        let is_loop = task.each.is_some() && step.item().is_none();
+        let context = self.scopes.of(plan, self.log.run(), step)?;
+        let asked_here = |of_item: bool| task.each.is_none() || of_item != is_loop;
+        if let Some(condition) = task.condition.as_ref().filter(|condition| asked_here(condition.of_item)) {
+            let holds = condition.expression.is_true(context).map_err(|error| condition_failure(&error))?;
+            if !holds {
+                return Ok(Opens::Skip);
+            }
         }
-        self.log.push(Event::Suspended { until: now, reason: WaitReason::Drained })?;
-        self.log.flush().await?;
+        if is_loop {
+            let list = self.scopes.list(plan, self.log.run(), step)?;
+            return Ok(Opens::With { items: u32::try_from(list.len()).ok(), case: None });
+        }
+        match &task.work {
+            Work::Task(_) => Ok(Opens::Attempt),
+            Work::Group(_) => Ok(Opens::With { items: None, case: None }),
+            Work::Switch(cases) => {
+                for (place, case) in (0..).zip(cases) {
+                    let holds = case.condition.as_ref().map_or(Ok(true), |condition| condition.is_true(context));
+                    if holds.map_err(|error| condition_failure(&error))? {
+                        return Ok(Opens::With { items: None, case: Some(place) });
+                    }
+                }
+                Ok(Opens::With { items: None, case: None })
+            }
+        }
+    }
+
+    fn close(&mut self, plan: &Plan, todo: &Todo<'_>, failure: Option<Box<Failure>>) -> Result<bool, Lost> {
+        let closed = self.scopes.close(plan, self.log.run(), &todo.step, failure.as_deref());
+        let failure = failure.or(closed.err().map(|failure| Box::new(failure.in_task(todo.step.clone()))));
+        self.log.push(Event::Closed { task: todo.step.clone(), failure })?;
         Ok(true)
     }
 
-    async fn consider(&mut self, task: &PlannedTask, now: Timestamp) -> Result<Flow, Lost> {
-        self.see_failure(now);
-        match task.condition.as_ref().map(|condition| condition.is_true(&self.values)).transpose() {
-            Ok(None | Some(true)) => self.attempt(task).await,
-            Ok(Some(false)) => {
-                self.log.push(Event::TaskSkipped { task: task.id.clone() })?;
-                self.values.set_member("tasks", task.id.as_str(), values::skipped());
-                Ok(Flow::On)
+    /// Sets one try at a task under way.
+    fn attempt<'p>(&mut self, plan: &'p Plan, todo: Todo<'p>, flights: &mut Flights<'p>) -> Result<bool, Lost>
+    where
+        'e: 'p,
+    {
+        let Work::Task(work) = &todo.task.work else { return Ok(false) };
+        if self.flying.len() >= limits::RUN_ATTEMPTS_MAX {
+            return Ok(false);
+        }
+        let values = match self.scopes.of(plan, self.log.run(), &todo.step) {
+            Ok(context) => context.clone(),
+            Err(failure) => {
+                let attempt = self.begin(&todo.step)?;
+                let result = AttemptResult::Failed { failure: Box::new(failure), retry_at: None };
+                self.put_end(&todo.step, attempt, Duration::ZERO, result, None, None)?;
+                return Ok(true);
             }
-            Err(error) => {
-                let failure = condition_failure(&error);
-                let attempt = self.begin(task)?;
-                self.end(task, attempt, Duration::ZERO, Err(failure).into())
-            }
-        }
+        };
+        let attempt = self.begin(&todo.step)?;
+        self.flying.insert(todo.step.clone());
+        let ticket = flight::Ticket {
+            run: self.log.run().id,
+            key: self.idempotency_key(&todo.step),
+            checkpoint: self.record(&todo.step).and_then(|record| record.checkpoint.clone()),
+            limit: self.time_limit(plan, work, todo.handler),
+            decisions: self.record(&todo.step).map(|record| record.decisions.clone()).unwrap_or_default(),
+            values,
+            step: todo.step,
+            task: work,
+            handler: todo.handler,
+            attempt,
+        };
+        flights.push(Box::pin(flight::fly(self.engine, ticket)));
+        Ok(false)
     }
 
-    /// Handlers see why they run.
-    fn see_failure(&mut self, now: Timestamp) {
-        if let Some(failure) = step::failure_so_far(&self.plan, self.log.run(), now) {
-            self.values.set("failure", values::failure_value(&failure));
-        }
-    }
-
-    /// One try at a task, on record before it happens when it reaches out.
-    async fn attempt(&mut self, task: &PlannedTask) -> Result<Flow, Lost> {
-        let attempt = self.begin(task)?;
-        if matches!(task.task.effect(), Effect::Call { .. }) {
-            self.log.flush().await?;
-        }
-        let started = Instant::now();
-        let attempted = self.run_attempt(task).await?;
-        self.end(task, attempt, started.elapsed(), attempted)
-    }
-
-    fn begin(&mut self, task: &PlannedTask) -> Result<AttemptNumber, Lost> {
-        let before = self.log.run().tasks.get(&task.id).and_then(|record| record.attempt);
+    fn begin(&mut self, step: &StepId) -> Result<AttemptNumber, Lost> {
+        let before = self.record(step).and_then(|record| record.attempt);
         let attempt = before.map_or(AttemptNumber::FIRST, AttemptNumber::next);
-        let key = self.idempotency_key(task);
-        self.log.push(Event::AttemptStarted { task: task.id.clone(), attempt, key })?;
+        let key = self.idempotency_key(step);
+        self.log.push(Event::AttemptStarted { task: step.clone(), attempt, key })?;
         Ok(attempt)
     }
 
-    /// Made from run and task, so that it is the same over retries, after a crash, and on a resume.
-    fn idempotency_key(&self, task: &PlannedTask) -> String {
-        format!("{}-{}", self.log.run().id, task.id)
-    }
-
-    /// Runs the attempt inside its time limit while the lease is renewed and a cancel can break in.
-    async fn run_attempt(&mut self, task: &PlannedTask) -> Result<Attempted, Lost> {
-        let parts = &self.engine.0.parts;
-        let connections = parts.files.connections();
-        let connection = match &task.connection {
-            Some(name) => match connections.get(name) {
-                Some(connection) => Some(Arc::clone(connection)),
-                None => return Ok(Err(no_connection(name)).into()),
-            },
-            None => None,
-        };
-        let key = self.idempotency_key(task);
-        let limit = self.time_limit(task);
-        // The attempt reads a snapshot of the values, so that the log stays free for renewals meanwhile.
-        let seen = self.values.clone();
-        let checkpoint = self.record(task).and_then(|record| record.checkpoint.clone());
-        let ctx = TaskContext {
-            run: self.log.run().id,
-            task: &task.id,
-            idempotency_key: &key,
-            checkpoint: checkpoint.as_ref(),
-            values: &seen,
-            connection: connection.as_deref(),
-            client: &parts.client,
-            secrets: parts.secrets.as_ref(),
-            commands: &parts.commands,
-            time_limit: limit,
-            clock: parts.clock.as_ref(),
-        };
-        let mut work = std::pin::pin!(tokio::time::timeout(limit, task.task.attempt(&ctx)));
-        let renew_after = parts.settings.lease.mul_f64(LEASE_SHARE_BEFORE_RENEWAL);
-        loop {
-            tokio::select! {
-                biased;
-                done = &mut work => return Ok(done.unwrap_or_else(|_| Err(attempt_timeout(task, limit)).into())),
-                () = self.cancel.cancelled() => return Err(Lost),
-                () = self.engine.0.halt.cancelled() => return Err(Lost),
-                () = tokio::time::sleep(renew_after) => {
-                    let lease_until = self.engine.lease_until();
-                    self.log.push(Event::LeaseRenewed { lease_until })?;
-                    self.log.flush().await?;
-                }
-            }
-        }
+    /// Made from run, task and item, so that it is the same over retries, after a crash, and on a resume.
+    fn idempotency_key(&self, step: &StepId) -> String {
+        format!("{}-{}", self.log.run().id, step.as_key())
     }
 
     /// The task's own limit, or what the run has left when that is less. Handlers have their own limit only.
-    fn time_limit(&self, task: &PlannedTask) -> Duration {
-        if self.is_handler(task) {
+    fn time_limit(&self, plan: &Plan, task: &KindTask, handler: bool) -> Duration {
+        if handler {
             return task.timeout;
         }
-        task.timeout.min(step::deadline(&self.plan, self.log.run()).since(self.engine.0.parts.clock.now()))
+        task.timeout.min(step::deadline(plan, self.log.run()).since(self.now()))
     }
 
-    fn is_handler(&self, task: &PlannedTask) -> bool {
-        self.plan.handlers().any(|handler| handler.id == task.id)
+    /// An attempt has ended: what it gave, or what follows its failure.
+    fn landed(&mut self, plan: &Plan, flown: Flown<'_>) -> Result<(), Lost> {
+        let Flown { step, task, handler, attempt, took, attempted } = flown;
+        self.flying.remove(&step);
+        let Attempted { result, exchange, checkpoint } = attempted;
+        let result = match result {
+            Ok(Done::Output(output)) => match &task.poll {
+                Some(poll) => self.polled(plan, &step, poll, output),
+                None => Ok(Done::Output(output)),
+            },
+            other => other,
+        };
+        let now = self.now();
+        let result = match result {
+            Ok(Done::Output(output)) => self.bounded(&step, output),
+            Ok(Done::Later { at, why }) => {
+                let at = if handler { at } else { at.min(step::deadline(plan, self.log.run())) };
+                AttemptResult::Paused { until: at.max(now), why }
+            }
+            Err(failure) => self.after_failure(&step, task, failure),
+        };
+        let (result, checkpoint) = with_checkpoint(result, checkpoint);
+        metrics::histogram!("clawhook_attempt_seconds", "kind" => task.kind.name).record(took.as_secs_f64());
+        self.put_end(&step, attempt, took, result, exchange, checkpoint)
     }
 
-    /// Puts the end of an attempt into the log, with what follows a failure.
-    fn end(
+    fn put_end(
         &mut self,
-        task: &PlannedTask,
+        step: &StepId,
         attempt: AttemptNumber,
         took: Duration,
-        done: Attempted,
-    ) -> Result<Flow, Lost> {
-        let result = match done.result {
-            Ok(Done::Output(output)) => bounded(output),
-            Ok(Done::At(until)) if until <= self.engine.0.parts.clock.now() => {
-                AttemptResult::Succeeded { output: serde_json::json!({ "until": until.to_string() }) }
-            }
-            Ok(Done::At(until)) => {
-                let until =
-                    if self.is_handler(task) { until } else { until.min(step::deadline(&self.plan, self.log.run())) };
-                self.log.push(Event::Suspended { until, reason: WaitReason::Delay { task: task.id.clone() } })?;
-                return Ok(Flow::Done);
-            }
-            Ok(Done::Later { at, why }) => {
-                let now = self.engine.0.parts.clock.now();
-                let until = if self.is_handler(task) { at } else { at.min(step::deadline(&self.plan, self.log.run())) };
-                AttemptResult::Paused { until: until.max(now), why }
-            }
-            Err(failure) => self.after_failure(task, failure),
-        };
-        let (result, checkpoint) = with_checkpoint(result, done.checkpoint);
-        metrics::histogram!("clawhook_attempt_seconds", "kind" => task.kind.name).record(took.as_secs_f64());
+        result: AttemptResult,
+        exchange: Option<Box<crate::domain::attempt::Exchange>>,
+        checkpoint: Option<Value>,
+    ) -> Result<(), Lost> {
         if let Some(value) = values::task_result(&result) {
-            self.values.set_member("tasks", task.id.as_str(), value);
+            self.scopes.set(step, value);
         }
         let duration_ms = millis(took);
-        let ended =
-            AttemptEnded { task: task.id.clone(), attempt, duration_ms, result, exchange: done.exchange, checkpoint };
-        self.log.push(Event::AttemptEnded(Box::new(ended)))?;
-        Ok(Flow::On)
+        let ended = AttemptEnded { task: step.clone(), attempt, duration_ms, result, exchange, checkpoint };
+        self.log.push(Event::AttemptEnded(Box::new(ended)))
     }
 
-    fn after_failure(&self, task: &PlannedTask, failure: Failure) -> AttemptResult {
+    /// What `poll` makes of an output: it is as wanted, or wrong for good, or it is asked for again later.
+    fn polled(&mut self, plan: &Plan, step: &StepId, poll: &Poll, output: Value) -> Result<Done, Failure> {
+        let now = self.now();
+        let mut context = self.scopes.of(plan, self.log.run(), step)?.clone();
+        context.set(RESPONSE, output.clone());
+        let holds = |condition: &expr::Expression, name| {
+            condition.is_true(&context).map_err(|error| failures::poll_failure(name, &error).sent(Sent::Maybe))
+        };
+        if holds(&poll.until, "until")? {
+            return Ok(Done::Output(output));
+        }
+        if let Some(fail_if) = &poll.fail_if
+            && holds(fail_if, "fail_if")?
+        {
+            return Err(failures::poll_failed(step, &output));
+        }
+        let record = self.record(step);
+        let since = record.and_then(|record| record.since).unwrap_or(now);
+        let polls = record.map_or(0, |record| record.pauses);
+        let at = now.plus(retry::grown(poll.interval, poll.backoff, polls, poll.interval_max));
+        if at.since(since) > poll.timeout {
+            return Err(failures::poll_timeout(step, poll.timeout));
+        }
+        Ok(Done::Later { at, why: Pause::Poll { said: failures::short(&output) } })
+    }
+
+    /// An output that is small enough to be kept, alone and with those of the other items of its loop.
+    fn bounded(&mut self, step: &StepId, output: Value) -> AttemptResult {
+        let mut bytes = size_of_json(&output);
+        if let Some((of, _)) = step.loops().next() {
+            let run = self.log.run();
+            let before = self.loops_bytes.entry(of.clone()).or_insert_with(|| gathered(run, &of));
+            *before += bytes;
+            bytes = *before;
+        }
+        if bytes <= limits::TASK_OUTPUT_BYTES_MAX {
+            return AttemptResult::Succeeded { output };
+        }
+        AttemptResult::Failed { failure: Box::new(too_large(bytes).sent(Sent::Maybe)), retry_at: None }
+    }
+
+    fn after_failure(&self, step: &StepId, task: &KindTask, failure: Failure) -> AttemptResult {
         let repeatable = !matches!(task.task.effect(), Effect::Call { repeatable: false });
-        let failed = self.record(task).map_or(0, |record| record.failed) + 1;
-        let now = self.engine.0.parts.clock.now();
+        let failed = self.record(step).map_or(0, |record| record.failed) + 1;
         match after_failure(&task.retry, failed, &failure, repeatable, rand::random()) {
             Next::Retry { after } => {
-                AttemptResult::Failed { failure: Box::new(failure), retry_at: Some(now.plus(after)) }
+                AttemptResult::Failed { failure: Box::new(failure), retry_at: Some(self.now().plus(after)) }
             }
             Next::GiveUp(why) => AttemptResult::Failed { failure: Box::new(explain(failure, why)), retry_at: None },
         }
     }
 
     /// An attempt was cut off with its process. It runs again when the far end can tell a repeat, a few times.
-    fn interrupted(&mut self, task: &PlannedTask, now: Timestamp) -> Result<Flow, Lost> {
-        let Some(record) = self.record(task) else { return Ok(Flow::On) };
+    fn interrupted(&mut self, todo: &Todo<'_>) -> Result<bool, Lost> {
+        let (Work::Task(work), Some(record)) = (&todo.task.work, self.record(&todo.step)) else { return Ok(false) };
+        let now = self.now();
         let attempt = record.attempt.unwrap_or(AttemptNumber::FIRST);
-        let unsafe_to_repeat = task.task.effect() == Effect::Call { repeatable: false } && !task.retry.repeat_unsafe;
+        let unsafe_to_repeat = work.task.effect() == Effect::Call { repeatable: false } && !work.retry.repeat_unsafe;
         let again = !unsafe_to_repeat && record.interrupted < limits::INTERRUPTED_MAX;
         let since = match record.state {
             TaskState::Started { at } => at,
@@ -339,140 +510,53 @@ impl Driver<'_> {
             failure = explain(failure, if unsafe_to_repeat { GiveUp::Unsafe } else { GiveUp::Exhausted });
         }
         let result = AttemptResult::Failed { failure: Box::new(failure), retry_at: again.then_some(now) };
-        let duration_ms = millis(now.since(since));
         let checkpoint = record.checkpoint.clone();
-        let ended = AttemptEnded { task: task.id.clone(), attempt, duration_ms, result, exchange: None, checkpoint };
-        self.log.push(Event::AttemptEnded(Box::new(ended)))?;
-        Ok(Flow::On)
+        self.put_end(&todo.step, attempt, now.since(since), result, None, checkpoint)?;
+        Ok(true)
     }
 
-    fn end_delay(&mut self, task: &PlannedTask) -> Result<Flow, Lost> {
-        let Some(record) = self.record(task) else { return Ok(Flow::On) };
-        let until = match record.state {
-            TaskState::Delayed { until } => until,
-            _ => self.engine.0.parts.clock.now(),
-        };
-        let attempt = record.attempt.unwrap_or(AttemptNumber::FIRST);
-        let output = serde_json::json!({ "until": until.to_string() });
-        self.end(task, attempt, Duration::ZERO, Ok(Done::Output(output)).into())
-    }
-
-    /// Gives the worker back until the moment has come.
-    fn wait(&mut self, task: &PlannedTask, until: Timestamp) -> Result<Flow, Lost> {
-        let reason = self.wait_reason(task);
-        self.log.push(Event::Suspended { until, reason })?;
-        Ok(Flow::Done)
-    }
-
-    fn wait_reason(&self, task: &PlannedTask) -> WaitReason {
-        let record = self.record(task);
+    fn wait_reason(&self, task: StepId) -> WaitReason {
+        let record = self.record(&task);
         match record.map(|record| (&record.state, record.attempt)) {
             Some((TaskState::Retrying { .. }, attempt)) => {
                 let message = record.and_then(|record| record.last_failure.clone()).unwrap_or_default();
-                WaitReason::Retry { task: task.id.clone(), attempt: attempt.unwrap_or(AttemptNumber::FIRST), message }
+                WaitReason::Retry { task, attempt: attempt.unwrap_or(AttemptNumber::FIRST), message }
             }
-            Some((TaskState::Paused { why, .. }, _)) => WaitReason::Paused { task: task.id.clone(), why: why.clone() },
-            _ => WaitReason::Delay { task: task.id.clone() },
+            Some((TaskState::Paused { why, .. }, _)) => WaitReason::Paused { task, why: why.clone() },
+            _ => WaitReason::Paused { task, why: Pause::Delay },
         }
     }
 
-    async fn finish(&mut self, verdict: Verdict) -> Result<Flow, Lost> {
-        let event = match verdict {
-            Verdict::Failed(failure) => log::failed(failure),
-            Verdict::Succeeded => match self.outputs() {
-                Ok(outputs) => log::succeeded(outputs, self.state_changes()),
-                Err(failure) => log::failed(failure),
-            },
-        };
-        self.log.push(event)?;
-        self.log.flush().await?;
-        let run = self.log.run();
-        let (id, state) = (run.id, run.state);
-        metrics::counter!("clawhook_runs_ended_total", "workflow" => run.accepted.workflow.to_string(), "state" => state.as_str())
-            .increment(1);
-        if let Some(failure) = &run.failure {
-            tracing::warn!(run.id = %id, code = %failure.code, cause = %failure.cause(), "run {id} failed: {}", failure.message);
-        } else {
-            tracing::debug!(run.id = %id, "run {id} {state}");
-        }
-        Ok(Flow::Done)
-    }
-
-    /// The outputs. One that reads a task which gave nothing is null; any other mistake fails the run, after its work.
-    fn outputs(&self) -> Result<Map<String, Value>, Failure> {
-        let mut outputs = Map::new();
-        for (name, mapping) in &self.plan.outputs {
-            let value = match mapping.eval(&self.values) {
-                Ok(value) => value,
-                Err(error) if error.kind == expr::Kind::Undefined && self.reads_an_absent_task(mapping) => Value::Null,
-                Err(error) => {
-                    return Err(Failure::new(
-                        "expression.failed",
-                        Fault::Config,
-                        format!("output `{name}` failed: {error}"),
-                    )
-                    .help("all tasks have done their work; mend the output, then resume the run"));
-                }
-            };
-            outputs.insert(name.clone(), value);
-        }
-        Ok(outputs)
-    }
-
-    fn reads_an_absent_task(&self, mapping: &expr::Mapping) -> bool {
-        mapping.names().iter().map(|place| &place.name).any(|name| {
-            name.path.first().is_some_and(|root| root == "tasks")
-                && name
-                    .path
-                    .get(1)
-                    .and_then(|task| self.log.run().tasks.get(task.as_str()))
-                    .is_none_or(|record| !matches!(record.state, TaskState::Succeeded { .. }))
-        })
-    }
-
-    fn state_changes(&self) -> Map<String, Value> {
-        let mut changes = Map::new();
-        for task in self.plan.all_tasks().filter(|task| task.task.effect() == Effect::SetState) {
-            if let Some(TaskState::Succeeded { output: Value::Object(members) }) = self.record(task).map(|r| &r.state) {
-                changes.extend(members.clone());
-            }
-        }
-        changes
-    }
-
-    fn record(&self, task: &PlannedTask) -> Option<&TaskRecord> {
-        self.log.run().tasks.get(&task.id)
+    fn record(&self, step: &StepId) -> Option<&TaskRecord> {
+        self.log.run().tasks.get(step)
     }
 }
 
+/// What becomes of a task that has its turn.
+enum Opens {
+    Skip,
+    With { items: Option<u32>, case: Option<u32> },
+    Attempt,
+}
+
+/// The name under which `poll` sees what an attempt gave.
+const RESPONSE: &str = "response";
 /// A lease is renewed when this share of it is gone.
 const LEASE_SHARE_BEFORE_RENEWAL: f64 = 1.0 / 3.0;
+/// No moment at all.
+const FAR_OFF: Duration = Duration::from_hours(24);
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn bounded(output: Value) -> AttemptResult {
-    let bytes = size_of_json(&output);
-    if bytes <= limits::TASK_OUTPUT_BYTES_MAX {
-        return AttemptResult::Succeeded { output };
-    }
-    let message = format!("the output has {bytes} bytes, more than {}", limits::TASK_OUTPUT_BYTES_MAX);
-    let failure = Failure::new("task.output_too_large", Fault::Config, message)
-        .help("keep only what later tasks need, for example with a narrower query or a `transform`")
-        .sent(Sent::Maybe);
-    AttemptResult::Failed { failure: Box::new(failure), retry_at: None }
-}
-
-/// A checkpoint that is too large to keep is a mistake of the task kind; going on without it could do its work twice.
-fn with_checkpoint(result: AttemptResult, checkpoint: Option<Value>) -> (AttemptResult, Option<Value>) {
-    let bytes = checkpoint.as_ref().map_or(0, size_of_json);
-    if bytes <= limits::CHECKPOINT_BYTES_MAX {
-        return (result, checkpoint);
-    }
-    let message = format!("it wants to remember {bytes} bytes, more than {}", limits::CHECKPOINT_BYTES_MAX);
-    let failure = Failure::new("task.output_too_large", Fault::Here, message).sent(Sent::Maybe);
-    (AttemptResult::Failed { failure: Box::new(failure), retry_at: None }, None)
+/// What the items of a loop gave, bytes of JSON.
+fn gathered(run: &Run, of: &StepId) -> usize {
+    let outputs = run.tasks.iter().filter(|(step, _)| step.is_in(of)).map(|(_, record)| match &record.state {
+        TaskState::Succeeded { output } => size_of_json(output),
+        _ => 0,
+    });
+    outputs.sum()
 }
 
 /// About how many bytes of JSON a value makes, without writing it.
@@ -486,33 +570,4 @@ fn size_of_json(value: &Value) -> usize {
             members.iter().map(|(name, value)| name.len() + size_of_json(value) + 4).sum::<usize>() + 2
         }
     }
-}
-
-fn explain(failure: Failure, why: GiveUp) -> Failure {
-    match why {
-        GiveUp::Unsafe => failure.help(
-            "it may have arrived, and repeating it could do it twice: look at the far end, then resume or cancel the run; \
-             an `idempotency_key`, or `retry_unsafe: true`, would let the gateway repeat it",
-        ),
-        GiveUp::Exhausted | GiveUp::Pointless => failure,
-    }
-}
-
-fn condition_failure(error: &expr::Error) -> Failure {
-    Failure::new("expression.failed", Fault::Config, format!("the condition `if` failed: {error}"))
-        .help(error.help.clone().unwrap_or_else(|| "mend the condition, then resume the run".to_owned()))
-}
-
-fn no_connection(name: &crate::id::ConnectionName) -> Failure {
-    Failure::new("connection.unknown", Fault::Config, format!("there is no connection `{name}` any more"))
-        .help("add it to `connections` in clawhook.yaml, reload, then resume the run")
-        .at(name.as_str())
-}
-
-fn attempt_timeout(task: &PlannedTask, limit: Duration) -> Failure {
-    let limit = crate::domain::duration::format(limit);
-    Failure::new("task.timeout", Fault::Far, format!("task `{}` took longer than its limit of {limit}", task.id))
-        .help("raise `timeout` of the task, or find out why the far end is slow")
-        .retriable(Class::Timeout, None)
-        .sent(Sent::Maybe)
 }

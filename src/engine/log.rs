@@ -9,13 +9,40 @@ use serde_json::{Map, Value};
 
 use crate::clock::{Clock, Timestamp};
 use crate::domain::event::{Entry, Event, Finished};
-use crate::domain::run::Run;
+use crate::domain::run::{Run, TaskState};
+use crate::domain::state::State;
+use crate::domain::step::StepId;
 use crate::id::{RunId, Seq};
 use crate::store::{self, Append, Store};
 
 /// The run is not ours any more: someone else wrote to its log, or the store was away for longer than the lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Lost;
+
+/// What a look at the log came to.
+enum CaughtUp {
+    /// The pending events are on record.
+    Written,
+    /// They are not, and now stand behind what others wrote.
+    Behind,
+    /// The run is not ours any more.
+    Lost,
+    /// The store does not answer.
+    Unread,
+}
+
+/// Events that anybody may add while a worker drives the run.
+fn leaves_the_run_to_its_worker(event: &Event) -> bool {
+    told_task(event).is_some()
+}
+
+/// The task that such an event tells something.
+fn told_task(event: &Event) -> Option<StepId> {
+    match event {
+        Event::Decided { task, .. } | Event::Nudged { task } => Some(task.clone()),
+        _ => None,
+    }
+}
 
 /// Pauses between tries to write while the store does not answer.
 const STORE_RETRY_FIRST: Duration = Duration::from_millis(50);
@@ -61,24 +88,41 @@ impl LogWriter {
         Ok(())
     }
 
+    /// Whether events wait for the next `flush`.
+    pub(super) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Takes in what others wrote, when it is something that a worker goes on after.
+    pub(super) async fn refresh(&mut self) -> Result<(), Lost> {
+        match self.catch_up(false).await {
+            // While the store is away nothing is known; the next flush sees it.
+            CaughtUp::Unread | CaughtUp::Written | CaughtUp::Behind => Ok(()),
+            CaughtUp::Lost => Err(Lost),
+        }
+    }
+
     /// Puts the pending events on record. While the store is away this waits and tries again, as long as the lease
     /// lasts; a try that failed may have been written all the same, so a conflict is looked into.
     pub(super) async fn flush(&mut self) -> Result<(), Lost> {
         if self.pending.is_empty() {
             return Ok(());
         }
-        let append = self.take_append();
         let mut pause = STORE_RETRY_FIRST;
         let mut unsure = false;
         loop {
-            match self.store.append(append.clone()).await {
-                Ok(()) => break,
-                Err(store::Error::Conflict { .. }) if unsure => match self.is_written(&append).await {
-                    Ok(true) => break,
-                    Ok(false) => return Err(Lost),
-                    Err(()) => {}
+            match self.store.append(self.to_append()).await {
+                Ok(()) => {
+                    self.written();
+                    return Ok(());
+                }
+                Err(store::Error::Conflict { .. }) => match self.catch_up(unsure).await {
+                    CaughtUp::Written => return Ok(()),
+                    CaughtUp::Behind => continue,
+                    CaughtUp::Lost => return Err(Lost),
+                    CaughtUp::Unread => {}
                 },
-                Err(store::Error::Conflict { .. } | store::Error::NoRun(_)) => return Err(Lost),
+                Err(store::Error::NoRun(_)) => return Err(Lost),
                 Err(error) => {
                     unsure = true;
                     tracing::warn!(run.id = %self.run.id, %error, "store did not take events of run {}; trying again", self.run.id);
@@ -90,15 +134,12 @@ impl LogWriter {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(STORE_RETRY_MAX);
         }
-        self.base = self.run.next;
-        Ok(())
     }
 
     /// One try only: for events that the next look would add again.
     pub(super) async fn try_flush(&mut self) -> Result<(), store::Error> {
-        let append = self.take_append();
-        self.store.append(append).await?;
-        self.base = self.run.next;
+        self.store.append(self.to_append()).await?;
+        self.written();
         Ok(())
     }
 
@@ -107,25 +148,70 @@ impl LogWriter {
         self.run
     }
 
-    fn take_append(&mut self) -> Append {
+    fn to_append(&self) -> Append {
         Append {
             run: self.run.id,
             after: self.base,
             at: self.at,
-            events: std::mem::take(&mut self.pending),
+            events: self.pending.clone(),
             head: self.run.head(),
             state: committed_state(&self.run),
         }
     }
 
-    /// Whether the log holds exactly the events of this append at its place, and nothing after them.
-    async fn is_written(&self, append: &Append) -> Result<bool, ()> {
-        let log = self.store.log(self.run.id).await.map_err(|_| ())?;
-        let from = usize::try_from(append.after.0).unwrap_or(usize::MAX);
-        Ok(log.get(from..).is_some_and(|tail| tail.iter().map(|entry| &entry.event).eq(&append.events)))
+    fn written(&mut self) {
+        self.pending.clear();
+        self.base = self.run.next;
     }
 
-    fn lease_is_over(&self) -> bool {
+    /// Reads what stands behind the last event that is known. Some events of others leave the run to its worker; then
+    /// the pending ones go behind them. `unsure` when the pending ones may be there already.
+    async fn catch_up(&mut self, unsure: bool) -> CaughtUp {
+        let Ok(log) = self.store.log(self.run.id).await else { return CaughtUp::Unread };
+        let from = usize::try_from(self.base.0).unwrap_or(usize::MAX);
+        let Some(tail) = log.get(from..) else { return CaughtUp::Lost };
+        let ours = self.pending.len();
+        let is_ours = |tail: &[Entry]| tail.iter().map(|entry| &entry.event).eq(&self.pending);
+        let written = unsure && tail.get(..ours).is_some_and(is_ours);
+        let theirs = if written { &tail[ours..] } else { tail };
+        if !theirs.iter().all(|entry| leaves_the_run_to_its_worker(&entry.event)) {
+            return CaughtUp::Lost;
+        }
+        if written && theirs.is_empty() {
+            self.written();
+            return CaughtUp::Written;
+        }
+        let told: Vec<_> = theirs.iter().filter_map(|entry| told_task(&entry.event)).collect();
+        let pending = std::mem::take(&mut self.pending);
+        let Ok(run) = Run::fold(self.run.id, log) else { return CaughtUp::Lost };
+        (self.base, self.run) = (run.next, run);
+        if written {
+            return CaughtUp::Written;
+        }
+        for event in pending {
+            if self.push(event).is_err() {
+                return CaughtUp::Lost;
+            }
+        }
+        match self.wake_what_was_told(told) {
+            Ok(()) => CaughtUp::Behind,
+            Err(Lost) => CaughtUp::Lost,
+        }
+    }
+
+    /// What was pending was decided without knowing what others had told these tasks: none of them may wait on.
+    fn wake_what_was_told(&mut self, told: Vec<StepId>) -> Result<(), Lost> {
+        for task in told {
+            let paused =
+                self.run.tasks.get(&task).is_some_and(|record| matches!(record.state, TaskState::Paused { .. }));
+            if paused {
+                self.push(Event::Nudged { task })?;
+            }
+        }
+        if self.run.state == State::Waiting { self.push(Event::Woken) } else { Ok(()) }
+    }
+
+    pub(super) fn lease_is_over(&self) -> bool {
         self.run.lease.as_ref().is_some_and(|lease| self.clock.now() >= lease.until)
     }
 }

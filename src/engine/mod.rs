@@ -2,6 +2,7 @@
 //! it happens, and goes on where a log ends after a crash. It knows nothing of HTTP, SQL or YAML.
 
 mod accept;
+mod callback;
 mod dispatch;
 mod drive;
 mod lanes;
@@ -9,6 +10,7 @@ mod log;
 mod prepare;
 mod recovery;
 mod retention;
+mod runs;
 mod scheduler;
 mod step;
 /// What expressions see.
@@ -42,6 +44,7 @@ use crate::store::{self, Store};
 use crate::tasks::Connections;
 use crate::tasks::command::Commands;
 use crate::tasks::plan::{Plan, RoutePlan, SchedulePlan};
+use drive::Hold;
 use lanes::Lanes;
 
 /// Why the engine did not do what it was asked.
@@ -129,8 +132,8 @@ struct Inner {
 struct Table {
     /// Runs read from the store and waiting for a worker, oldest first.
     ready: std::collections::VecDeque<Run>,
-    /// Runs that a worker of this process drives, and how to interrupt each.
-    active: HashMap<RunId, CancellationToken>,
+    /// Runs that a worker of this process drives, and how to reach each.
+    active: HashMap<RunId, Hold>,
     lanes: Lanes,
     /// The newest run that was read ahead.
     read_to: Option<RunId>,

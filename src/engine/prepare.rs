@@ -59,7 +59,9 @@ impl Engine {
                 let plan = self.0.parts.files.schedule(schedule, revision).await?;
                 (plan.inputs.eval(&values::of_slot(&plan.schedule, *due)), format!("schedule `{schedule}`"))
             }
-            Trigger::Manual { .. } | Trigger::Replay { .. } => return Ok(Map::new()),
+            Trigger::Manual { .. } | Trigger::Replay { .. } | Trigger::Parent { .. } | Trigger::Callback { .. } => {
+                return Ok(Map::new());
+            }
         };
         match mapped {
             Ok(Value::Object(inputs)) => Ok(inputs),

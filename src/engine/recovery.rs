@@ -62,7 +62,7 @@ impl Engine {
     /// A run that has started keeps its lanes over a restart.
     async fn hold_lanes(&self, run: &Run) {
         let Some(prepared) = &run.prepared else { return };
-        let plan = self.0.parts.files.plan(&run.accepted.workflow, &run.accepted.revision).await;
+        let plan = self.plan_of(run).await;
         let Some(lanes) = plan.ok().and_then(|plan| self.lanes_of(run, &plan, prepared).ok()) else { return };
         let wanted: Vec<_> = lanes.into_iter().map(|wanted| wanted.lane).collect();
         // Fails only when the limit was lowered meanwhile; then the run goes on without holding it.
@@ -112,6 +112,7 @@ impl Engine {
         let run = log.into_run();
         if run.state.is_ended() {
             self.table().lanes.release(id);
+            self.tell_parent(&run).await;
         }
         self.ready(run);
         Ok(())

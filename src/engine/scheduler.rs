@@ -70,6 +70,9 @@ impl Engine {
         if schedules.is_empty() {
             return Ok(None);
         }
+        // Taken before the marks are read: a process that stood still in between must not pass over what another one,
+        // which wrote the first mark meanwhile, is about to enter.
+        let looked_at = self.0.parts.clock.now();
         let marks: BTreeMap<_, _> = self.store().marks(WATERMARK).await?.into_iter().collect();
         let paused: BTreeMap<_, _> = self.store().marks(PAUSED).await?.into_iter().collect();
         let mut next = None;
@@ -79,20 +82,25 @@ impl Engine {
                 continue;
             }
             let mark = marks.get(&format!("{WATERMARK}{name}")).and_then(|mark| mark.parse().ok());
-            let fires = self.run_schedule(&plan, mark.map(Timestamp::from_millis)).await?;
+            let fires = self.run_schedule(&plan, mark.map(Timestamp::from_millis), looked_at).await?;
             next = [next, fires].into_iter().flatten().min();
         }
         Ok(next)
     }
 
     /// Enters the slots of one schedule that are due, and answers when it fires next.
-    async fn run_schedule(&self, plan: &SchedulePlan, mark: Option<Timestamp>) -> Result<Option<Timestamp>, Error> {
+    async fn run_schedule(
+        &self,
+        plan: &SchedulePlan,
+        mark: Option<Timestamp>,
+        looked_at: Timestamp,
+    ) -> Result<Option<Timestamp>, Error> {
         let schedule = &plan.schedule;
         let now = self.0.parts.clock.now();
         // A schedule that was never seen, or that is switched off, has missed nothing.
         let Some(watermark) = mark.filter(|_| schedule.state == ScheduleState::Active) else {
-            self.set_watermark(&schedule.name, now).await?;
-            return Ok(fires_after(plan, now));
+            self.set_watermark(&schedule.name, looked_at).await?;
+            return Ok(fires_after(plan, looked_at));
         };
         let Some(fires) = fires_after(plan, watermark) else { return Ok(None) };
         if fires > now {

@@ -1,28 +1,38 @@
-//! What a run does next: one pure function of its plan, its log and the time. The driver does what it says.
+//! What a run does next: one pure function of its plan, its log, the time, and what is in flight. The driver does what
+//! it says.
+
+use std::collections::BTreeSet;
 
 use serde_json::Value;
 
 use crate::clock::Timestamp;
 use crate::domain::failure::{Class, Failure, Fault};
-use crate::domain::run::{Run, TaskState};
+use crate::domain::run::{Items, Opened, Run, TaskState};
+use crate::domain::step::StepId;
 use crate::tasks::Effect;
-use crate::tasks::plan::{Plan, PlannedTask};
+use crate::tasks::plan::{ForEach, Plan, PlannedTask, TaskList, Work};
 
-/// What a run does next.
+/// What can be done to one step now.
 #[derive(Debug)]
-pub(super) enum Step<'p> {
-    /// Look at the task's `if`, then skip it or try it.
-    Consider(&'p PlannedTask),
+pub(super) struct Todo<'p> {
+    pub(super) step: StepId,
+    pub(super) task: &'p PlannedTask,
+    pub(super) action: Action,
+    /// It belongs to `on_failure`, `on_success` or `finally`: the run's time limit does not bind it.
+    pub(super) handler: bool,
+}
+
+/// What can be done to a step.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Action {
+    /// Look at the task's `if`, then pass it over, open it, or try it.
+    Consider,
     /// Try it once more: an attempt failed or did only a part, and the delay is over.
-    Retry(&'p PlannedTask),
+    Retry,
     /// An attempt was in flight when the worker went away.
-    Interrupted(&'p PlannedTask),
-    /// Its delay is over: it is done.
-    EndDelay(&'p PlannedTask),
-    /// Nothing can be done before this moment.
-    Wait { task: &'p PlannedTask, until: Timestamp },
-    /// All that is to run has run.
-    Finish(Verdict),
+    Interrupted,
+    /// All that it holds has ended, or one of it failed.
+    Close(Option<Box<Failure>>),
 }
 
 /// How the tasks went, handlers included.
@@ -32,27 +42,47 @@ pub(super) enum Verdict {
     Failed(Failure),
 }
 
-/// The next step of `run` at `now`.
-pub(super) fn next<'p>(plan: &'p Plan, run: &Run, now: Timestamp) -> Step<'p> {
-    let verdict = match walk(&plan.tasks, run, now) {
-        Walk::Done => Verdict::Succeeded,
-        Walk::Failed(failure) => Verdict::Failed(failure),
-        Walk::Stopped(failure) => failure.map_or(Verdict::Succeeded, Verdict::Failed),
-        Walk::At(step) => match timed_out(plan, run, now) {
-            Some(failure) => Verdict::Failed(failure),
-            None => return step.not_after(deadline(plan, run)),
-        },
-    };
-    handlers(plan, run, now, verdict)
+/// Where a run stands.
+#[derive(Debug, Default)]
+pub(super) struct Look<'p> {
+    /// What can be done now, in order.
+    pub(super) todo: Vec<Todo<'p>>,
+    /// The step that comes due first of those that wait.
+    pub(super) wait: Option<(StepId, Timestamp)>,
+    /// All that is to run has run, and nothing is in flight.
+    pub(super) verdict: Option<Verdict>,
+    /// Why the handlers run, once the tasks have failed.
+    pub(super) failure: Option<Failure>,
 }
 
-/// What the failure handlers see, once the tasks have failed.
-pub(super) fn failure_so_far(plan: &Plan, run: &Run, now: Timestamp) -> Option<Failure> {
-    match walk(&plan.tasks, run, now) {
-        Walk::Failed(failure) | Walk::Stopped(Some(failure)) => Some(failure),
-        Walk::At(_) => timed_out(plan, run, now),
-        Walk::Done | Walk::Stopped(None) => None,
+/// Where `run` stands at `now`, while attempts at the steps of `flying` are under way.
+pub(super) fn look<'p>(plan: &'p Plan, run: &Run, now: Timestamp, flying: &BTreeSet<StepId>) -> Look<'p> {
+    let mut eye = Eye { run, now, flying, handler: false, todo: Vec::new(), wait: None, in_flight: 0 };
+    let mut verdict = match eye.list(&plan.tasks, None) {
+        Walk::Done | Walk::Stopped(None) => Verdict::Succeeded,
+        Walk::Failed(failure) | Walk::Stopped(Some(failure)) => Verdict::Failed(failure),
+        Walk::Busy => match timed_out(plan, run, now) {
+            Some(_) if eye.in_flight > 0 => return Look::default(),
+            Some(failure) => Verdict::Failed(failure),
+            None => return eye.look(None, Some(deadline(plan, run))),
+        },
+    };
+    (eye.todo, eye.wait, eye.handler) = (Vec::new(), None, true);
+    let failure = match &verdict {
+        Verdict::Succeeded => None,
+        Verdict::Failed(failure) => Some(failure.clone()),
+    };
+    // `on_failure` or `on_success`, then `finally`. A handler that fails stops its own list. After a success it fails
+    // the run, because something that was asked for did not happen; after a failure the first failure stays.
+    let first = if verdict == Verdict::Succeeded { &plan.on_success } else { &plan.on_failure };
+    for list in [first, &plan.finally] {
+        match eye.list(list, None) {
+            Walk::Busy => return eye.look(failure, None),
+            Walk::Failed(failure) if verdict == Verdict::Succeeded => verdict = Verdict::Failed(failure),
+            Walk::Done | Walk::Failed(_) | Walk::Stopped(_) => {}
+        }
     }
+    Look { verdict: Some(verdict), ..Look::default() }
 }
 
 /// The moment by which the tasks of a run must be through.
@@ -68,71 +98,202 @@ fn timed_out(plan: &Plan, run: &Run, now: Timestamp) -> Option<Failure> {
     })
 }
 
-/// `on_failure` or `on_success`, then `finally`. A handler that fails stops its own list. After a success it fails
-/// the run, because something that was asked for did not happen; after a failure the first failure stays.
-fn handlers<'p>(plan: &'p Plan, run: &Run, now: Timestamp, mut verdict: Verdict) -> Step<'p> {
-    let first = if verdict == Verdict::Succeeded { &plan.on_success } else { &plan.on_failure };
-    for list in [first, &plan.finally] {
-        match walk(list, run, now) {
-            Walk::At(step) => return step,
-            Walk::Failed(failure) if verdict == Verdict::Succeeded => verdict = Verdict::Failed(failure),
-            Walk::Done | Walk::Failed(_) | Walk::Stopped(_) => {}
-        }
-    }
-    Step::Finish(verdict)
-}
-
-enum Walk<'p> {
-    /// This is next.
-    At(Step<'p>),
-    /// The list is through.
+/// Where a list, or one task, stands.
+enum Walk {
+    /// There is something to do, to wait for, or in flight.
+    Busy,
+    /// It is through.
     Done,
-    /// A task of it failed for good.
+    /// A task of it failed for good, and nothing of it is in flight.
     Failed(Failure),
     /// A `stop` task ended it, well or badly.
     Stopped(Option<Failure>),
 }
 
-fn walk<'p>(tasks: &'p [PlannedTask], run: &Run, now: Timestamp) -> Walk<'p> {
-    for task in tasks {
-        let Some(record) = run.tasks.get(&task.id) else { return Walk::At(Step::Consider(task)) };
-        match &record.state {
-            TaskState::Again => return Walk::At(Step::Consider(task)),
-            TaskState::Started { .. } => return Walk::At(Step::Interrupted(task)),
-            TaskState::Retrying { at: until } | TaskState::Paused { until, .. } if *until > now => {
-                return Walk::At(Step::Wait { task, until: *until });
+/// Walks over a plan, and gathers.
+struct Eye<'a, 'p> {
+    run: &'a Run,
+    now: Timestamp,
+    flying: &'a BTreeSet<StepId>,
+    handler: bool,
+    todo: Vec<Todo<'p>>,
+    wait: Option<(StepId, Timestamp)>,
+    in_flight: usize,
+}
+
+/// What an eye had gathered at some moment.
+struct Mark {
+    todo: usize,
+    wait: Option<(StepId, Timestamp)>,
+    in_flight: usize,
+}
+
+impl<'p> Eye<'_, 'p> {
+    fn look(self, failure: Option<Failure>, deadline: Option<Timestamp>) -> Look<'p> {
+        // A wait ends at the run's deadline at the latest.
+        let wait = self.wait.map(|(step, until)| (step, deadline.map_or(until, |deadline| until.min(deadline))));
+        Look { todo: self.todo, wait, verdict: None, failure }
+    }
+
+    fn list(&mut self, list: &'p TaskList, within: Option<&StepId>) -> Walk {
+        let Some(needs) = &list.needs else {
+            for task in &list.tasks {
+                match self.task(task, within) {
+                    Walk::Done => {}
+                    other => return other,
+                }
             }
-            TaskState::Retrying { .. } | TaskState::Paused { .. } => return Walk::At(Step::Retry(task)),
-            TaskState::Delayed { until } if *until > now => return Walk::At(Step::Wait { task, until: *until }),
-            TaskState::Delayed { .. } => return Walk::At(Step::EndDelay(task)),
-            TaskState::Succeeded { output } if task.task.effect() == Effect::Stop => {
-                return Walk::Stopped(stopped_by(task, output));
+            return Walk::Done;
+        };
+        let mark = self.mark();
+        let (mut done, mut over) = (vec![false; list.tasks.len()], None);
+        // Those that a task needs stand before it.
+        for (place, task) in list.tasks.iter().enumerate() {
+            if !needs[place].iter().all(|needed| done[*needed]) {
+                continue;
             }
-            TaskState::Failed { failure } if !task.continue_on_error => {
-                return Walk::Failed((**failure).clone().in_task(task.id.clone()));
+            match self.task(task, within) {
+                Walk::Done => done[place] = true,
+                Walk::Busy => {}
+                ended => over = over.or(Some(ended)),
             }
-            TaskState::Succeeded { .. } | TaskState::Skipped | TaskState::Failed { .. } => {}
+        }
+        match over {
+            Some(over) => self.wind_up(mark, over),
+            None if done.iter().all(|done| *done) => Walk::Done,
+            None => Walk::Busy,
         }
     }
-    Walk::Done
+
+    /// Something failed or stopped: nothing new begins beside it, and it is over when what is in flight has ended.
+    fn wind_up(&mut self, mark: Mark, over: Walk) -> Walk {
+        self.todo.truncate(mark.todo);
+        self.wait = mark.wait;
+        if self.in_flight > mark.in_flight { Walk::Busy } else { over }
+    }
+
+    fn mark(&self) -> Mark {
+        Mark { todo: self.todo.len(), wait: self.wait.clone(), in_flight: self.in_flight }
+    }
+
+    fn task(&mut self, task: &'p PlannedTask, within: Option<&StepId>) -> Walk {
+        let step = StepId::of(within, &task.id);
+        match (&task.each, self.run.tasks.get(&step).map(|record| &record.state)) {
+            (Some(each), Some(TaskState::Open(Opened { items: Some(items), .. }))) => {
+                self.each(task, each, &step, items)
+            }
+            _ => self.one(task, step),
+        }
+    }
+
+    /// A task, or one item of it.
+    fn one(&mut self, task: &'p PlannedTask, step: StepId) -> Walk {
+        let Some(record) = self.run.tasks.get(&step) else { return self.act(task, step, Action::Consider) };
+        match &record.state {
+            TaskState::Again => self.act(task, step, Action::Consider),
+            TaskState::Started { .. } if self.flying.contains(&step) => {
+                self.in_flight += 1;
+                Walk::Busy
+            }
+            TaskState::Started { .. } => self.act(task, step, Action::Interrupted),
+            TaskState::Retrying { at: until } | TaskState::Paused { until, .. } if *until > self.now => {
+                if self.wait.as_ref().is_none_or(|(_, first)| until < first) {
+                    self.wait = Some((step, *until));
+                }
+                Walk::Busy
+            }
+            TaskState::Retrying { .. } | TaskState::Paused { .. } => self.act(task, step, Action::Retry),
+            TaskState::Succeeded { output } if is_stop(task) => Walk::Stopped(stopped_by(step, output)),
+            TaskState::Succeeded { .. } | TaskState::Skipped | TaskState::Closed { failure: None, .. } => Walk::Done,
+            TaskState::Failed { failure } | TaskState::Closed { failure: Some(failure), .. } => {
+                if task.continue_on_error && step.item().is_none() {
+                    return Walk::Done;
+                }
+                let failure = (**failure).clone();
+                Walk::Failed(if failure.task.is_some() { failure } else { failure.in_task(step) })
+            }
+            TaskState::Open(opened) => {
+                let within = step.within();
+                let inside = match (&task.work, opened.case) {
+                    (Work::Group(list), _) => self.list(list, within.as_ref()),
+                    (Work::Switch(cases), Some(case)) => match cases.get(case as usize) {
+                        Some(case) => self.list(&case.list, within.as_ref()),
+                        None => Walk::Done,
+                    },
+                    (Work::Switch(_) | Work::Task(_), _) => Walk::Done,
+                };
+                match inside {
+                    Walk::Done => self.act(task, step, Action::Close(None)),
+                    Walk::Failed(failure) => self.act(task, step, Action::Close(Some(Box::new(failure)))),
+                    other => other,
+                }
+            }
+        }
+    }
+
+    /// The items of a loop.
+    fn each(&mut self, task: &'p PlannedTask, each: &ForEach, step: &StepId, items: &Items) -> Walk {
+        let mark = self.mark();
+        let mut stopped = None;
+        for item in &items.open {
+            if let Walk::Stopped(failure) = self.one(task, step.at(*item)) {
+                stopped = stopped.or(Some(failure));
+            }
+        }
+        if let Some(failure) = stopped {
+            return self.wind_up(mark, Walk::Stopped(failure));
+        }
+        if let Some(first) = items.failed.first().filter(|_| !task.continue_on_error) {
+            // Groups that are through are closed all the same, so that what they gave is on record.
+            let closing = self.todo.drain(mark.todo..).filter(|todo| matches!(todo.action, Action::Close(_)));
+            let closing: Vec<_> = closing.collect();
+            let busy = !closing.is_empty() || self.in_flight > mark.in_flight;
+            self.todo.extend(closing);
+            self.wait = mark.wait;
+            return if busy {
+                Walk::Busy
+            } else {
+                let failure = self.failure_of(&step.at(*first)).map(Box::new);
+                self.act(task, step.clone(), Action::Close(failure))
+            };
+        }
+        let under_way = u32::try_from(items.open.len()).unwrap_or(u32::MAX);
+        let room = each.parallel_max.saturating_sub(under_way);
+        for item in items.next..items.count.min(items.next.saturating_add(room)) {
+            self.act(task, step.at(item), Action::Consider);
+        }
+        if items.open.is_empty() && items.next >= items.count {
+            return self.act(task, step.clone(), Action::Close(None));
+        }
+        Walk::Busy
+    }
+
+    fn failure_of(&self, item: &StepId) -> Option<Failure> {
+        match &self.run.tasks.get(item)?.state {
+            TaskState::Failed { failure } | TaskState::Closed { failure: Some(failure), .. } => {
+                let failure = (**failure).clone();
+                Some(if failure.task.is_some() { failure } else { failure.in_task(item.clone()) })
+            }
+            _ => None,
+        }
+    }
+
+    fn act(&mut self, task: &'p PlannedTask, step: StepId, action: Action) -> Walk {
+        self.todo.push(Todo { step, task, action, handler: self.handler });
+        Walk::Busy
+    }
+}
+
+fn is_stop(task: &PlannedTask) -> bool {
+    matches!(&task.work, Work::Task(work) if work.task.effect() == Effect::Stop)
 }
 
 /// What a `stop` task said: its output is `{ "stopped": "succeeded" }` or `{ "stopped": "failed", "message": … }`.
-fn stopped_by(task: &PlannedTask, output: &Value) -> Option<Failure> {
+fn stopped_by(step: StepId, output: &Value) -> Option<Failure> {
     (output["stopped"] == "failed").then(|| {
         let message = output["message"].as_str().unwrap_or("the workflow stopped itself");
-        let mut failure = Failure::new("workflow.stopped", Fault::Config, message).in_task(task.id.clone());
+        let mut failure = Failure::new("workflow.stopped", Fault::Config, message).in_task(step);
         failure.class = Class::Other;
         failure
     })
-}
-
-impl Step<'_> {
-    /// A wait ends at the run's deadline at the latest.
-    fn not_after(self, deadline: Timestamp) -> Self {
-        match self {
-            Self::Wait { task, until } => Self::Wait { task, until: until.min(deadline) },
-            other => other,
-        }
-    }
 }

@@ -67,12 +67,6 @@ pub fn of_run(run: &Run, prepared: &Prepared) -> Context {
     if let Trigger::Slot { schedule, due, .. } = &run.accepted.trigger {
         values.set("slot", slot(schedule.as_str(), *due, None));
     }
-    values.set_group("tasks");
-    for (task, record) in &run.tasks {
-        if let Some(value) = task_value(&record.state) {
-            values.set_member("tasks", task.as_str(), value);
-        }
-    }
     values
 }
 
@@ -89,16 +83,17 @@ fn run_value(run: &Run) -> Value {
 }
 
 /// What `tasks.<id>` is: the output, or a note that there is none.
-fn task_value(state: &TaskState) -> Option<Value> {
+pub(super) fn task_value(state: &TaskState) -> Option<Value> {
     match state {
         TaskState::Succeeded { output } => Some(output.clone()),
-        TaskState::Skipped => Some(json!({ "skipped": true })),
-        TaskState::Failed { failure } => Some(json!({ "failed": true, "failure": failure_value(failure) })),
+        TaskState::Skipped => Some(skipped()),
+        TaskState::Failed { failure } | TaskState::Closed { failure: Some(failure), .. } => Some(failed(failure)),
+        TaskState::Closed { failure: None, .. } => Some(json!({})),
         TaskState::Again
         | TaskState::Started { .. }
         | TaskState::Retrying { .. }
-        | TaskState::Delayed { .. }
-        | TaskState::Paused { .. } => None,
+        | TaskState::Paused { .. }
+        | TaskState::Open(_) => None,
     }
 }
 
@@ -106,9 +101,7 @@ fn task_value(state: &TaskState) -> Option<Value> {
 pub(super) fn task_result(result: &AttemptResult) -> Option<Value> {
     match result {
         AttemptResult::Succeeded { output } => Some(output.clone()),
-        AttemptResult::Failed { failure, retry_at: None } => {
-            Some(json!({ "failed": true, "failure": failure_value(failure) }))
-        }
+        AttemptResult::Failed { failure, retry_at: None } => Some(failed(failure)),
         AttemptResult::Failed { .. } | AttemptResult::Paused { .. } => None,
     }
 }
@@ -116,6 +109,11 @@ pub(super) fn task_result(result: &AttemptResult) -> Option<Value> {
 /// What `tasks.<id>` is after the task was passed over.
 pub(super) fn skipped() -> Value {
     json!({ "skipped": true })
+}
+
+/// What `tasks.<id>` is after a failure that the run goes on from.
+pub(super) fn failed(failure: &Failure) -> Value {
+    json!({ "failed": true, "failure": failure_value(failure) })
 }
 
 /// What `failure` is in a handler.

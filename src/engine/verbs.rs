@@ -3,15 +3,20 @@
 use std::sync::Arc;
 
 use super::log::{LogWriter, read};
+use super::runs::nudge;
 use super::{Engine, Error};
 use crate::clock::Timestamp;
+use crate::domain::approval::Decision;
+use crate::domain::attempt::Pause;
 use crate::domain::delivery::DeliveryKey;
 use crate::domain::event::{Accepted, Event, Repin, WaitReason};
-use crate::domain::run::{Run, TaskState};
+use crate::domain::run::{Run, TaskRecord, TaskState};
 use crate::domain::state::State;
+use crate::domain::step::StepId;
 use crate::domain::trigger::Trigger;
-use crate::id::{RunId, TaskId};
+use crate::id::RunId;
 use crate::store;
+use crate::tasks::plan::Plan;
 
 /// Times that a verb reads the log again after somebody else wrote first.
 const RACES_MAX: usize = 16;
@@ -29,13 +34,20 @@ pub enum Cancelled {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resumed {
     /// The tasks that run again; those that succeeded keep their results.
-    pub again: Vec<TaskId>,
+    pub again: Vec<StepId>,
 }
 
 impl Engine {
     /// Asks a run to stop. What is in flight is cut off; no handlers run.
     pub async fn cancel(&self, id: RunId, by: &str, reason: &str) -> Result<Cancelled, Error> {
         let event = Event::CancelRequested { by: by.to_owned(), reason: reason.to_owned() };
+        let standing = read(self.store().as_ref(), id).await?;
+        // A run whose file is gone has nobody to tell.
+        if let Ok(plan) = self.plan_of(&standing).await
+            && !standing.state.is_ended()
+        {
+            self.promise_callback(&standing, &plan).await?;
+        }
         let run = self
             .append_one(id, |run| match run.state {
                 State::Queued | State::Waiting | State::Running => Ok(event.clone()),
@@ -51,9 +63,16 @@ impl Engine {
             table.active.get(&id).cloned()
         };
         if let Some(worker) = worker {
-            worker.cancel();
+            worker.cancel.cancel();
         }
         self.0.wake.notify_one();
+        if run.state == State::Cancelled {
+            self.tell_parent(&run).await;
+        }
+        for child in Self::children(&run) {
+            // One that has ended meanwhile needs no cancel; any other is asked to stop as its parent was.
+            let _ = Box::pin(self.cancel(child, by, reason)).await;
+        }
         Ok(if run.state == State::Cancelled { Cancelled::Now } else { Cancelled::Soon })
     }
 
@@ -65,17 +84,12 @@ impl Engine {
         refuse_stripped(&run)?;
         let repin = if run.prepared.is_none() { self.repin(&run) } else { None };
         let revision = repin.as_ref().map_or(&run.accepted.revision, |repin| &repin.workflow);
-        let plan = self.0.parts.files.plan(&run.accepted.workflow, revision).await;
+        let plan = match &repin {
+            None => self.plan_of(&run).await,
+            Some(_) => self.0.parts.files.plan(&run.accepted.workflow, revision).await,
+        };
         let plan = plan.map_err(|failure| Error::Files(Box::new(failure)))?;
-        let handlers: Vec<_> = plan.handlers().map(|task| task.id.clone()).collect();
-        let again: Vec<_> = run
-            .tasks
-            .iter()
-            .filter(|(task, record)| {
-                handlers.contains(task) || !matches!(record.state, TaskState::Succeeded { .. } | TaskState::Skipped)
-            })
-            .map(|(task, _)| task.clone())
-            .collect();
+        let again = again(&run, &plan);
         let event = Event::Resumed { by: by.to_owned(), again: again.clone(), repin: repin.map(Box::new) };
         let run = self
             .append_one(id, |run| match run.state {
@@ -169,7 +183,7 @@ impl Engine {
         if self.is_draining() {
             return "the gateway is shutting down; the run starts after the restart".to_owned();
         }
-        let plan = self.0.parts.files.plan(&run.accepted.workflow, &run.accepted.revision).await.ok();
+        let plan = self.plan_of(run).await.ok();
         let prepared = match (&run.prepared, &plan) {
             (Some(prepared), _) => Some(prepared.clone()),
             (None, Some(plan)) => self.prepare(run, plan).await.ok(),
@@ -193,17 +207,44 @@ impl Engine {
         "it is next".to_owned()
     }
 
+    /// Notes what a person decided about a task that waits for people, and lets the run see it.
+    pub async fn decide(&self, id: RunId, task: &StepId, decision: Decision) -> Result<Run, Error> {
+        let run = self.append_all(id, |run| {
+            let open = run.tasks.get(task).is_some_and(|record| record.question().is_some());
+            if !open || run.state.is_ended() {
+                let why = "its task does not wait for people, or not any more";
+                return Err(Error::State { run: id, state: run.state, why });
+            }
+            let decided = Event::Decided { task: task.clone(), decision: Box::new(decision.clone()) };
+            Ok(nudge(run, decided))
+        });
+        let run = run.await?;
+        self.has_news(run.clone());
+        Ok(run)
+    }
+
     /// Appends the one event that `decide` wants for the run as it stands, however often somebody else writes first.
     async fn append_one(&self, id: RunId, decide: impl Fn(&Run) -> Result<Event, Error>) -> Result<Run, Error> {
+        self.append_all(id, |run| Ok(vec![decide(run)?])).await
+    }
+
+    /// The same for several events in one write.
+    pub(super) async fn append_all(
+        &self,
+        id: RunId,
+        decide: impl Fn(&Run) -> Result<Vec<Event>, Error>,
+    ) -> Result<Run, Error> {
         let parts = &self.0.parts;
         let mut races = 0;
         loop {
             let run = read(parts.store.as_ref(), id).await?;
-            let event = decide(&run)?;
+            let events = decide(&run)?;
             let mut log = LogWriter::new(Arc::clone(&parts.store), Arc::clone(&parts.clock), run);
-            if log.push(event).is_err() {
-                let state = log.run().state;
-                return Err(Error::State { run: id, state, why: "that cannot happen to it now" });
+            for event in events {
+                if log.push(event).is_err() {
+                    let state = log.run().state;
+                    return Err(Error::State { run: id, state, why: "that cannot happen to it now" });
+                }
             }
             match log.try_flush().await {
                 Ok(()) => return Ok(log.into_run()),
@@ -212,6 +253,18 @@ impl Engine {
             }
         }
     }
+}
+
+/// The steps that run again: all of the handlers, and whatever did not succeed. What holds other tasks goes on with
+/// what it had opened with; only in handlers it begins anew.
+fn again(run: &Run, plan: &Plan) -> Vec<StepId> {
+    let handlers: Vec<_> = plan.handlers().map(|task| &task.id).collect();
+    let is_again = |(step, record): &(&StepId, &TaskRecord)| {
+        let holds = matches!(record.state, TaskState::Open(_) | TaskState::Closed { .. });
+        let done = matches!(record.state, TaskState::Succeeded { .. } | TaskState::Skipped);
+        handlers.contains(&step.root()) || !(done || holds)
+    };
+    run.tasks.iter().filter(is_again).map(|(step, _)| step.clone()).collect()
 }
 
 fn refuse_stripped(run: &Run) -> Result<(), Error> {
@@ -228,7 +281,7 @@ fn describe_wait(until: Timestamp, reason: &WaitReason) -> String {
         WaitReason::Retry { task, attempt, message } => {
             format!("attempt {attempt} of task `{task}` failed ({message}); the next one starts at {until}")
         }
-        WaitReason::Delay { task } => format!("task `{task}` waits until {until}"),
+        WaitReason::Paused { task, why: Pause::Delay } => format!("task `{task}` waits until {until}"),
         WaitReason::Paused { task, why } => format!("task `{task}`: {why}; it goes on at {until}"),
         WaitReason::Drained => "the gateway was shut down; it goes on after the restart".to_owned(),
     }

@@ -163,7 +163,7 @@ impl Files for FilesInForce {
         match trigger {
             Trigger::Delivery { route, .. } => now.catalog.routes.get(&route.name).map(|plan| plan.revision.clone()),
             Trigger::Slot { schedule, .. } => now.catalog.schedules.get(schedule).map(|plan| plan.revision.clone()),
-            Trigger::Manual { .. } | Trigger::Replay { .. } => None,
+            Trigger::Manual { .. } | Trigger::Replay { .. } | Trigger::Parent { .. } | Trigger::Callback { .. } => None,
         }
     }
 

@@ -3,6 +3,7 @@
 
 /// Who calls, and what they may do.
 pub mod access;
+mod approvals;
 mod deliveries;
 mod files;
 mod journals;
@@ -25,6 +26,7 @@ use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
 pub use self::access::{Caller, Scope, Scopes};
+pub use self::approvals::Answer;
 pub use self::deliveries::{Inbound, Receipt, Refusal, RefusalKind};
 pub use self::files::{FilesInForce, Loaded, Source};
 pub use self::runs::Filter;

@@ -1,5 +1,7 @@
 //! Runs: found, shown, cancelled, replayed, resumed.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::{Caller, Error, Gateway, Scope, view};
@@ -9,6 +11,7 @@ use crate::domain::delivery::DeliveryKey;
 use crate::domain::event::{Entry, Event};
 use crate::domain::run::{Run, TaskState};
 use crate::domain::state::State;
+use crate::domain::step::StepId;
 use crate::domain::trigger::{Trigger, TriggerKind};
 use crate::engine;
 use crate::id::{RunId, Seq, WorkflowName};
@@ -113,7 +116,9 @@ fn detail(run: &Run, log: &[Entry], why_waiting: Option<String>) -> view::RunDet
     let (delivery, slot_due) = match &run.accepted.trigger {
         Trigger::Delivery { delivery, .. } => (Some(show_delivery(delivery, &run.body)), None),
         Trigger::Slot { due, .. } => (None, Some(due.to_string())),
-        Trigger::Manual { .. } | Trigger::Replay { .. } => (None, None),
+        Trigger::Manual { .. } | Trigger::Replay { .. } | Trigger::Parent { .. } | Trigger::Callback { .. } => {
+            (None, None)
+        }
     };
     let object = |members: &serde_json::Map<String, Value>| Value::Object(members.clone());
     view::RunDetail {
@@ -149,14 +154,14 @@ fn show_delivery(delivery: &crate::domain::delivery::Delivery, body: &[u8]) -> v
 
 /// Tasks and attempts in the order in which the log has them.
 fn tasks(run: &Run, log: &[Entry]) -> Vec<view::Task> {
-    let mut tasks: Vec<view::Task> = Vec::new();
+    let mut shown = Shown::default();
     for entry in log {
         match &entry.event {
-            Event::TaskSkipped { task } => {
-                task_named(&mut tasks, task.as_str());
+            Event::TaskSkipped { task } | Event::Opened { task, .. } => {
+                shown.task(task);
             }
             Event::AttemptStarted { task, attempt, key } => {
-                task_named(&mut tasks, task.as_str()).attempts.push(view::Attempt {
+                shown.task(task).attempts.push(view::Attempt {
                     attempt: attempt.get(),
                     idempotency_key: key.clone(),
                     started_at: entry.at.to_string(),
@@ -170,8 +175,8 @@ fn tasks(run: &Run, log: &[Entry]) -> Vec<view::Task> {
                 });
             }
             Event::AttemptEnded(ended) => {
-                let shown = task_named(&mut tasks, ended.task.as_str());
-                let Some(attempt) = shown.attempts.iter_mut().find(|shown| shown.attempt == ended.attempt.get()) else {
+                let attempts = &mut shown.task(&ended.task).attempts;
+                let Some(attempt) = attempts.iter_mut().rfind(|shown| shown.attempt == ended.attempt.get()) else {
                     continue;
                 };
                 attempt.ended_at = Some(entry.at.to_string());
@@ -192,19 +197,28 @@ fn tasks(run: &Run, log: &[Entry]) -> Vec<view::Task> {
             _ => {}
         }
     }
-    for task in &mut tasks {
-        let record = run.tasks.get(task.id.as_str());
-        task.status = record.map_or("again", |record| status(&record.state)).to_owned();
+    for (step, place) in &shown.places {
+        let record = run.tasks.get(step);
+        shown.tasks[*place].status = record.map_or("again", |record| status(&record.state)).to_owned();
     }
-    tasks
+    shown.tasks
 }
 
-fn task_named<'t>(tasks: &'t mut Vec<view::Task>, id: &str) -> &'t mut view::Task {
-    let place = tasks.iter().position(|task| task.id == id).unwrap_or_else(|| {
-        tasks.push(view::Task { id: id.to_owned(), status: String::new(), attempts: Vec::new() });
-        tasks.len() - 1
-    });
-    &mut tasks[place]
+/// The steps of a run in the order in which they were first touched.
+#[derive(Default)]
+struct Shown {
+    tasks: Vec<view::Task>,
+    places: BTreeMap<StepId, usize>,
+}
+
+impl Shown {
+    fn task(&mut self, step: &StepId) -> &mut view::Task {
+        let place = *self.places.entry(step.clone()).or_insert_with(|| {
+            self.tasks.push(view::Task { id: step.to_string(), status: String::new(), attempts: Vec::new() });
+            self.tasks.len() - 1
+        });
+        &mut self.tasks[place]
+    }
 }
 
 fn status(state: &TaskState) -> &'static str {
@@ -212,9 +226,10 @@ fn status(state: &TaskState) -> &'static str {
         TaskState::Again => "again",
         TaskState::Started { .. } => "started",
         TaskState::Retrying { .. } => "retrying",
-        TaskState::Delayed { .. } | TaskState::Paused { .. } => "waiting",
-        TaskState::Succeeded { .. } => "succeeded",
-        TaskState::Failed { .. } => "failed",
+        TaskState::Paused { .. } => "waiting",
+        TaskState::Open(_) => "open",
+        TaskState::Succeeded { .. } | TaskState::Closed { failure: None, .. } => "succeeded",
+        TaskState::Failed { .. } | TaskState::Closed { failure: Some(_), .. } => "failed",
         TaskState::Skipped => "skipped",
     }
 }

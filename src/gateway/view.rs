@@ -28,7 +28,7 @@ pub struct Run {
     pub revision: String,
     /// `queued`, `running`, `waiting`, `cancelling`, `succeeded`, `failed` or `cancelled`.
     pub status: String,
-    /// `delivery`, `slot`, `manual` or `replay`.
+    /// `delivery`, `slot`, `manual`, `replay`, `parent` or `callback`.
     pub trigger: String,
     /// The route, schedule, person or run behind the trigger.
     pub source: String,
@@ -43,6 +43,9 @@ pub struct Run {
     pub labels: BTreeMap<String, String>,
     pub attempts: u32,
     pub retried: bool,
+    /// Tasks that wait for people.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub approvals: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub failure: Option<Failure>,
@@ -52,6 +55,11 @@ pub struct Run {
     /// The run in which the same body came before, under another id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspected_replay_of: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 impl From<RunHead> for Run {
@@ -71,6 +79,7 @@ impl From<RunHead> for Run {
             labels: head.labels,
             attempts: head.attempts,
             retried: head.retried,
+            approvals: head.approvals,
             failure: head.failure,
             cause: head.cause,
             suspected_replay_of: head.suspected_replay_of.map(|run| run.to_string()),
@@ -155,7 +164,7 @@ impl From<BodyCopy> for Body {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Task {
     pub id: String,
-    /// `started`, `retrying`, `waiting`, `succeeded`, `failed`, `skipped` or `again`.
+    /// `started`, `retrying`, `waiting`, `open`, `succeeded`, `failed`, `skipped` or `again`.
     pub status: String,
     pub attempts: Vec<Attempt>,
 }
@@ -186,6 +195,51 @@ pub struct Attempt {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub exchange: Option<Exchange>,
+}
+
+/// A question to people.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Approval {
+    /// Names it in the API.
+    #[schema(example = "run_01k4q8zr5m2c7:ask")]
+    pub id: String,
+    pub run_id: String,
+    pub workflow: String,
+    pub task: String,
+    /// `open`, `approved`, `rejected`, `expired` or `gone` (the run ended without an answer).
+    pub status: String,
+    pub title: String,
+    /// Markdown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub details: Option<Value>,
+    /// What people fill in.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub form: Vec<Input>,
+    /// Who may decide; everyone with the scope `approvals` when empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub approvers: Vec<String>,
+    /// How many people must say yes.
+    pub quorum: usize,
+    pub asked_at: String,
+    pub expires_at: String,
+    pub decisions: Vec<Decided>,
+}
+
+/// One person's decision.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Decided {
+    pub by: String,
+    pub at: String,
+    /// `approve` or `reject`.
+    pub verdict: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    #[schema(value_type = Object)]
+    pub form: serde_json::Map<String, Value>,
 }
 
 /// One event of a run's log.

@@ -13,10 +13,10 @@ use crate::domain::input;
 use crate::domain::run::Run;
 use crate::domain::trigger;
 use crate::engine::Intake;
-use crate::id::{RunId, WorkflowName};
+use crate::id::{ConnectionName, RunId, WorkflowName};
 use crate::limits;
 use crate::store::Receipt;
-use crate::tasks::plan::Plan;
+use crate::tasks::plan::{Plan, PlannedTask, Work};
 
 /// A request to start a workflow.
 #[derive(Debug, Clone, Default)]
@@ -111,24 +111,32 @@ fn show(plan: &Plan) -> view::Workflow {
         name: plan.name.to_string(),
         revision: plan.revision.to_string(),
         description: plan.description.clone(),
-        inputs: plan
-            .inputs
-            .iter()
-            .map(|input| view::Input {
-                name: input.name.clone(),
-                of: input.of.as_str().to_owned(),
-                required: input.required,
-                default: input.default.clone(),
-                description: input.description.clone(),
-            })
-            .collect(),
+        inputs: plan.inputs.iter().map(shown_input).collect(),
         tasks: plan
             .all_tasks()
             .map(|task| view::WorkflowTask {
                 id: task.id.to_string(),
-                kind: task.kind.name.to_owned(),
-                connection: task.connection.as_ref().map(ToString::to_string),
+                kind: task.type_name().to_owned(),
+                connection: connection_of(task).map(ToString::to_string),
             })
             .collect(),
+    }
+}
+
+fn connection_of(task: &PlannedTask) -> Option<&ConnectionName> {
+    match &task.work {
+        Work::Task(work) => work.connection.as_ref(),
+        Work::Group(_) | Work::Switch(_) => None,
+    }
+}
+
+/// An input, or a field of a form.
+pub(super) fn shown_input(input: &input::Input) -> view::Input {
+    view::Input {
+        name: input.name.clone(),
+        of: input.of.as_str().to_owned(),
+        required: input.required,
+        default: input.default.clone(),
+        description: input.description.clone(),
     }
 }

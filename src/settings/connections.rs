@@ -10,7 +10,7 @@ use url::{Host, Url};
 use super::Table;
 use crate::azure::Azure;
 use crate::domain::secret::SecretRef;
-use crate::id::{ConnectionName, SecretName};
+use crate::id::ConnectionName;
 use crate::limits;
 use crate::outbound::auth::{self, Auth};
 use crate::outbound::connection::{BaseUrl, Connection, Value};
@@ -191,12 +191,7 @@ impl Table<'_> {
 
     /// A secret that must exist; it is noted where it is named.
     pub(super) fn secret(&mut self, path: &Path, raw: &raw::SecretRef) -> Option<SecretRef> {
-        // The schema has judged the name by the same rule.
-        let name = SecretName::new(&raw.secret_ref.0).ok()?;
-        let reference =
-            SecretRef { name, prefix: raw.prefix.clone(), version: raw.version.clone(), field: raw.field.clone() };
-        self.desk.uses_secret(&path.with("secret_ref"), reference.clone());
-        Some(reference)
+        self.desk.secret(path, raw)
     }
 }
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, LazyLock};
 use super::diagnostic::{Problem, Severity};
 use super::folder::{Files, SourceFile};
 use super::resolve::{
-    Callee, Callees, Desk, SecretUse, callee, resolve_route, resolve_schedule, resolve_workflow, tell_duplicates,
-    tell_shared_paths, verify_schema,
+    Callee, Callees, Desk, SecretUse, callee, flow_schemas, resolve_route, resolve_schedule, resolve_workflow,
+    tell_duplicates, tell_shared_paths, verify_schema,
 };
 use super::schema::Extensions;
 use super::source_map::{Source, SourceMap};
@@ -69,7 +69,11 @@ pub struct RoutesCompiled {
 /// The schemas of everything that `type` and `preset` can name.
 pub fn extensions() -> Extensions {
     Extensions {
-        tasks: tasks::KINDS.iter().map(|kind| (kind.name.to_owned(), (kind.schema)().to_value())).collect(),
+        tasks: tasks::KINDS
+            .iter()
+            .map(|kind| (kind.name.to_owned(), (kind.schema)().to_value()))
+            .chain(flow_schemas())
+            .collect(),
         presets: signature::kinds().map(|kind| (kind.name.to_owned(), verify_schema(kind))).collect(),
     }
 }
@@ -96,7 +100,7 @@ pub fn load(files: &Files, around: &Around) -> Loaded {
 
     let callees: Vec<Callee> = workflows.iter().filter_map(|(_, file)| callee(file)).collect();
     for (text, file) in &workflows {
-        loaded.workflow(around, text, file);
+        loaded.workflow(around, text, file, &callees);
     }
     for (text, file) in &routes {
         loaded.routes(around, text, file, &callees);
@@ -116,7 +120,7 @@ pub fn compile_workflow(name: &str, text: &str) -> Result<Plan, Vec<Problem>> {
     let (mut problems, mut secrets) = (Vec::new(), Vec::new());
     let source = Source::new(name, text);
     let plan = reader().workflow(&source, &mut problems).and_then(|file| {
-        let mut desk = desk(&file.map, None, &mut problems, &mut secrets);
+        let mut desk = desk(&file.map, None, None, &mut problems, &mut secrets);
         resolve_workflow(&mut desk, &file, Revision::of(source.text().as_bytes()))
     });
     healthy(plan, problems)
@@ -130,7 +134,7 @@ pub fn compile_routes(name: &str, text: &str) -> Result<RoutesCompiled, Vec<Prob
     let (mut problems, mut secrets) = (Vec::new(), Vec::new());
     let source = Source::new(name, text);
     let compiled = reader().routes(&source, &mut problems).map(|file| {
-        let mut desk = desk(&file.map, None, &mut problems, &mut secrets);
+        let mut desk = desk(&file.map, None, None, &mut problems, &mut secrets);
         compile(&mut desk, &file, None, &Revision::of(source.text().as_bytes()))
     });
     healthy(compiled, problems)
@@ -155,12 +159,14 @@ fn read<F>(
 fn desk<'a>(
     map: &'a SourceMap,
     around: Option<&'a Around>,
+    callees: Callees<'a>,
     problems: &'a mut Vec<Problem>,
     secrets: &'a mut Vec<SecretUse>,
 ) -> Desk<'a> {
     Desk {
         map,
         connections: around.map(|around| &around.connections),
+        callees,
         commands: around.map(|around| &around.commands),
         body_bytes_max: around.map_or(limits::BODY_BYTES_MAX, |around| around.body_bytes_max),
         problems,
@@ -186,8 +192,8 @@ fn has_errors(problems: &[Problem]) -> bool {
 }
 
 impl Loaded {
-    fn workflow(&mut self, around: &Around, text: &Text, file: &WorkflowFile) {
-        let mut desk = desk(&file.map, Some(around), &mut self.problems, &mut self.secrets);
+    fn workflow(&mut self, around: &Around, text: &Text, file: &WorkflowFile, callees: &[Callee]) {
+        let mut desk = desk(&file.map, Some(around), Some(callees), &mut self.problems, &mut self.secrets);
         if let Some(plan) = resolve_workflow(&mut desk, file, text.revision.clone()) {
             self.catalog.documents.insert(text.revision.clone(), Arc::clone(&text.text));
             self.catalog.workflows.entry(plan.name.clone()).or_insert_with(|| Arc::new(plan));
@@ -195,7 +201,7 @@ impl Loaded {
     }
 
     fn routes(&mut self, around: &Around, text: &Text, file: &RoutesFile, callees: &[Callee]) {
-        let mut desk = desk(&file.map, Some(around), &mut self.problems, &mut self.secrets);
+        let mut desk = desk(&file.map, Some(around), Some(callees), &mut self.problems, &mut self.secrets);
         let compiled = compile(&mut desk, file, Some(callees), &text.revision);
         self.catalog.documents.insert(text.revision.clone(), Arc::clone(&text.text));
         for route in compiled.routes {

@@ -101,7 +101,7 @@ impl Shape {
 
 /// Whether the source of such runs is a term, and not part of their shape.
 pub(super) const fn source_is_term(trigger: TriggerKind) -> bool {
-    matches!(trigger, TriggerKind::Manual | TriggerKind::Replay)
+    matches!(trigger, TriggerKind::Manual | TriggerKind::Replay | TriggerKind::Parent | TriggerKind::Callback)
 }
 
 /// The number of a trigger on disk.
@@ -111,6 +111,8 @@ pub(super) const fn trigger_code(trigger: TriggerKind) -> i64 {
         TriggerKind::Slot => 1,
         TriggerKind::Manual => 2,
         TriggerKind::Replay => 3,
+        TriggerKind::Parent => 4,
+        TriggerKind::Callback => 5,
     }
 }
 

@@ -4,6 +4,8 @@
 /// The parsed form of everything that the files say: workflows, routes, schedules.
 pub mod plan;
 
+/// A question to people.
+pub mod approval;
 /// Programs of this machine.
 pub mod command;
 mod http_request;
@@ -11,6 +13,7 @@ mod set_state;
 mod stop;
 mod transform;
 mod wait;
+mod workflow;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,20 +23,31 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use schemars::Schema;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::clock::{Clock, Timestamp};
+use crate::domain::approval::Decision;
 use crate::domain::attempt::{Exchange, Pause};
 use crate::domain::failure::{Class, Failure, Fault};
+use crate::domain::run::Run;
 use crate::domain::secret::{SecretRef, Secrets};
+use crate::domain::step::StepId;
 use crate::expr::{self, Context, Mapping, Place};
-use crate::id::{ConnectionName, RunId, TaskId};
+use crate::id::{ConnectionName, RunId, WorkflowName};
 use crate::outbound::Client;
 use crate::outbound::connection::Connection;
 
 /// All task kinds, in the order of the documentation.
-pub static KINDS: &[TaskKind] =
-    &[http_request::KIND, transform::KIND, wait::KIND, set_state::KIND, stop::KIND, command::KIND];
+pub static KINDS: &[TaskKind] = &[
+    http_request::KIND,
+    transform::KIND,
+    workflow::KIND,
+    approval::KIND,
+    wait::KIND,
+    set_state::KIND,
+    stop::KIND,
+    command::KIND,
+];
 
 /// The kind of this name.
 pub fn kind(name: &str) -> Option<&'static TaskKind> {
@@ -109,8 +123,6 @@ pub enum Effect {
     Pure,
     /// Reaches out: its start is on record before it happens. `repeatable` when the far end can tell a repeat.
     Call { repeatable: bool },
-    /// Waits for a moment, holding no worker.
-    Wait,
     /// Its output is members of the workflow's state, committed when the run succeeds.
     SetState,
     /// Ends the run: its output is `{ "stopped": "succeeded" }`, or `"failed"` with a `message`.
@@ -129,6 +141,16 @@ pub trait Task: Send + Sync + fmt::Debug {
     /// The secrets that it names and where, so that missing ones are found at load time.
     fn secrets(&self) -> Vec<(String, SecretRef)> {
         Vec::new()
+    }
+
+    /// The workflow that it starts with `inputs` of its settings, so that a wrong one is found at load time.
+    fn starts(&self) -> Option<&WorkflowName> {
+        None
+    }
+
+    /// How long it waits for people at most, so that a run whose own limit is shorter is found at load time.
+    fn patience(&self) -> Option<Duration> {
+        None
     }
 
     /// What it wants of this machine that `commands` of the settings does not allow.
@@ -164,8 +186,6 @@ impl From<Result<Done, Failure>> for Attempted {
 pub enum Done {
     /// The task is over, with this output.
     Output(Value),
-    /// The task is over once this moment has come.
-    At(Timestamp),
     /// The task is not over: it is attempted again at this moment, and holds no worker until then. It counts as no
     /// failure, and ends with the run's time limit at the latest.
     Later { at: Timestamp, why: Pause },
@@ -174,7 +194,7 @@ pub enum Done {
 /// What a task may use while it runs.
 pub struct TaskContext<'a> {
     pub run: RunId,
-    pub task: &'a TaskId,
+    pub task: &'a StepId,
     /// The same over retries, resume after a crash, and re-run from the failed task.
     pub idempotency_key: &'a str,
     /// What the last attempt of this task left; nothing for the first.
@@ -188,6 +208,10 @@ pub struct TaskContext<'a> {
     pub commands: &'a command::Commands,
     /// The attempt is cut off after this long.
     pub time_limit: Duration,
+    /// What people decided about this task so far.
+    pub decisions: &'a [Decision],
+    /// Other runs.
+    pub runs: &'a dyn Runs,
     pub clock: &'a dyn Clock,
 }
 
@@ -195,6 +219,28 @@ impl fmt::Debug for TaskContext<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TaskContext({} {})", self.run, self.task)
     }
+}
+
+/// Other runs, as tasks start them and look at them.
+#[async_trait]
+pub trait Runs: Send + Sync {
+    /// Starts a run, unless one was started under the same key before; answers its id. When this returns `Ok`, it is
+    /// on disk.
+    async fn start(&self, child: Child<'_>) -> Result<RunId, Failure>;
+
+    /// How a run ended; nothing while it has not.
+    async fn ended(&self, run: RunId) -> Result<Option<Run>, Failure>;
+}
+
+/// A run that a task starts.
+#[derive(Debug)]
+pub struct Child<'a> {
+    pub parent: RunId,
+    pub task: &'a StepId,
+    pub workflow: &'a WorkflowName,
+    pub inputs: Map<String, Value>,
+    /// Its own key, shared by all who start this workflow under it; one for each parent and step when absent.
+    pub key: Option<String>,
 }
 
 /// The far ends that workflows may call, by name.
@@ -229,6 +275,11 @@ fn read_with<T: serde::de::DeserializeOwned>(with: &Value) -> Result<T, Vec<With
 fn read_mapping(pointer: &str, value: &Value) -> Result<Mapping, Vec<WithProblem>> {
     let place = |error: expr::Error| WithProblem::from(error).under(pointer);
     Mapping::parse(value).map_err(|errors| errors.into_iter().map(place).collect())
+}
+
+/// A value in text: text as it is, anything else as JSON.
+fn printed(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// What a mapping that stands at `pointer` of `with` looks up.

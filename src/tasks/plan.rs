@@ -11,9 +11,10 @@ use ipnet::IpNet;
 use super::{Task, TaskKind};
 use crate::domain::input::Input;
 use crate::domain::rate::Rate;
-use crate::domain::retry::RetryPolicy;
+use crate::domain::retry::{Backoff, RetryPolicy};
 use crate::domain::schedule::Schedule;
 use crate::domain::secret::SecretRef;
+use crate::domain::state::State;
 use crate::expr::{Expression, Mapping, Template};
 use crate::id::{ConnectionName, Revision, RouteName, ScheduleName, TaskId, WorkflowName};
 use crate::signature::Verifier;
@@ -38,10 +39,12 @@ pub struct Plan {
     pub inputs: Vec<Input>,
     pub concurrency: Option<Concurrency>,
     pub timeout: Duration,
-    pub tasks: Vec<PlannedTask>,
-    pub on_failure: Vec<PlannedTask>,
-    pub on_success: Vec<PlannedTask>,
-    pub finally: Vec<PlannedTask>,
+    pub tasks: TaskList,
+    pub on_failure: TaskList,
+    pub on_success: TaskList,
+    pub finally: TaskList,
+    /// Who is told when a run ends.
+    pub callback: Option<Arc<Callback>>,
     /// Each output by itself, so that one that reads a skipped task does not take the others down.
     pub outputs: Vec<(String, Mapping)>,
 }
@@ -67,28 +70,142 @@ pub enum ConcurrencyBehavior {
     CancelRunning,
 }
 
+/// `callback`.
+#[derive(Debug)]
+pub struct Callback {
+    /// Over `inputs`.
+    pub url: Template,
+    /// The ends that are told: succeeded, failed, cancelled.
+    pub events: Vec<State>,
+    /// The key of the signature.
+    pub sign: Option<SecretRef>,
+}
+
+/// Tasks that belong together.
+#[derive(Debug, Default)]
+pub struct TaskList {
+    pub tasks: Vec<PlannedTask>,
+    /// For each task, the places of those that it needs; nothing when they run in the order of the file.
+    pub needs: Option<Vec<Vec<usize>>>,
+}
+
 /// One task, with the engine words around it.
 #[derive(Debug)]
 pub struct PlannedTask {
     pub id: TaskId,
+    pub condition: Option<Condition>,
+    pub each: Option<ForEach>,
+    pub continue_on_error: bool,
+    pub work: Work,
+}
+
+/// `if`.
+#[derive(Debug)]
+pub struct Condition {
+    pub expression: Expression,
+    /// It is asked for each item of the task's loop, because it looks at the item.
+    pub of_item: bool,
+}
+
+/// `for_each`.
+#[derive(Debug)]
+pub struct ForEach {
+    /// The list.
+    pub items: Mapping,
+    /// Items under way at one time.
+    pub parallel_max: u32,
+}
+
+/// What a task does.
+#[derive(Debug)]
+pub enum Work {
+    /// One thing, by its kind.
+    Task(Box<KindTask>),
+    /// Other tasks.
+    Group(TaskList),
+    /// The tasks of the first case whose condition holds.
+    Switch(Vec<Case>),
+}
+
+/// One case of a switch; the one without a condition always holds.
+#[derive(Debug)]
+pub struct Case {
+    pub condition: Option<Expression>,
+    pub list: TaskList,
+}
+
+/// A task of a kind.
+#[derive(Debug)]
+pub struct KindTask {
     pub kind: &'static TaskKind,
     pub task: Box<dyn Task>,
     pub connection: Option<ConnectionName>,
-    pub condition: Option<Expression>,
     pub retry: RetryPolicy,
+    /// Of one attempt.
     pub timeout: Duration,
-    pub continue_on_error: bool,
+    pub poll: Option<Poll>,
 }
 
-impl Plan {
-    /// Every task, handlers included, in the order of the file.
-    pub fn all_tasks(&self) -> impl Iterator<Item = &PlannedTask> {
-        self.tasks.iter().chain(self.handlers())
+/// `poll`: attempted again until the output is as wanted.
+#[derive(Debug)]
+pub struct Poll {
+    pub until: Expression,
+    pub fail_if: Option<Expression>,
+    /// The first pause, and how it grows.
+    pub interval: Duration,
+    pub backoff: Backoff,
+    pub interval_max: Duration,
+    /// Of all attempts and pauses.
+    pub timeout: Duration,
+}
+
+impl TaskList {
+    /// Tasks that run in this order.
+    pub fn in_order(tasks: Vec<PlannedTask>) -> Self {
+        Self { tasks, needs: None }
     }
 
-    /// The tasks of `on_failure`, `on_success` and `finally`.
+    /// Every task, those inside others included, in the order of the file.
+    pub fn all(&self) -> Box<dyn Iterator<Item = &PlannedTask> + '_> {
+        Box::new(self.tasks.iter().flat_map(|task| {
+            let inside: Box<dyn Iterator<Item = &PlannedTask>> = match &task.work {
+                Work::Task(_) => Box::new(std::iter::empty()),
+                Work::Group(list) => list.all(),
+                Work::Switch(cases) => Box::new(cases.iter().flat_map(|case| case.list.all())),
+            };
+            std::iter::once(task).chain(inside)
+        }))
+    }
+}
+
+impl PlannedTask {
+    /// The word of `type`.
+    pub fn type_name(&self) -> &'static str {
+        match &self.work {
+            Work::Task(task) => task.kind.name,
+            Work::Group(list) if list.needs.as_ref().is_some_and(|needs| needs.iter().all(Vec::is_empty)) => PARALLEL,
+            Work::Group(_) => GROUP,
+            Work::Switch(_) => SWITCH,
+        }
+    }
+}
+
+/// Tasks one after the other, or as `needs` says.
+pub const GROUP: &str = "group";
+/// Tasks that run together.
+pub const PARALLEL: &str = "parallel";
+/// Tasks by case.
+pub const SWITCH: &str = "switch";
+
+impl Plan {
+    /// Every task, handlers and those inside others included, in the order of the file.
+    pub fn all_tasks(&self) -> impl Iterator<Item = &PlannedTask> {
+        self.tasks.all().chain(self.handlers())
+    }
+
+    /// The tasks of `on_failure`, `on_success` and `finally`, those inside others included.
     pub fn handlers(&self) -> impl Iterator<Item = &PlannedTask> {
-        self.on_failure.iter().chain(&self.on_success).chain(&self.finally)
+        self.on_failure.all().chain(self.on_success.all()).chain(self.finally.all())
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) const KIND: TaskKind = TaskKind {
 };
 
 /// What a filter can use beside its input.
-const ROOTS: &[&str] = &["inputs", "tasks", "state", "run", "slot", "failure"];
+const ROOTS: &[&str] = &["inputs", "tasks", "state", "run", "slot", "failure", "item", "index"];
 
 /// Settings of a `transform` task.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -38,7 +38,8 @@ const ROOTS: &[&str] = &["inputs", "tasks", "state", "run", "slot", "failure"];
 struct With {
     /// What the filter reads as `.`; values, or expressions such as `${{ tasks.stock.body }}`.
     input: Value,
-    /// The jq filter; `$inputs`, `$tasks`, `$state`, `$run`, `$slot` and `$failure` can be used in it.
+    /// The jq filter; `$inputs`, `$tasks`, `$state`, `$run`, `$slot` and `$failure` can be used in it, and in a loop
+    /// `$item` and `$index`.
     jq: String,
     /// Give all values that the filter makes as a list, instead of its one value.
     #[serde(default)]

@@ -5,13 +5,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use schemars::{JsonSchema, schema_for};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, expression_failure, names_of, read_mapping,
     read_with,
 };
 use crate::clock::Timestamp;
+use crate::domain::attempt::Pause;
 use crate::domain::duration;
 use crate::domain::failure::{Failure, Fault};
 use crate::expr::{Mapping, Place};
@@ -61,7 +62,7 @@ enum Moment {
 #[async_trait]
 impl Task for Wait {
     fn effect(&self) -> Effect {
-        Effect::Wait
+        Effect::Pure
     }
 
     fn names(&self) -> Vec<Place> {
@@ -72,8 +73,22 @@ impl Task for Wait {
     }
 
     async fn attempt(&self, ctx: &TaskContext<'_>) -> Attempted {
-        self.until(ctx).map(Done::At).into()
+        let until = match known(ctx.checkpoint).map_or_else(|| self.until(ctx), Ok) {
+            Ok(until) => until,
+            Err(failure) => return Err(failure).into(),
+        };
+        let output = json!({ "until": until.to_string() });
+        if until <= ctx.clock.now() {
+            return Ok(Done::Output(output)).into();
+        }
+        let later = Done::Later { at: until, why: Pause::Delay };
+        Attempted { result: Ok(later), exchange: None, checkpoint: Some(output) }
     }
+}
+
+/// The moment that the first attempt worked out.
+fn known(checkpoint: Option<&Value>) -> Option<Timestamp> {
+    checkpoint?["until"].as_str().and_then(Timestamp::parse_rfc3339)
 }
 
 impl Wait {

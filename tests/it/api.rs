@@ -440,6 +440,8 @@ async fn the_description_lists_the_whole_api() {
         "get /metrics",
         "get /openapi.json",
         "get /readyz",
+        "get /v1/approvals",
+        "get /v1/approvals/{id}",
         "get /v1/audit",
         "get /v1/events",
         "get /v1/refusals",
@@ -450,6 +452,7 @@ async fn the_description_lists_the_whole_api() {
         "get /v1/schedules",
         "get /v1/workflows",
         "get /v1/workflows/{name}",
+        "post /v1/approvals/{id}",
         "post /v1/reload",
         "post /v1/routes/{name}/pause",
         "post /v1/routes/{name}/resume",
@@ -547,7 +550,8 @@ async fn every_operation_wants_proof_and_its_scope() {
     let admin = app.control.with(&token("HS256", SECRET, &claims("admin", 60)));
     let run = trigger(&admin, &json!({ "workflow": "pause" })).await;
     let described = app.control.get("/openapi.json").await;
-    let useless = app.control.with(&token("HS256", SECRET, &claims("approvals", 60)));
+    let useless = |scope| app.control.with(&token("HS256", SECRET, &claims(scope, 60)));
+    let (approver, reader) = (useless("approvals"), useless("runs:read"));
     let mut asked = 0;
     for (path, item) in described["paths"].as_object().unwrap() {
         for (verb, operation) in item.as_object().unwrap() {
@@ -558,6 +562,7 @@ async fn every_operation_wants_proof_and_its_scope() {
             let body = match path.rsplit('/').next() {
                 Some("trigger") => json!({ "workflow": "pause" }),
                 Some("backfill") => json!({ "since": "2026-01-01T00:00:00Z" }),
+                _ if path.starts_with("/v1/approvals/") => json!({ "decision": "approve" }),
                 _ => json!({}),
             };
             let ask = async |control: &Control| {
@@ -568,11 +573,12 @@ async fn every_operation_wants_proof_and_its_scope() {
                 Answer::of(request.send().await.unwrap()).await
             };
             ask(&app.control).await.problem(401, "auth.missing");
-            ask(&useless).await.problem(403, "auth.forbidden");
+            let useless = if path.starts_with("/v1/approvals") { &reader } else { &approver };
+            ask(useless).await.problem(403, "auth.forbidden");
             asked += 1;
         }
     }
-    assert_eq!(asked, 20, "operations that want proof");
+    assert_eq!(asked, 23, "operations that want proof");
     assert_eq!(admin.get("/v1/audit").await["items"].as_array().unwrap().len(), 1, "and nothing of it was done");
     app.stop().await;
 }

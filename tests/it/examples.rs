@@ -130,6 +130,43 @@ async fn the_shipped_confirmation_waits_and_tells_what_is_missing() {
 }
 
 #[tokio::test]
+async fn the_shipped_returns_are_paid_once_and_the_expensive_ones_after_a_yes() {
+    let erp = erp();
+    let app = shipped(&erp).await;
+    // One answer is lost after the refund was made: it is asked for again under the same key.
+    erp.fail(standin::Fault {
+        path: "/refunds".into(),
+        close: Some(standin::Close::After),
+        ..standin::Fault::default()
+    });
+    let run = app.control.post("/v1/workflows/trigger", &json!({ "workflow": "returns-batch" })).await.run();
+    let open = app.control.until("/v1/approvals", |approvals| approvals["items"].as_array().unwrap().len() == 2).await;
+    let ids: Vec<_> = open["items"].as_array().unwrap().iter().map(|item| item["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, [1, 3].map(|item| format!("{run}:return:{item}:ask")));
+    assert_eq!(open["items"][0]["title"], "Refund 480.00 for order #1043?");
+    let shown = app.control.until(&format!("/v1/runs/{run}"), |run| run["status"] == "waiting").await;
+    assert_eq!(shown["approvals"], 2, "{shown}");
+    let yes = json!({ "decision": "approve", "comment": "damaged", "form": { "reason": "damaged" } });
+    let decided = app.control.post(&format!("/v1/approvals/{}", ids[0]), &yes).await.expect(200);
+    assert_eq!(decided["decisions"][0]["verdict"], "approve", "{decided}");
+    let no = json!({ "decision": "reject" });
+    app.control.post(&format!("/v1/approvals/{}", ids[1]), &no).await.expect(200);
+    let shown = app.control.ended(&run).await;
+    assert_eq!(shown["status"], "succeeded", "{shown}");
+    let summary = json!({ "returns": 5, "failed": 0, "refunded": 4, "left": ["#1052"] });
+    assert_eq!(shown["outputs"]["summary"], summary);
+    let late = app.control.post(&format!("/v1/approvals/{}", ids[1]), &yes).await;
+    assert_eq!(late.status, 409, "a click after it was decided");
+    let closed = app.control.get(&format!("/v1/approvals/{}", ids[1])).await;
+    assert_eq!(closed["status"], "rejected");
+    assert_eq!((erp.refunds().len(), erp.repeats()), (4, 1));
+    assert_eq!(erp.wrongs(), Vec::<String>::new());
+    let audit = app.control.get("/v1/audit").await.to_string();
+    assert!(audit.contains("approval.approve") && audit.contains("approval.reject"), "{audit}");
+    app.stop().await;
+}
+
+#[tokio::test]
 async fn the_shipped_schedule_is_in_force() {
     let erp = erp();
     let app = shipped(&erp).await;

@@ -13,6 +13,7 @@ use clawhook::domain::failure::{Failure, Fault};
 use clawhook::domain::run::{Run, TaskState};
 use clawhook::domain::secret::{self, SecretRef, SecretValue, Secrets};
 use clawhook::domain::state::State;
+use clawhook::domain::step::StepId;
 use clawhook::domain::trigger::Trigger;
 use clawhook::engine::{Engine, Files, Intake, Parts, Retention, Settings};
 use clawhook::id::{ConnectionName, Revision, RunId, ScheduleName, WorkflowName};
@@ -160,7 +161,7 @@ impl Kit {
     /// The idempotency keys that a task's attempts used.
     pub(crate) async fn keys(&self, id: RunId, wanted: &str) -> Vec<String> {
         let key = |entry: Entry| match entry.event {
-            Event::AttemptStarted { task, key, .. } if task.as_str() == wanted => Some(key),
+            Event::AttemptStarted { task, key, .. } if task.to_string() == wanted => Some(key),
             _ => None,
         };
         self.log(id).await.into_iter().filter_map(key).collect()
@@ -183,7 +184,7 @@ const DAY: Duration = Duration::from_hours(24);
 
 /// What a task of a run gave.
 pub(crate) fn output<'r>(run: &'r Run, task: &str) -> &'r Value {
-    match &run.tasks.get(task).unwrap_or_else(|| panic!("task {task} did not run: {run:?}")).state {
+    match &run.tasks.get(&step(task)).unwrap_or_else(|| panic!("task {task} did not run: {run:?}")).state {
         TaskState::Succeeded { output } => output,
         other => panic!("task {task} is {other:?}"),
     }
@@ -191,17 +192,24 @@ pub(crate) fn output<'r>(run: &'r Run, task: &str) -> &'r Value {
 
 /// The word for where a task stands.
 pub(crate) fn standing(run: &Run, task: &str) -> &'static str {
-    match run.tasks.get(task).map(|record| &record.state) {
+    match run.tasks.get(&step(task)).map(|record| &record.state) {
         None => "untouched",
         Some(TaskState::Again) => "again",
         Some(TaskState::Started { .. }) => "started",
         Some(TaskState::Retrying { .. }) => "retrying",
-        Some(TaskState::Delayed { .. }) => "delayed",
         Some(TaskState::Paused { .. }) => "paused",
         Some(TaskState::Succeeded { .. }) => "succeeded",
         Some(TaskState::Failed { .. }) => "failed",
         Some(TaskState::Skipped) => "skipped",
+        Some(TaskState::Open(_)) => "open",
+        Some(TaskState::Closed { failure: None, .. }) => "closed",
+        Some(TaskState::Closed { failure: Some(_), .. }) => "closed after a failure",
     }
+}
+
+/// The step of this name, such as `returns[3]/refund`.
+pub(crate) fn step(text: &str) -> StepId {
+    text.parse().unwrap()
 }
 
 #[track_caller]
@@ -216,7 +224,13 @@ struct KitFiles {
     routes: Vec<Arc<RoutePlan>>,
     schedules: Vec<Arc<SchedulePlan>>,
     connections: Arc<Connections>,
+    erp: String,
 }
+
+/// Stands for the URL of the stand-in in workflows that name it whole.
+const ERP: &str = "http://erp.test";
+/// The value of every secret.
+pub(crate) const KEY: &str = "s3cret-value";
 
 impl KitFiles {
     fn new(workflows: &[&str], routes: &str, erp: &Standin) -> Self {
@@ -240,6 +254,7 @@ impl KitFiles {
             routes: compiled.routes.into_iter().map(Arc::new).collect(),
             schedules: compiled.schedules.into_iter().map(Arc::new).collect(),
             connections: Arc::new(Connections::from([(name, Arc::new(connection))])),
+            erp: erp.url(),
         };
         for workflow in workflows {
             files.put(workflow);
@@ -248,8 +263,9 @@ impl KitFiles {
     }
 
     fn put(&self, workflow: &str) {
+        let text = workflow.replace(ERP, &self.erp);
         let plan =
-            spec::compile_workflow("workflow.yaml", workflow).unwrap_or_else(|problems| panic!("{}", report(problems)));
+            spec::compile_workflow("workflow.yaml", &text).unwrap_or_else(|problems| panic!("{}", report(problems)));
         let plan = Arc::new(plan);
         self.older.lock().unwrap().insert(plan.revision.clone(), Arc::clone(&plan));
         self.plans.lock().unwrap().insert(plan.name.clone(), plan);
@@ -286,7 +302,7 @@ impl Files for KitFiles {
         match trigger {
             Trigger::Delivery { route, .. } => Some(route.revision.clone()),
             Trigger::Slot { revision, .. } => Some(revision.clone()),
-            Trigger::Manual { .. } | Trigger::Replay { .. } => None,
+            Trigger::Manual { .. } | Trigger::Replay { .. } | Trigger::Parent { .. } | Trigger::Callback { .. } => None,
         }
     }
 
@@ -299,7 +315,7 @@ impl Files for KitFiles {
     }
 }
 
-/// Every secret is `s3cret-value`.
+/// Every secret is [`KEY`].
 #[derive(Debug)]
 pub(crate) struct OneSecret;
 
@@ -307,7 +323,7 @@ pub(crate) struct OneSecret;
 impl Secrets for OneSecret {
     async fn resolve(&self, reference: &SecretRef) -> Result<SecretValue, secret::Error> {
         let prefix = reference.prefix.clone().unwrap_or_default();
-        Ok(SecretValue::new(format!("{prefix}s3cret-value")))
+        Ok(SecretValue::new(format!("{prefix}{KEY}")))
     }
 }
 

@@ -4,7 +4,9 @@
 
 mod api;
 mod app;
+mod approval;
 mod cancel;
+mod children;
 mod cli;
 mod command;
 mod crash;
@@ -12,6 +14,7 @@ mod dependencies;
 mod emulators;
 mod errors;
 mod examples;
+mod flow;
 mod infra;
 mod key_vault;
 mod kit;

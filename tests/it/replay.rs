@@ -4,11 +4,10 @@ use clawhook::domain::delivery::DeliveryKey;
 use clawhook::domain::state::State;
 use clawhook::domain::trigger::Trigger;
 use clawhook::engine::Error;
-use clawhook::id::TaskId;
 use clawhook::store::Receipt;
 use serde_json::json;
 
-use crate::kit::{Kit, check_state, output, standing};
+use crate::kit::{Kit, check_state, output, standing, step};
 use crate::standin::Fault;
 
 const TWO_STEPS: &str = r#"
@@ -39,7 +38,7 @@ async fn a_resumed_run_goes_on_from_the_task_that_failed() {
     let run = kit.run("two-steps", json!({"n": 1})).await;
     check_state(&run, State::Failed);
     let resumed = kit.engine.resume(run.id, "zhou").await.unwrap();
-    assert_eq!(resumed.again, ["push", "tell"].map(|task| TaskId::new(task).unwrap()));
+    assert_eq!(resumed.again, ["push", "tell"].map(step));
     kit.settle().await;
     let run = kit.read(run.id).await;
     check_state(&run, State::Succeeded);

@@ -1,6 +1,7 @@
 //! The REST API: one file for each resource, its paths and their description side by side in one entry of [`PARTS`].
 //! Handlers read what was sent, ask the gateway one thing, and show what it says.
 
+mod approvals;
 mod audit;
 mod health;
 pub(super) mod idempotency;
@@ -34,6 +35,7 @@ struct Part {
 static PARTS: &[Part] = &[
     workflows::PART,
     runs::PART,
+    approvals::PART,
     routes::PART,
     schedules::PART,
     refusals::PART,
@@ -102,6 +104,7 @@ fn shown(body: &impl Serialize) -> HttpResponse {
     tags(
         (name = "workflows", description = "What can be run, and running it"),
         (name = "runs", description = "What ran, runs and will run"),
+        (name = "approvals", description = "What waits for people"),
         (name = "routes", description = "Where deliveries come in"),
         (name = "schedules", description = "When slots are due"),
         (name = "journals", description = "What was refused, who did what, and what happened to the gateway"),

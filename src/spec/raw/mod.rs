@@ -21,4 +21,7 @@ pub use self::settings::{
     ConnectionAuthType, ConnectionTls, ControlListener, Egress, HooksListener, JwtAuth, ListenTls, Listeners, Paths,
     PostgresAuth, Records, Retention, SecretSource, Secrets, Settings, SettingsLimits, Storage, StorageBackend,
 };
-pub use self::workflow::{Backoff, Concurrency, ConcurrencyBehavior, Input, Label, RetryOn, Task, Workflow};
+pub use self::workflow::{
+    Backoff, Callback, CallbackEvent, Case, Concurrency, ConcurrencyBehavior, Input, ItemList, Label, Poll, RetryOn,
+    Task, Workflow,
+};

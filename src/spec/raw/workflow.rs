@@ -48,6 +48,33 @@ pub struct Workflow {
     /// What the run hands back: values and expressions.
     #[serde(default)]
     pub outputs: Map<String, Value>,
+    /// Who is told when a run ends.
+    pub callback: Option<Callback>,
+}
+
+/// Who is told when a run ends: by a POST that is kept, tried again, and signed as Standard Webhooks has it.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Callback {
+    /// Where to: a URL, which may hold expressions over `inputs`.
+    pub url: String,
+    /// The ends that are told; `succeeded` and `failed` when left out.
+    #[schemars(length(min = 1))]
+    pub events: Option<Vec<CallbackEvent>>,
+    /// The key that the message is signed with.
+    pub sign: Option<super::SecretRef>,
+}
+
+/// An end of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CallbackEvent {
+    /// All tasks did their work.
+    Succeeded,
+    /// A task failed for good.
+    Failed,
+    /// Somebody stopped it.
+    Cancelled,
 }
 
 /// The value of a label.
@@ -158,9 +185,84 @@ pub struct Task {
     pub retry_unsafe: bool,
     /// How long one attempt may take.
     pub timeout: Option<Duration>,
-    /// Goes on with the next step when this one fails.
+    /// Goes on with the next step when this one fails; in a loop, with the next item.
     #[serde(default)]
     pub continue_on_error: bool,
+    /// The steps of the same list that must be through before this one begins. As soon as one step of a list has it,
+    /// the others begin at once unless they have it too.
+    pub needs: Option<Vec<String>>,
+    /// Does the step once for each item of this list, which it sees as `item` and `index`.
+    pub for_each: Option<ItemList>,
+    /// How many items at one time; one when left out.
+    #[schemars(range(min = 1, max = crate::limits::RUN_ATTEMPTS_MAX))]
+    pub max_parallel: Option<u32>,
+    /// Repeats the step, without holding anything up, until what it gave is as wanted.
+    pub poll: Option<Poll>,
+    /// The steps of a `group`, in order, or of a `parallel`, together.
+    #[schemars(length(min = 1, max = crate::limits::TASKS_MAX))]
+    pub tasks: Option<Vec<Task>>,
+    /// The cases of a `switch`: the first whose `if` is true is done.
+    #[schemars(length(min = 1, max = crate::limits::TASKS_MAX))]
+    pub cases: Option<Vec<Case>>,
+    /// The steps of a `switch` when no case is true.
+    #[serde(rename = "else")]
+    #[schemars(length(min = 1, max = crate::limits::TASKS_MAX))]
+    pub otherwise: Option<Vec<Task>>,
+}
+
+/// One case of a `switch`.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// Whether this case is the one.
+    #[serde(rename = "if")]
+    pub condition: Condition,
+    /// Its steps, in order.
+    #[schemars(length(min = 1, max = crate::limits::TASKS_MAX))]
+    pub tasks: Vec<Task>,
+}
+
+/// Repeats a step until what it gave is as wanted.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Poll {
+    /// What must be true of `response`, the output of the step.
+    pub until: Condition,
+    /// What must never be true of `response`; the step then fails.
+    pub fail_if: Option<Condition>,
+    /// The pause between two looks; 10 seconds when left out.
+    pub interval: Option<Duration>,
+    /// How the pause grows.
+    pub backoff: Option<Backoff>,
+    /// The longest pause.
+    pub max_interval: Option<Duration>,
+    /// How long all of it may take; an hour when left out.
+    pub timeout: Option<Duration>,
+}
+
+/// What a loop goes over: an expression that gives a list, or a list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ItemList(pub Value);
+
+impl<'de> Deserialize<'de> for ItemList {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Value::deserialize(deserializer).map(Self)
+    }
+}
+
+impl JsonSchema for ItemList {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "ItemList".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": ["string", "array"],
+            "x-expected": "a list, or an expression that gives one, such as `${{ tasks.open.body.returns }}`",
+        })
+    }
 }
 
 /// How the delay between attempts grows.

@@ -10,13 +10,14 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde_json::Value;
 
+use super::Callees;
 use super::scope::Scope;
 use super::secrets::SecretUse;
 use crate::domain::rate::Rate;
 use crate::domain::secret::SecretRef;
 use crate::domain::{byte_size, duration};
 use crate::expr::{self, Expression, Mapping, Name, Place, Template};
-use crate::id::ConnectionName;
+use crate::id::{ConnectionName, SecretName};
 use crate::spec::diagnostic::{Problem, Severity, Spot};
 use crate::spec::raw;
 use crate::spec::source_map::{Path, SourceMap, Span};
@@ -29,6 +30,8 @@ pub(crate) struct Desk<'a> {
     pub(crate) map: &'a SourceMap,
     /// The connections that tasks may name; any when absent.
     pub(crate) connections: Option<&'a BTreeSet<ConnectionName>>,
+    /// The workflows that tasks may start; any when absent.
+    pub(crate) callees: Callees<'a>,
     /// The programs that tasks may run; any when absent.
     pub(crate) commands: Option<&'a command::Settings>,
     /// Body of a delivery, bytes, for routes that set none.
@@ -292,6 +295,16 @@ impl Desk<'_> {
             let problem = self.problem("spec.secret_place", "a secret cannot stand here", span);
             self.push(problem.label("it would be stored with the run").help(help));
         }
+    }
+
+    /// A secret that must exist; it is noted where it is named.
+    pub(crate) fn secret(&mut self, path: &Path, raw: &raw::SecretRef) -> Option<SecretRef> {
+        // The schema has judged the name by the same rule.
+        let name = SecretName::new(&raw.secret_ref.0).ok()?;
+        let reference =
+            SecretRef { name, prefix: raw.prefix.clone(), version: raw.version.clone(), field: raw.field.clone() };
+        self.uses_secret(&path.with("secret_ref"), reference.clone());
+        Some(reference)
     }
 
     /// Notes a secret that must exist.

@@ -4,6 +4,8 @@
 //! This part asks nobody: connections come in by name, and secrets go out as a list for the caller to look up.
 
 mod desk;
+mod flow;
+mod list;
 mod route;
 mod schedule;
 mod scope;
@@ -14,6 +16,7 @@ mod verify;
 mod workflow;
 
 pub(crate) use self::desk::Desk;
+pub(super) use self::flow::schemas as flow_schemas;
 pub(super) use self::route::resolve_route;
 pub(super) use self::schedule::resolve_schedule;
 pub use self::secrets::{SecretUse, missing_secrets};
@@ -25,11 +28,11 @@ use crate::domain::input::Input;
 
 /// What routes and schedules must know of a workflow, whether or not it is healthy.
 #[derive(Debug)]
-pub(super) struct Callee {
+pub(crate) struct Callee {
     pub(super) name: String,
     /// The declared inputs; one whose form is wrong is known by its name alone.
     pub(super) inputs: Vec<(String, Option<Input>)>,
 }
 
 /// The workflows of a load; `None` when routes are read by themselves.
-pub(super) type Callees<'a> = Option<&'a [Callee]>;
+pub(crate) type Callees<'a> = Option<&'a [Callee]>;

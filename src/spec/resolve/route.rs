@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::desk::{Desk, entry};
 use super::scope::{Scope, Where};
-use super::{Callee, Callees, verify};
+use super::{Callees, verify};
 use crate::expr::{JsonPath, Mapping};
 use crate::id::{Revision, RouteName, WorkflowName};
 use crate::limits;
@@ -142,14 +142,20 @@ pub(super) fn inputs(
     scope: &Scope<'_>,
 ) -> Option<Mapping> {
     let here = path.with("inputs");
-    let callee = callees.and_then(|callees| callees.iter().find(|callee| callee.name == workflow));
-    if let Some(callee) = callee {
-        check_inputs(desk, path, given, callee);
-    }
+    check_inputs(desk, path, given, workflow, callees);
     desk.mapping(&here, &Value::Object(given.clone()), scope)
 }
 
-fn check_inputs(desk: &mut Desk<'_>, path: &Path, given: &Map<String, Value>, callee: &Callee) {
+/// Tells inputs that a workflow does not take, and those that it needs and does not get.
+pub(super) fn check_inputs(
+    desk: &mut Desk<'_>,
+    path: &Path,
+    given: &Map<String, Value>,
+    workflow: &str,
+    callees: Callees<'_>,
+) {
+    let callee = callees.and_then(|callees| callees.iter().find(|callee| callee.name == workflow));
+    let Some(callee) = callee else { return };
     let here = path.with("inputs");
     let known: Vec<&str> = callee.inputs.iter().map(|(name, _)| name.as_str()).collect();
     for (name, value) in given {

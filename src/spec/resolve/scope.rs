@@ -35,6 +35,10 @@ pub(super) struct Scope<'a> {
     pub(super) own: &'a str,
     /// Every task of the workflow.
     pub(super) all: &'a [Step<'a>],
+    /// `item` and `index` are known.
+    pub(super) item: bool,
+    /// `response` is known.
+    pub(super) response: bool,
 }
 
 /// A task as others see it.
@@ -45,6 +49,8 @@ pub(super) struct Step<'a> {
     pub(super) list: &'static str,
     /// Where its id stands.
     pub(super) span: Span,
+    /// It stands inside a task with `for_each`, and is seen only there.
+    pub(super) in_loop: bool,
 }
 
 /// What is wrong with a name.
@@ -86,13 +92,13 @@ impl Where {
 impl Scope<'_> {
     /// The names of a route or a schedule.
     pub(super) fn of_trigger(place: Where) -> Self {
-        Self { place, inputs: &[], before: &[], own: "", all: &[] }
+        Self { place, inputs: &[], before: &[], own: "", all: &[], item: false, response: false }
     }
 
     /// What is wrong with `name`, if anything; `rest` is the text behind it.
     pub(super) fn check(&self, name: &Name, rest: &str) -> Option<Finding> {
         let root = name.path.first()?.as_str();
-        if !self.place.roots().contains(&root) {
+        if !self.roots().contains(&root) {
             return Some(self.unknown_root(root));
         }
         let member = name.path.get(1)?;
@@ -108,8 +114,19 @@ impl Scope<'_> {
         }
     }
 
+    fn roots(&self) -> Vec<&'static str> {
+        let mut roots = self.place.roots().to_vec();
+        if self.item {
+            roots.extend(["item", "index"]);
+        }
+        if self.response {
+            roots.push("response");
+        }
+        roots
+    }
+
     fn unknown_root(&self, root: &str) -> Finding {
-        let roots = self.place.roots();
+        let roots = &self.roots()[..];
         let here = match roots {
             [only] => format!("the only name here is `{only}`"),
             _ => format!("the names here are {}", words::listed(roots, "and")),
@@ -117,10 +134,8 @@ impl Scope<'_> {
         let in_workflow = !matches!(self.place, Where::Route | Where::Schedule);
         match root {
             "item" | "index" if in_workflow => {
-                let message =
-                    format!("`{root}` belongs to `for_each`, which is part of the language but not of this version");
-                let help = "give the whole list to one task, or use a newer clawhook";
-                Finding { code: "spec.later", ..Finding::new(message, help) }
+                let help = "write it inside a task with `for_each`";
+                Finding::new(format!("`{root}` is known inside a task with `for_each` only"), help)
             }
             "body" | "headers" | "query" | "path" | "delivery" if in_workflow => {
                 let help = "hand it over in the route's `inputs`, declare the input here, and read `inputs.…`";
@@ -132,7 +147,9 @@ impl Scope<'_> {
             "tasks" if in_workflow => {
                 Finding::new("no task has run yet where labels and keys are made".to_owned(), "read `inputs` here")
             }
-            "response" if in_workflow => Finding::new("`response` is known in `fail_if` only".to_owned(), here),
+            "response" if in_workflow => {
+                Finding::new("`response` is known in `fail_if` and `poll` only".to_owned(), here)
+            }
             "body" | "headers" | "query" | "path" | "delivery" => {
                 Finding::new(format!("`{root}` is known in routes only: a schedule has no delivery"), here)
             }
@@ -178,10 +195,13 @@ impl Scope<'_> {
             return Some(Finding::new(format!("`tasks.{member}` is this task itself, which has no output yet"), help));
         }
         if let Some(step) = self.all.iter().find(|step| step.id == member) {
-            let (message, help) = if step.list == "tasks" {
+            let (message, help) = if step.in_loop {
+                let message = format!("task `{member}` is done once for each item, and is seen inside its loop only");
+                (message, "read the table of the loop, `tasks.LOOP.items`".to_owned())
+            } else if step.list == "tasks" {
                 (
-                    format!("task `{member}` runs later, so it has no output yet"),
-                    format!("move `{member}` up, before this one"),
+                    format!("task `{member}` is not sure to be through, so it has no output yet"),
+                    format!("move `{member}` up, before this one; or name it in `needs`"),
                 )
             } else {
                 let message = format!("task `{member}` stands in `{}` and has not run here", step.list);

@@ -5,33 +5,49 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::desk::{Desk, below};
+use super::flow;
+use super::list::{Around, Written};
+use super::route;
 use super::scope::Scope;
-use crate::domain::retry::{Backoff, RetryOn, RetryPolicy};
+use crate::domain::retry::{RetryOn, RetryPolicy};
 use crate::id::{ConnectionName, TaskId};
 use crate::limits;
 use crate::spec::raw;
 use crate::spec::source_map::Path;
-use crate::spec::structure::Item;
-use crate::tasks::plan::PlannedTask;
+use crate::tasks::plan::{KindTask, PlannedTask, Work};
 use crate::tasks::{self, Task, TaskKind, WithProblem};
 
 /// Makes a task runnable. `None` when it is not; why is told.
-pub(super) fn resolve_task(desk: &mut Desk<'_>, item: &Item<raw::Task>, scope: &Scope<'_>) -> Option<PlannedTask> {
-    let raw = item.raw.as_ref()?;
-    let path = &item.path;
+pub(super) fn resolve_task(desk: &mut Desk<'_>, task: &Written<'_>, around: &Around<'_>) -> Option<PlannedTask> {
+    let raw = task.raw?;
+    let path = &task.path;
     let errors = desk.errors();
     let id = desk.name(&path.with("id"), TaskId::new(&raw.id));
-    let kind = tasks::kind(&raw.kind)?;
-    let connection = connection(desk, path, raw, kind);
-    let task = settings(desk, path, raw, kind, scope);
-    let condition = desk.condition(&path.with("if"), raw.condition.as_ref(), scope);
-    let retry = retry(desk, path, raw);
-    let timeout = desk.duration(&path.with("timeout"), raw.timeout.as_ref()).unwrap_or(limits::TASK_TIMEOUT);
+    let each = flow::for_each(desk, path, raw, &around.scope(&raw.id));
+    let around = Around { in_loop: around.in_loop || raw.for_each.is_some(), ..*around };
+    let scope = around.scope(&raw.id);
+    let condition = flow::condition(desk, path, raw, &scope);
+    let work = if flow::holds_others(&raw.kind) {
+        flow::resolve_flow(desk, task, raw, &around)
+    } else {
+        flow::tell_what_holds_nothing(desk, path, raw);
+        work(desk, path, raw, &scope).map(Box::new).map(Work::Task)
+    };
     if desk.errors() > errors {
         return None;
     }
-    let continue_on_error = raw.continue_on_error;
-    Some(PlannedTask { id: id?, kind, task: task?, connection, condition, retry, timeout, continue_on_error })
+    Some(PlannedTask { id: id?, condition, each, continue_on_error: raw.continue_on_error, work: work? })
+}
+
+/// The work of a task of a kind.
+fn work(desk: &mut Desk<'_>, path: &Path, raw: &raw::Task, scope: &Scope<'_>) -> Option<KindTask> {
+    let kind = tasks::kind(&raw.kind)?;
+    let connection = connection(desk, path, raw, kind);
+    let task = settings(desk, path, raw, kind, scope);
+    let retry = retry(desk, path, raw);
+    let timeout = desk.duration(&path.with("timeout"), raw.timeout.as_ref()).unwrap_or(limits::TASK_TIMEOUT);
+    let poll = flow::poll(desk, path, raw, scope);
+    Some(KindTask { kind, task: task?, connection, retry, timeout, poll })
 }
 
 fn connection(desk: &mut Desk<'_>, path: &Path, raw: &raw::Task, kind: &TaskKind) -> Option<ConnectionName> {
@@ -74,6 +90,12 @@ fn settings(
     };
     for problem in desk.commands.map(|commands| task.beyond(commands)).unwrap_or_default() {
         with_problem(desk, &path, &with, problem);
+    }
+    if let Some(name) = task.starts() {
+        let given = with.get("inputs").and_then(Value::as_object).cloned().unwrap_or_default();
+        let callees = desk.callees;
+        route::workflow(desk, &path, name.as_str(), callees);
+        route::check_inputs(desk, &path, &given, name.as_str(), callees);
     }
     desk.places(&path, &with, &task.names(), scope);
     let secrets = task.secrets();
@@ -123,10 +145,7 @@ fn retry(desk: &mut Desk<'_>, path: &Path, raw: &raw::Task) -> RetryPolicy {
     RetryPolicy {
         retries: raw.retry.unwrap_or_default(),
         delay,
-        backoff: match raw.retry_backoff {
-            None | Some(raw::Backoff::Fixed) => Backoff::Fixed,
-            Some(raw::Backoff::Exponential) => Backoff::Exponential,
-        },
+        backoff: flow::backoff(raw.retry_backoff),
         // A first delay that is longer than our own bound is meant.
         delay_max: longest.unwrap_or(default.delay_max.max(delay)),
         on: raw.retry_on.as_ref().map_or(default.on, |on| on.iter().map(retry_on).collect()),

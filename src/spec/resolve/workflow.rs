@@ -1,21 +1,25 @@
 //! One workflow file: from what is written to a plan.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::Callee;
 use super::desk::Desk;
+use super::list::{Around, Written, inner_lists, resolve_list};
 use super::scope::{Scope, Step, Where};
-use super::task::resolve_task;
+use crate::domain::duration;
 use crate::domain::input::Input;
+use crate::domain::state::State;
 use crate::expr::{Mapping, Template};
 use crate::id::{NAME_BYTES_MAX, Revision, TaskId, WorkflowName};
 use crate::limits;
 use crate::spec::raw;
 use crate::spec::source_map::{Path, Span};
 use crate::spec::structure::{Item, WorkflowFile};
-use crate::tasks::plan::{Concurrency, ConcurrencyBehavior, Plan, PlannedTask};
+use crate::tasks::plan::{Callback, Concurrency, ConcurrencyBehavior, Plan, PlannedTask, TaskList, Work};
 
 /// What routes and schedules must know of this workflow.
 pub(in crate::spec) fn callee(file: &WorkflowFile) -> Option<Callee> {
@@ -33,20 +37,28 @@ pub(in crate::spec) fn resolve_workflow(desk: &mut Desk<'_>, file: &WorkflowFile
     let steps = steps(desk, file);
     let names: Vec<&str> = file.inputs.iter().filter_map(|item| item.path.key()).collect();
     let inputs = inputs(desk, file);
-    let [main, on_failure, on_success, finally] = lists(file).map(|(list, items)| {
-        let tasks = Tasks { list, items, names: &names, steps: &steps };
-        tasks.resolve(desk)
+    let [main, on_failure, on_success, finally] = lists(file).map(|(list, tasks)| {
+        let before = before(list, &steps);
+        let place = match list {
+            "tasks" => Where::Task,
+            "on_success" => Where::OnSuccess,
+            _ => Where::Handler,
+        };
+        let around = Around { place, inputs: &names, all: &steps, before: &before, in_loop: false };
+        resolve_list(desk, &tasks, &around, false)
     });
     let head = file.head.as_ref()?;
     let name = desk.name(&Path::root().with("name"), WorkflowName::new(&head.name));
-    let before_tasks = Scope { place: Where::Head, inputs: &names, before: &[], own: "", all: &steps };
+    let head_around = Around { place: Where::Head, inputs: &names, all: &steps, before: &[], in_loop: false };
+    let before_tasks = head_around.scope("");
     let labels = labels(desk, head, &before_tasks);
     let concurrency = concurrency(desk, head, &before_tasks);
     let timeout = desk.duration(&Path::root().with("timeout"), head.timeout.as_ref()).unwrap_or(limits::RUN_TIMEOUT);
-    let main_steps: Vec<Step<'_>> = steps.iter().filter(|step| step.list == "tasks").copied().collect();
-    let after = Scope { place: Where::Task, inputs: &names, before: &main_steps, own: "", all: &steps };
-    let outputs = outputs(desk, head, &after);
-    let complete = main.len() == file.tasks.len() && inputs.len() == file.inputs.len();
+    tell_too_patient(desk, &main, timeout);
+    let callback = callback(desk, head, &before_tasks);
+    let seen = before(OUTPUTS, &steps);
+    let outputs = outputs(desk, head, &Around { place: Where::Task, before: &seen, ..head_around }.scope(""));
+    let complete = inputs.len() == file.inputs.len();
     if desk.errors() > errors || !complete {
         return None;
     }
@@ -58,89 +70,95 @@ pub(in crate::spec) fn resolve_workflow(desk: &mut Desk<'_>, file: &WorkflowFile
         inputs,
         concurrency,
         timeout,
-        tasks: main,
-        on_failure,
-        on_success,
-        finally,
+        tasks: main?,
+        on_failure: on_failure?,
+        on_success: on_success?,
+        finally: finally?,
+        callback,
         outputs,
     })
 }
 
-fn lists(file: &WorkflowFile) -> [(&'static str, &[Item<raw::Task>]); 4] {
+fn lists(file: &WorkflowFile) -> [(&'static str, Vec<Written<'_>>); 4] {
     [
-        ("tasks", &file.tasks),
-        ("on_failure", &file.on_failure),
-        ("on_success", &file.on_success),
-        ("finally", &file.finally),
+        ("tasks", items(&file.tasks)),
+        ("on_failure", items(&file.on_failure)),
+        ("on_success", items(&file.on_success)),
+        ("finally", items(&file.finally)),
     ]
 }
 
-/// Every task by its id, in the order of the file; an id that stands twice is told.
+fn items(items: &[Item<raw::Task>]) -> Vec<Written<'_>> {
+    items
+        .iter()
+        .map(|item| Written {
+            path: item.path.clone(),
+            id: item.text("id").unwrap_or_default(),
+            raw: item.raw.as_ref(),
+        })
+        .collect()
+}
+
+/// Where `outputs` stand among the lists.
+const OUTPUTS: &str = "outputs";
+
+/// The tasks that have had their turn before a list begins.
+fn before<'s>(list: &str, steps: &[Step<'s>]) -> Vec<Step<'s>> {
+    let ran = |step: &&Step<'_>| match (step.list, list) {
+        _ if step.in_loop => false,
+        ("tasks", list) => list != "tasks",
+        ("on_failure" | "on_success", "finally") => true,
+        _ => false,
+    };
+    steps.iter().filter(ran).copied().collect()
+}
+
+/// Every task by its id, those inside others included, in the order of the file; an id that stands twice is told.
 fn steps<'f>(desk: &mut Desk<'_>, file: &'f WorkflowFile) -> Vec<Step<'f>> {
-    let mut first: HashMap<&str, Span> = HashMap::new();
-    let mut steps = Vec::new();
-    for (list, items) in lists(file) {
-        for item in items {
-            let Some(id) = item.text("id") else { continue };
-            let span = desk.map.value(&item.path.with("id"));
-            if let Some(first) = first.get(id) {
-                let problem = desk.problem("spec.duplicate_name", format!("two tasks have the id `{id}`"), span);
-                let problem = problem.label("again here").related(*first, "first here");
-                desk.push(problem.help("give one of them another id; handlers count too"));
-                continue;
-            }
-            first.insert(id, span);
-            steps.push(Step { id, list, span });
+    let mut found = Found::default();
+    for (list, tasks) in lists(file) {
+        for task in &tasks {
+            found.add(desk, list, task, false);
         }
     }
-    let count: usize = lists(file).iter().map(|(_, items)| items.len()).sum();
-    if count > limits::TASKS_MAX {
-        let message =
-            format!("the workflow has {count} tasks, handlers included; at most {} are run", limits::TASKS_MAX);
+    if found.count > limits::TASKS_MAX {
+        let (count, most) = (found.count, limits::TASKS_MAX);
+        let message = format!("the workflow has {count} tasks, handlers included; at most {most} are run");
         let problem = desk.problem("spec.limit", message, desk.map.key(&Path::root(), "tasks"));
         desk.push(problem.help("split it into several workflows"));
     }
-    steps
+    found.steps
 }
 
-/// One list of tasks.
-struct Tasks<'f> {
-    list: &'static str,
-    items: &'f [Item<raw::Task>],
-    names: &'f [&'f str],
-    steps: &'f [Step<'f>],
+/// The tasks of a file so far.
+#[derive(Default)]
+struct Found<'f> {
+    steps: Vec<Step<'f>>,
+    first: HashMap<&'f str, Span>,
+    count: usize,
 }
 
-impl Tasks<'_> {
-    fn resolve(&self, desk: &mut Desk<'_>) -> Vec<PlannedTask> {
-        let task = |(index, item)| {
-            let id = item_id(item);
-            let before = self.before(index);
-            let place = match self.list {
-                "tasks" => Where::Task,
-                "on_success" => Where::OnSuccess,
-                _ => Where::Handler,
-            };
-            let scope = Scope { place, inputs: self.names, before: &before, own: id, all: self.steps };
-            resolve_task(desk, item, &scope)
-        };
-        self.items.iter().enumerate().filter_map(task).collect()
+impl<'f> Found<'f> {
+    fn add(&mut self, desk: &mut Desk<'_>, list: &'static str, task: &Written<'f>, in_loop: bool) {
+        self.count += 1;
+        let span = desk.map.value(&task.path.with("id"));
+        match self.first.get(task.id) {
+            _ if task.id.is_empty() => {}
+            Some(first) => {
+                let problem = desk.problem("spec.duplicate_name", format!("two tasks have the id `{}`", task.id), span);
+                let problem = problem.label("again here").related(*first, "first here");
+                desk.push(problem.help("give one of them another id; handlers count too"));
+            }
+            None => {
+                self.first.insert(task.id, span);
+                self.steps.push(Step { id: task.id, list, span, in_loop });
+            }
+        }
+        let in_loop = in_loop || task.raw.is_some_and(|raw| raw.for_each.is_some());
+        for inner in inner_lists(task).iter().flatten() {
+            self.add(desk, list, inner, in_loop);
+        }
     }
-
-    /// The tasks that have had their turn before the one at `index` of this list.
-    fn before(&self, index: usize) -> Vec<Step<'_>> {
-        let earlier: Vec<&str> = self.items[..index].iter().map(item_id).collect();
-        let ran = |step: &&Step<'_>| match (step.list, self.list) {
-            (list, own) if list == own => earlier.contains(&step.id),
-            ("tasks", _) | ("on_failure" | "on_success", "finally") => true,
-            _ => false,
-        };
-        self.steps.iter().filter(ran).copied().collect()
-    }
-}
-
-fn item_id(item: &Item<raw::Task>) -> &str {
-    item.text("id").unwrap_or_default()
 }
 
 fn inputs(desk: &mut Desk<'_>, file: &WorkflowFile) -> Vec<Input> {
@@ -245,4 +263,43 @@ fn outputs(desk: &mut Desk<'_>, head: &raw::Workflow, scope: &Scope<'_>) -> Vec<
     let output =
         |(name, value): (&String, &Value)| Some((name.clone(), desk.mapping(&path.with(name.as_str()), value, scope)?));
     head.outputs.iter().filter_map(output).collect()
+}
+
+fn callback(desk: &mut Desk<'_>, head: &raw::Workflow, scope: &Scope<'_>) -> Option<Arc<Callback>> {
+    let raw = head.callback.as_ref()?;
+    let path = Path::root().with("callback");
+    let place = path.with("url");
+    let url = desk.template(&place, &raw.url, scope)?;
+    let begins_well = ["https://", "http://", "${{"].iter().any(|begin| raw.url.trim_start().starts_with(begin));
+    if !begins_well {
+        let sentence = format!("`{}` is not a URL", crate::spec::words::short(&raw.url));
+        desk.bad_value(&place, &sentence, "write it whole, such as `https://oms.example.com/hooks/clawhook`");
+    }
+    let event = |event: &raw::CallbackEvent| match event {
+        raw::CallbackEvent::Succeeded => State::Succeeded,
+        raw::CallbackEvent::Failed => State::Failed,
+        raw::CallbackEvent::Cancelled => State::Cancelled,
+    };
+    let events = raw.events.as_ref().map(|events| events.iter().map(event).collect());
+    let sign = raw.sign.as_ref().and_then(|sign| desk.secret(&path.with("sign"), sign));
+    Some(Arc::new(Callback { url, events: events.unwrap_or_else(|| vec![State::Succeeded, State::Failed]), sign }))
+}
+
+/// Approvals that may wait longer than the run.
+fn tell_too_patient(desk: &mut Desk<'_>, tasks: &Option<TaskList>, timeout: Duration) {
+    let patience = |task: &PlannedTask| match &task.work {
+        Work::Task(work) => work.task.patience().map(|patience| (task.id.clone(), patience)),
+        Work::Group(_) | Work::Switch(_) => None,
+    };
+    let asked = tasks.iter().flat_map(TaskList::all).filter_map(patience);
+    let Some((id, patience)) = asked.filter(|(_, patience)| *patience > timeout).max_by_key(|(_, patience)| *patience)
+    else {
+        return;
+    };
+    let (patience, limit) = (duration::format(patience), duration::format(timeout));
+    let message = format!("task `{id}` may wait {patience} for people, and the run may take {limit} in all");
+    let problem = desk.problem("spec.value", message, desk.map.entry(&Path::root().with("timeout")));
+    desk.push(
+        problem.help(format!("write a longer `timeout` at the workflow than {patience}, or a shorter `expires`")),
+    );
 }

@@ -2,8 +2,8 @@
 
 /// Keys of the language that come in a later version: the map that would hold them (its name in the schema), and the keys.
 const KEYS: &[(&str, &[&str])] = &[
-    ("", &["channels", "callback"]),
-    ("Task", &["needs", "for_each", "max_parallel", "poll", "redact"]),
+    ("", &["channels"]),
+    ("Task", &["redact"]),
     ("Listeners", &["grpc"]),
     ("ListenTls", &["acme"]),
     ("AuthMethods", &["oidc"]),
@@ -26,9 +26,6 @@ const VALUES: &[(&str, &[&str])] = &[
             "notify",
             "approval",
             "workflow",
-            "group",
-            "parallel",
-            "switch",
             "amazon_report",
             "shopify_bulk",
             "walmart_report",

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use clawhook::domain::failure::{Class, Failure, Fault, Sent};
-use clawhook::expr::Place;
+use clawhook::expr::{Mapping, Place};
 use clawhook::id::{Revision, TaskId, WorkflowName};
-use clawhook::tasks::plan::{Plan, PlannedTask};
+use clawhook::tasks::plan::{ForEach, KindTask, Plan, PlannedTask, TaskList, Work};
 use clawhook::tasks::{Attempted, Done, Effect, Task, TaskContext};
 use clawhook::{domain, limits, tasks};
 use rand::Rng;
@@ -22,14 +22,29 @@ pub(super) const REFUND: &str = "refund";
 pub(super) fn plan(outside: &Arc<Outside>) -> Plan {
     let task = |id: &str, repeatable: bool| PlannedTask {
         id: TaskId::new(id).unwrap(),
-        kind: tasks::kind("http_request").unwrap(),
-        task: Box::new(Scripted { outside: Arc::clone(outside), effect: Effect::Call { repeatable } }),
-        connection: None,
         condition: None,
-        retry: domain::retry::RetryPolicy { retries: 4, delay: Duration::from_secs(2), ..Default::default() },
-        timeout: Duration::from_secs(20),
+        each: None,
         continue_on_error: false,
+        work: Work::Task(Box::new(KindTask {
+            kind: tasks::kind("http_request").unwrap(),
+            task: Box::new(Scripted { outside: Arc::clone(outside), effect: Effect::Call { repeatable } }),
+            connection: None,
+            retry: domain::retry::RetryPolicy { retries: 4, delay: Duration::from_secs(2), ..Default::default() },
+            timeout: Duration::from_secs(20),
+            poll: None,
+        })),
     };
+    // Three items, two at a time, each with two tasks; beside it two tasks that wait for nobody.
+    let lines = PlannedTask {
+        each: Some(ForEach { items: Mapping::parse(&json!([1, 2, 3])).unwrap(), parallel_max: 2 }),
+        work: Work::Group(TaskList::in_order(vec![task("reserve", true), task("book", true)])),
+        ..task("lines", true)
+    };
+    let beside = TaskList {
+        tasks: vec![task("push", true), task("label", true), lines],
+        needs: Some(vec![Vec::new(), vec![0], Vec::new()]),
+    };
+    let together = PlannedTask { work: Work::Group(beside), ..task("together", true) };
     Plan {
         name: WorkflowName::new("orders").unwrap(),
         revision: Revision::from("r1"),
@@ -38,10 +53,11 @@ pub(super) fn plan(outside: &Arc<Outside>) -> Plan {
         inputs: Vec::new(),
         concurrency: None,
         timeout: limits::RUN_TIMEOUT,
-        tasks: vec![task("look", true), task(REFUND, false), task("push", true)],
-        on_failure: vec![task("tell", true)],
-        on_success: Vec::new(),
-        finally: vec![task("tidy", true)],
+        tasks: TaskList::in_order(vec![task("look", true), task(REFUND, false), together]),
+        on_failure: TaskList::in_order(vec![task("tell", true)]),
+        on_success: TaskList::default(),
+        finally: TaskList::in_order(vec![task("tidy", true)]),
+        callback: None,
         outputs: Vec::new(),
     }
 }
