@@ -35,14 +35,8 @@ pub(super) struct Decide {
     #[arg(long, value_name = "TEXT")]
     comment: Option<String>,
     /// A field of the form: text, or JSON when it reads as JSON; may be repeated
-    #[arg(long = "field", value_name = "NAME=VALUE", value_parser = field)]
+    #[arg(long = "field", value_name = "NAME=VALUE", value_parser = super::inputs::member)]
     fields: Vec<(String, Value)>,
-}
-
-fn field(text: &str) -> Result<(String, Value), String> {
-    let (name, value) = text.split_once('=').ok_or("write it like `reason=damaged`")?;
-    let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
-    Ok((name.to_owned(), value))
 }
 
 pub(super) async fn run(approvals: &Approvals) -> Result<ExitCode, Error> {
@@ -132,8 +126,5 @@ mod tests {
             show_list(&json!({ "items": [approval] }), now),
             show_one(&approval, now)
         ));
-        assert_eq!(field("n=5"), Ok(("n".to_owned(), json!(5))));
-        assert_eq!(field("n=five"), Ok(("n".to_owned(), json!("five"))));
-        assert!(field("n").is_err());
     }
 }

@@ -25,6 +25,13 @@ fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// `name=value`: JSON when it reads as JSON, else text.
+pub(super) fn member(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = pair(text)?;
+    let value = serde_json::from_str(&value).unwrap_or(Value::String(value));
+    Ok((name, value))
+}
+
 /// The values, each read by the type that `type_of` says the input was declared with; nothing for unknown names,
 /// which the workflow's own check tells about.
 pub(super) fn read(given: &Given, type_of: impl Fn(&str) -> Option<String>) -> Result<Map<String, Value>, Error> {
@@ -98,5 +105,7 @@ mod tests {
         assert_eq!(pair("q=a=b"), Ok(("q".to_owned(), "a=b".to_owned())));
         assert_eq!(pair("q="), Ok(("q".to_owned(), String::new())));
         assert!(pair("=x").is_err() && pair("q").is_err());
+        assert_eq!(member("q=[1]"), Ok(("q".to_owned(), json!([1]))));
+        assert_eq!(member("q=five"), Ok(("q".to_owned(), json!("five"))));
     }
 }

@@ -26,6 +26,7 @@ mod schema;
 mod secrets;
 mod serve;
 mod show;
+mod state;
 mod store;
 mod systemd;
 mod table;
@@ -93,6 +94,9 @@ enum Verb {
     /// Lists what waits for people, and decides it
     #[command(subcommand)]
     Approvals(approvals::Approvals),
+    /// Shows and sets what a workflow remembers from run to run
+    #[command(subcommand)]
+    State(state::States),
     /// Lists, pauses, resumes and backfills schedules
     #[command(subcommand)]
     Schedules(schedules::Schedules),
@@ -159,6 +163,7 @@ async fn dispatch(verb: Verb, output: Output) -> Result<ExitCode, Error> {
         Verb::Trigger(trigger) => trigger::run(&trigger).await,
         Verb::Runs(runs) => runs::run(runs, output).await,
         Verb::Schedules(schedules) => schedules::run(&schedules).await,
+        Verb::State(state) => state::run(&state).await,
         Verb::Approvals(approvals) => approvals::run(&approvals).await,
         Verb::Routes(routes) => routes::run(&routes).await,
         Verb::Refusals(refusals) => journals::refusals(&refusals).await,

@@ -369,12 +369,11 @@ impl Run {
                     record.failed += 1;
                 }
                 record.last_failure = Some(failure.message.clone());
-                match retry_at {
-                    Some(retry_at) => record.state = TaskState::Retrying { at: retry_at.max(at) },
-                    None => {
-                        record.state = TaskState::Failed { failure };
-                        self.item_ended(&task, true);
-                    }
+                if let Some(retry_at) = retry_at {
+                    record.state = TaskState::Retrying { at: retry_at.max(at) };
+                } else {
+                    record.state = TaskState::Failed { failure };
+                    self.item_ended(&task, true);
                 }
             }
         }
@@ -474,7 +473,11 @@ fn source_revision(trigger: &mut Trigger) -> Option<&mut Revision> {
     match trigger {
         Trigger::Delivery { route, .. } => Some(&mut route.revision),
         Trigger::Slot { revision, .. } => Some(revision),
-        Trigger::Manual { .. } | Trigger::Replay { .. } | Trigger::Parent { .. } | Trigger::Callback { .. } => None,
+        Trigger::Manual { .. }
+        | Trigger::Replay { .. }
+        | Trigger::Parent { .. }
+        | Trigger::Callback { .. }
+        | Trigger::Edit { .. } => None,
     }
 }
 

@@ -23,6 +23,8 @@ pub enum Trigger {
     Parent { run: RunId, task: StepId, depth: u32 },
     /// The end of another run, which is to be told to whoever wants to know.
     Callback { of: RunId },
+    /// A person who set the workflow's state: the run holds that change and does nothing else.
+    Edit { by: String },
 }
 
 /// The kinds of trigger, as lists filter by them.
@@ -35,11 +37,13 @@ pub enum TriggerKind {
     Replay,
     Parent,
     Callback,
+    Edit,
 }
 
 impl TriggerKind {
     /// All kinds, in the order of their codes.
-    pub const ALL: [Self; 6] = [Self::Delivery, Self::Slot, Self::Manual, Self::Replay, Self::Parent, Self::Callback];
+    pub const ALL: [Self; 7] =
+        [Self::Delivery, Self::Slot, Self::Manual, Self::Replay, Self::Parent, Self::Callback, Self::Edit];
 
     /// The word that people type.
     pub const fn as_str(self) -> &'static str {
@@ -50,6 +54,7 @@ impl TriggerKind {
             Self::Replay => "replay",
             Self::Parent => "parent",
             Self::Callback => "callback",
+            Self::Edit => "edit",
         }
     }
 
@@ -69,6 +74,7 @@ impl Trigger {
             Self::Replay { .. } => TriggerKind::Replay,
             Self::Parent { .. } => TriggerKind::Parent,
             Self::Callback { .. } => TriggerKind::Callback,
+            Self::Edit { .. } => TriggerKind::Edit,
         }
     }
 
@@ -77,7 +83,7 @@ impl Trigger {
         match self {
             Self::Delivery { route, .. } => route.name.to_string(),
             Self::Slot { schedule, .. } => schedule.to_string(),
-            Self::Manual { by } => by.clone(),
+            Self::Manual { by } | Self::Edit { by } => by.clone(),
             Self::Replay { of, .. } | Self::Callback { of } => of.to_string(),
             Self::Parent { run, .. } => run.to_string(),
         }

@@ -59,7 +59,11 @@ impl Engine {
                 let plan = self.0.parts.files.schedule(schedule, revision).await?;
                 (plan.inputs.eval(&values::of_slot(&plan.schedule, *due)), format!("schedule `{schedule}`"))
             }
-            Trigger::Manual { .. } | Trigger::Replay { .. } | Trigger::Parent { .. } | Trigger::Callback { .. } => {
+            Trigger::Manual { .. }
+            | Trigger::Replay { .. }
+            | Trigger::Parent { .. }
+            | Trigger::Callback { .. }
+            | Trigger::Edit { .. } => {
                 return Ok(Map::new());
             }
         };

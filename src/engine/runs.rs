@@ -73,7 +73,7 @@ impl Engine {
     }
 
     /// Accepts one run, also while the gateway shuts down: what asks for it is under way already.
-    async fn accept_one(&self, key: DeliveryKey, accepted: Accepted) -> Result<RunId, Error> {
+    pub(super) async fn accept_one(&self, key: DeliveryKey, accepted: Accepted) -> Result<RunId, Error> {
         let acceptance = Acceptance {
             key,
             window: limits::CHILD_KEY_WINDOW,

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::log::{LogWriter, read};
+use serde_json::{Map, Value};
+
+use super::log::{self, LogWriter, read};
 use super::runs::nudge;
 use super::{Engine, Error};
 use crate::clock::Timestamp;
@@ -10,11 +12,12 @@ use crate::domain::approval::Decision;
 use crate::domain::attempt::Pause;
 use crate::domain::delivery::DeliveryKey;
 use crate::domain::event::{Accepted, Event, Repin, WaitReason};
+use crate::domain::failure::{Failure, Fault};
 use crate::domain::run::{Run, TaskRecord, TaskState};
 use crate::domain::state::State;
 use crate::domain::step::StepId;
 use crate::domain::trigger::Trigger;
-use crate::id::RunId;
+use crate::id::{RunId, WorkflowName};
 use crate::store;
 use crate::tasks::plan::Plan;
 
@@ -113,6 +116,10 @@ impl Engine {
     pub async fn replay(&self, id: RunId, by: &str, key: DeliveryKey) -> Result<store::Receipt, Error> {
         let run = read(self.store().as_ref(), id).await?;
         refuse_stripped(&run)?;
+        if matches!(run.accepted.trigger, Trigger::Edit { .. } | Trigger::Callback { .. }) {
+            let why = "it ran no tasks of its workflow, so there is nothing to run again";
+            return Err(Error::State { run: id, state: run.state, why });
+        }
         let inputs = match &run.prepared {
             Some(prepared) => prepared.inputs.clone(),
             None => self.given_inputs(&run).await.map_err(|failure| Error::Files(Box::new(failure)))?,
@@ -134,6 +141,39 @@ impl Engine {
         let receipt = self.store().accept(acceptance).await?;
         self.0.wake.notify_one();
         Ok(receipt)
+    }
+
+    /// Sets members of a workflow's state; null removes one. It is on record as a run that does nothing else, so it is
+    /// found, shown and kept like any, and no other way to write state is needed.
+    pub async fn edit_state(
+        &self,
+        workflow: &WorkflowName,
+        changes: Map<String, Value>,
+        by: &str,
+    ) -> Result<RunId, Error> {
+        let Some(plan) = self.0.parts.files.current_plan(workflow) else {
+            let message = format!("there is no workflow `{workflow}`");
+            return Err(Error::Files(Box::new(Failure::new("files.missing", Fault::Config, message))));
+        };
+        let trigger = Trigger::Edit { by: by.to_owned() };
+        // Held, so that no worker takes it before its one write is there.
+        let accepted = Accepted {
+            inputs: Some(Map::new()),
+            held: true,
+            ..Accepted::new(workflow.clone(), plan.revision.clone(), trigger)
+        };
+        let id = self.accept_one(DeliveryKey::unique(), accepted).await?;
+        let worker = format!("{}-edit", self.0.incarnation);
+        self.append_all(id, |_| {
+            Ok(vec![
+                Event::Woken,
+                Event::Claimed { worker: worker.clone(), lease_until: self.lease_until() },
+                Event::Prepared(Box::default()),
+                log::succeeded(Map::new(), changes.clone()),
+            ])
+        })
+        .await?;
+        Ok(id)
     }
 
     /// Lets the runs go on that were held while their route was paused; answers how many.

@@ -163,7 +163,11 @@ impl Files for FilesInForce {
         match trigger {
             Trigger::Delivery { route, .. } => now.catalog.routes.get(&route.name).map(|plan| plan.revision.clone()),
             Trigger::Slot { schedule, .. } => now.catalog.schedules.get(schedule).map(|plan| plan.revision.clone()),
-            Trigger::Manual { .. } | Trigger::Replay { .. } | Trigger::Parent { .. } | Trigger::Callback { .. } => None,
+            Trigger::Manual { .. }
+            | Trigger::Replay { .. }
+            | Trigger::Parent { .. }
+            | Trigger::Callback { .. }
+            | Trigger::Edit { .. } => None,
         }
     }
 

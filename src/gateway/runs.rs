@@ -116,9 +116,11 @@ fn detail(run: &Run, log: &[Entry], why_waiting: Option<String>) -> view::RunDet
     let (delivery, slot_due) = match &run.accepted.trigger {
         Trigger::Delivery { delivery, .. } => (Some(show_delivery(delivery, &run.body)), None),
         Trigger::Slot { due, .. } => (None, Some(due.to_string())),
-        Trigger::Manual { .. } | Trigger::Replay { .. } | Trigger::Parent { .. } | Trigger::Callback { .. } => {
-            (None, None)
-        }
+        Trigger::Manual { .. }
+        | Trigger::Replay { .. }
+        | Trigger::Parent { .. }
+        | Trigger::Callback { .. }
+        | Trigger::Edit { .. } => (None, None),
     };
     let object = |members: &serde_json::Map<String, Value>| Value::Object(members.clone());
     view::RunDetail {
@@ -199,7 +201,7 @@ fn tasks(run: &Run, log: &[Entry]) -> Vec<view::Task> {
     }
     for (step, place) in &shown.places {
         let record = run.tasks.get(step);
-        shown.tasks[*place].status = record.map_or("again", |record| status(&record.state)).to_owned();
+        shown.tasks[*place].status = record.map_or("again", |record| status(&record.state)).into();
     }
     shown.tasks
 }

@@ -28,7 +28,7 @@ pub struct Run {
     pub revision: String,
     /// `queued`, `running`, `waiting`, `cancelling`, `succeeded`, `failed` or `cancelled`.
     pub status: String,
-    /// `delivery`, `slot`, `manual`, `replay`, `parent` or `callback`.
+    /// `delivery`, `slot`, `manual`, `replay`, `parent`, `callback` or `edit`.
     pub trigger: String,
     /// The route, schedule, person or run behind the trigger.
     pub source: String,
@@ -195,6 +195,16 @@ pub struct Attempt {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     pub exchange: Option<Exchange>,
+}
+
+/// What became of a change of state.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct StateSet {
+    /// The run that holds the change.
+    pub run_id: String,
+    /// The state with the change in it.
+    #[schema(value_type = Object)]
+    pub state: serde_json::Map<String, Value>,
 }
 
 /// A question to people.

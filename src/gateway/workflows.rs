@@ -99,6 +99,34 @@ impl Gateway {
         }
     }
 
+    /// The state of a workflow.
+    pub async fn state(&self, caller: &Caller, name: &str) -> Result<Map<String, Value>, Error> {
+        caller.require(Scope::RunsRead)?;
+        let plan = self.plan_named(name)?;
+        Ok(self.0.engine.store().state(&plan.name).await?)
+    }
+
+    /// Sets members of a workflow's state; null removes one.
+    pub async fn set_state(
+        &self,
+        caller: &Caller,
+        name: &str,
+        changes: Map<String, Value>,
+    ) -> Result<view::StateSet, Error> {
+        caller.require(Scope::Admin)?;
+        let plan = self.plan_named(name)?;
+        let bytes = Value::Object(changes.clone()).to_string().len();
+        if bytes > limits::STATE_BYTES_MAX {
+            let message = format!("the changes have {bytes} bytes, more than {}", limits::STATE_BYTES_MAX);
+            return Err(Error::invalid("state.too_large", message));
+        }
+        let members: Vec<_> = changes.keys().cloned().collect();
+        self.audit(caller, "workflow.state", name, json!({ "members": members })).await?;
+        let run = self.0.engine.edit_state(&plan.name, changes, &caller.name).await?;
+        let state = self.0.engine.store().state(&plan.name).await?;
+        Ok(view::StateSet { run_id: run.to_string(), state })
+    }
+
     fn plan_named(&self, name: &str) -> Result<Arc<Plan>, Error> {
         let missing = || Error::NotFound { what: "workflow", name: name.to_owned() };
         let name = WorkflowName::new(name).map_err(|_| missing())?;

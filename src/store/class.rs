@@ -101,7 +101,10 @@ impl Shape {
 
 /// Whether the source of such runs is a term, and not part of their shape.
 pub(super) const fn source_is_term(trigger: TriggerKind) -> bool {
-    matches!(trigger, TriggerKind::Manual | TriggerKind::Replay | TriggerKind::Parent | TriggerKind::Callback)
+    matches!(
+        trigger,
+        TriggerKind::Manual | TriggerKind::Replay | TriggerKind::Parent | TriggerKind::Callback | TriggerKind::Edit
+    )
 }
 
 /// The number of a trigger on disk.
@@ -113,6 +116,7 @@ pub(super) const fn trigger_code(trigger: TriggerKind) -> i64 {
         TriggerKind::Replay => 3,
         TriggerKind::Parent => 4,
         TriggerKind::Callback => 5,
+        TriggerKind::Edit => 6,
     }
 }
 

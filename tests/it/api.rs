@@ -452,6 +452,7 @@ async fn the_description_lists_the_whole_api() {
         "get /v1/schedules",
         "get /v1/workflows",
         "get /v1/workflows/{name}",
+        "get /v1/workflows/{name}/state",
         "post /v1/approvals/{id}",
         "post /v1/reload",
         "post /v1/routes/{name}/pause",
@@ -463,6 +464,7 @@ async fn the_description_lists_the_whole_api() {
         "post /v1/schedules/{name}/pause",
         "post /v1/schedules/{name}/resume",
         "post /v1/workflows/trigger",
+        "post /v1/workflows/{name}/state",
     ];
     assert_eq!(operations, expected.map(str::to_owned).into());
     app.stop().await;
@@ -561,6 +563,7 @@ async fn every_operation_wants_proof_and_its_scope() {
             let path = path.replace("{id}", &run).replace("{name}", "pause");
             let body = match path.rsplit('/').next() {
                 Some("trigger") => json!({ "workflow": "pause" }),
+                Some("state") => json!({ "set": { "seen": 1 } }),
                 Some("backfill") => json!({ "since": "2026-01-01T00:00:00Z" }),
                 _ if path.starts_with("/v1/approvals/") => json!({ "decision": "approve" }),
                 _ => json!({}),
@@ -578,7 +581,7 @@ async fn every_operation_wants_proof_and_its_scope() {
             asked += 1;
         }
     }
-    assert_eq!(asked, 23, "operations that want proof");
+    assert_eq!(asked, 25, "operations that want proof");
     assert_eq!(admin.get("/v1/audit").await["items"].as_array().unwrap().len(), 1, "and nothing of it was done");
     app.stop().await;
 }

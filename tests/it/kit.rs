@@ -302,7 +302,11 @@ impl Files for KitFiles {
         match trigger {
             Trigger::Delivery { route, .. } => Some(route.revision.clone()),
             Trigger::Slot { revision, .. } => Some(revision.clone()),
-            Trigger::Manual { .. } | Trigger::Replay { .. } | Trigger::Parent { .. } | Trigger::Callback { .. } => None,
+            Trigger::Manual { .. }
+            | Trigger::Replay { .. }
+            | Trigger::Parent { .. }
+            | Trigger::Callback { .. }
+            | Trigger::Edit { .. } => None,
         }
     }
 

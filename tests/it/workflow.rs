@@ -316,3 +316,22 @@ async fn a_run_stays_on_the_revision_it_was_accepted_with() {
     assert_eq!(kit.read(old).await.outputs.unwrap()["answer"], json!(1));
     assert_eq!(kit.read(new).await.outputs.unwrap()["answer"], json!(2));
 }
+
+#[tokio::test]
+async fn a_person_can_mend_the_state_and_it_is_on_record() {
+    let remember = "version: 1\nname: remember\ntasks:\n- { id: it, type: set_state, with: { n: 1, m: 2 } }\n";
+    let kit = Kit::new(&[remember], "");
+    kit.run("remember", json!({})).await;
+    let name = "remember".parse().unwrap();
+    let changes = serde_json::Map::from_iter([("n".to_owned(), json!(7)), ("m".to_owned(), json!(null))]);
+    let id = kit.engine.edit_state(&name, changes, "li").await.unwrap();
+    assert_eq!(kit.engine.store().state(&name).await.unwrap(), *json!({"n": 7}).as_object().unwrap());
+    let run = kit.read(id).await;
+    check_state(&run, State::Succeeded);
+    assert_eq!((run.accepted.trigger.kind().as_str(), run.accepted.trigger.source()), ("edit", "li".to_owned()));
+    kit.settle().await;
+    let replayed = kit.engine.replay(id, "li", clawhook::domain::delivery::DeliveryKey::unique()).await;
+    assert!(replayed.unwrap_err().to_string().contains("ran no tasks"));
+    let nobody = kit.engine.edit_state(&"nobody".parse().unwrap(), serde_json::Map::new(), "li").await;
+    assert!(nobody.is_err());
+}

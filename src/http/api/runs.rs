@@ -42,7 +42,7 @@ const FILTERS: &[&str] =
 #[utoipa::path(get, path = "/v1/runs", tag = "runs", params(
     ("workflow" = Option<String>, Query, description = "Of this workflow"),
     ("status" = Option<String>, Query, description = "Any of these, between commas or repeated", example = "failed,waiting"),
-    ("trigger" = Option<String>, Query, description = "`delivery`, `slot`, `manual`, `replay`, `parent` or `callback`"),
+    ("trigger" = Option<String>, Query, description = "`delivery`, `slot`, `manual`, `replay`, `parent`, `callback` or `edit`"),
     ("source" = Option<String>, Query, description = "The route, schedule, person or run behind the trigger"),
     ("since" = Option<String>, Query, description = "Accepted at or after, RFC 3339"),
     ("until" = Option<String>, Query, description = "Accepted before, RFC 3339"),
@@ -223,7 +223,7 @@ mod tests {
         check("statuses=failed", "no parameter `statuses`");
         check("status=", "`status` is ``");
         check("status=done", "`status` is `done`, which is not one of `queued`, `running`");
-        check("trigger=cron", "one of `delivery`, `slot`, `manual`, `replay`, `parent`, `callback`");
+        check("trigger=cron", "one of `delivery`, `slot`, `manual`, `replay`, `parent`, `callback`, `edit`");
         check("workflow=a/b", "the name of a workflow");
         check("since=2026-11-01", "a time with a zone");
         check("label=order", "a label and its value");

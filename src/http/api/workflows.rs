@@ -21,7 +21,7 @@ use crate::limits;
 pub(super) const PART: Part = Part { resources, openapi: Described::openapi };
 
 #[derive(OpenApi)]
-#[openapi(paths(list_workflows, show_workflow, trigger_workflow))]
+#[openapi(paths(list_workflows, show_workflow, trigger_workflow, show_state, set_state))]
 struct Described;
 
 fn resources() -> Vec<Resource> {
@@ -30,6 +30,7 @@ fn resources() -> Vec<Resource> {
         // Before the name, which it is not.
         Resource::at("/v1/workflows/trigger").post(trigger_workflow),
         Resource::at("/v1/workflows/{name}").get(show_workflow),
+        Resource::at("/v1/workflows/{name}/state").get(show_state).post(set_state),
     ]
 }
 
@@ -57,6 +58,45 @@ async fn show_workflow(
 ) -> Result<HttpResponse, Problem> {
     Query::read(request.query_string(), &[])?;
     Ok(shown(&gateway.workflow(&caller, &name)?))
+}
+
+/// Shows the state of a workflow. Scope `runs:read`.
+#[utoipa::path(get, path = "/v1/workflows/{name}/state", tag = "workflows", params(("name" = String, Path)),
+    responses((status = 200, body = Object)))]
+async fn show_state(
+    gateway: Data<Gateway>,
+    caller: Caller,
+    request: HttpRequest,
+    name: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    Query::read(request.query_string(), &[])?;
+    Ok(shown(&gateway.state(&caller, &name).await?))
+}
+
+/// Members of a state to set.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Setting {
+    /// null removes a member; the others stay as they are.
+    #[schema(value_type = Object)]
+    set: Map<String, Value>,
+}
+
+/// Sets members of the state of a workflow. Scope `admin`.
+#[utoipa::path(post, path = "/v1/workflows/{name}/state", tag = "workflows", params(("name" = String, Path)),
+    request_body = Setting, responses((status = 200, body = view::StateSet)))]
+async fn set_state(
+    gateway: Data<Gateway>,
+    control: Data<Control>,
+    caller: Caller,
+    request: HttpRequest,
+    payload: Payload,
+    name: Path<String>,
+) -> Result<HttpResponse, Problem> {
+    Query::read(request.query_string(), &[])?;
+    let body = input::json::<Setting>(&request, payload, &control).await?;
+    let act = gateway.set_state(&caller, &name, body.value.set.clone());
+    control.answers.once(&caller, &request, &body, act).await
 }
 
 /// What to start.

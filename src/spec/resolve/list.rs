@@ -108,16 +108,13 @@ fn needs(desk: &mut Desk<'_>, tasks: &[Written<'_>], together: bool) -> Vec<Vec<
                 desk.bad_value(&path, "a task cannot need itself", "name the tasks that must be through before it");
                 continue;
             }
-            match tasks.iter().position(|other| other.id == name) {
-                Some(place) => {
-                    own.insert(place);
-                }
-                None => {
-                    let known: Vec<_> = tasks.iter().map(|other| other.id).filter(|id| *id != task.id).collect();
-                    let message = format!("there is no task `{name}` in this list");
-                    desk.unknown("spec.name", message, &path, name, &known);
-                }
-            }
+            let Some(place) = tasks.iter().position(|other| other.id == name) else {
+                let known: Vec<_> = tasks.iter().map(|other| other.id).filter(|id| *id != task.id).collect();
+                let message = format!("there is no task `{name}` in this list");
+                desk.unknown("spec.name", message, &path, name, &known);
+                continue;
+            };
+            own.insert(place);
         }
         all.push(own.into_iter().collect());
     }

@@ -54,7 +54,7 @@ pub(in crate::spec) fn resolve_workflow(desk: &mut Desk<'_>, file: &WorkflowFile
     let labels = labels(desk, head, &before_tasks);
     let concurrency = concurrency(desk, head, &before_tasks);
     let timeout = desk.duration(&Path::root().with("timeout"), head.timeout.as_ref()).unwrap_or(limits::RUN_TIMEOUT);
-    tell_too_patient(desk, &main, timeout);
+    tell_too_patient(desk, main.as_ref(), timeout);
     let callback = callback(desk, head, &before_tasks);
     let seen = before(OUTPUTS, &steps);
     let outputs = outputs(desk, head, &Around { place: Where::Task, before: &seen, ..head_around }.scope(""));
@@ -286,12 +286,12 @@ fn callback(desk: &mut Desk<'_>, head: &raw::Workflow, scope: &Scope<'_>) -> Opt
 }
 
 /// Approvals that may wait longer than the run.
-fn tell_too_patient(desk: &mut Desk<'_>, tasks: &Option<TaskList>, timeout: Duration) {
+fn tell_too_patient(desk: &mut Desk<'_>, tasks: Option<&TaskList>, timeout: Duration) {
     let patience = |task: &PlannedTask| match &task.work {
         Work::Task(work) => work.task.patience().map(|patience| (task.id.clone(), patience)),
         Work::Group(_) | Work::Switch(_) => None,
     };
-    let asked = tasks.iter().flat_map(TaskList::all).filter_map(patience);
+    let asked = tasks.into_iter().flat_map(TaskList::all).filter_map(patience);
     let Some((id, patience)) = asked.filter(|(_, patience)| *patience > timeout).max_by_key(|(_, patience)| *patience)
     else {
         return;
