@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::app::{Answer, Control, Folder, OPEN};
+use crate::app::{Answer, Control, Folder};
 use crate::emulators::wanted;
-use crate::numbered::{all_runs, check_far_end, check_log, folder, send};
+use crate::numbered::{LOOK_EVERY, TAKEN_OVER_WITHIN, all_end, all_runs, check_far_end, check_logs, folder_on, send};
 use crate::process::Process;
 use crate::standin::{self, Standin};
 use crate::store_contract::postgres::Database;
@@ -19,10 +19,6 @@ const ROUNDS: u32 = 3;
 const BATCH: u32 = 12;
 /// The moment of a kill lies somewhere in here.
 const KILL_WITHIN_MS: u64 = 900;
-/// Longest that a run of a killed gateway may take to end: its lease has to run out first.
-const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(90);
-/// Pause between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// A workflow of its own for slots, so that the far end sees deliveries only.
 const TICK: &str = r"
@@ -57,8 +53,7 @@ async fn on_postgres() {
 
 async fn check(storage: &str, secrets: &[(&str, String)]) {
     let erp = Standin::start(&standin::Settings::default()).unwrap();
-    let settings = OPEN.replace("secrets: { source: file, path: ./secrets }", storage);
-    let nodes = [node(&settings, secrets, &erp), node(&settings, secrets, &erp)];
+    let nodes = [node(storage, secrets, &erp), node(storage, secrets, &erp)];
     let mut running = vec![Process::start(&nodes[0], "warn").await, Process::start(&nodes[1], "warn").await];
 
     let mut answered = BTreeMap::new();
@@ -90,10 +85,7 @@ async fn check(storage: &str, secrets: &[(&str, String)]) {
     let control = &running[0].control;
     all_end(control, answered.values()).await;
     assert_eq!(answered.values().collect::<BTreeSet<_>>().len(), answered.len(), "two deliveries share a run");
-    for run in answered.values() {
-        let log = control.get(&format!("/v1/runs/{run}/events")).await;
-        check_log(run, log["items"].as_array().unwrap());
-    }
+    check_logs(control, answered.values()).await;
     check_far_end(&erp, answered.values());
     check_slots(control).await;
     for process in running {
@@ -114,11 +106,10 @@ async fn taken(process: &Process, number: u32) -> String {
     }
 }
 
-fn node(settings: &str, secrets: &[(&str, String)], erp: &Standin) -> Folder {
-    let mut folder = folder(settings, erp);
+fn node(storage: &str, secrets: &[(&str, String)], erp: &Standin) -> Folder {
+    let folder = folder_on(storage, secrets, erp);
     folder.write("workflows/tick.yaml", TICK);
     folder.write("routes/tick.yaml", EVERY_SECOND);
-    folder.env.extend(secrets.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
     folder
 }
 
@@ -149,20 +140,6 @@ async fn collect(sending: Sending, answered: &mut BTreeMap<u32, String>) {
         let run = answer.run();
         let known = answered.entry(number).or_insert_with(|| run.clone());
         assert_eq!(*known, run, "delivery {number} became two runs");
-    }
-}
-
-async fn all_end<'r>(control: &Control, runs: impl Iterator<Item = &'r String>) {
-    let began = Instant::now();
-    for run in runs {
-        loop {
-            let shown = control.get(&format!("/v1/runs/{run}")).await;
-            if shown["status"] == "succeeded" {
-                break;
-            }
-            assert!(began.elapsed() < TAKEN_OVER_WITHIN, "{run} does not end: {shown}");
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
     }
 }
 

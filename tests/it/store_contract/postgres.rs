@@ -19,6 +19,8 @@ use rand::{Rng, SeedableRng};
 use tokio_postgres::config::Host;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::wire::Wire;
+
 use super::fixture::{acceptance, add, at, claimed, finished, key, minutes, only, run_of};
 
 /// A database that goes with the test.
@@ -63,9 +65,19 @@ impl Database {
         Postgres::open(self.parts(self.place.clone())).await
     }
 
+    /// Where the server listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.place.port
+    }
+
     /// What stands under `storage` for a gateway on it, and its password.
     pub(crate) fn settings(&self) -> (String, String) {
-        let PostgresPlace { host, port, database, user, .. } = &self.place;
+        self.settings_at(self.port())
+    }
+
+    /// The same through another port.
+    pub(crate) fn settings_at(&self, port: u16) -> (String, String) {
+        let PostgresPlace { host, database, user, .. } = &self.place;
         let ca = std::env::var("CLAWHOOK_TEST_CA").unwrap();
         let settings = format!(
             "backend: postgres, host: \"{host}\", port: {port}, database: {database}, user: {user}, \
@@ -413,44 +425,6 @@ async fn a_commit_of_unknown_outcome_is_a_duplicate_the_next_time() {
     };
     let ids = all(&database.gateway().await).await;
     assert_eq!((again, ids.len()), (Receipt::Duplicate(vec![ids[0]]), 2));
-}
-
-/// A wire to the server that can be cut at our end, so that the server does not notice.
-struct Wire {
-    port: u16,
-    cut: tokio::sync::watch::Sender<()>,
-}
-
-impl Wire {
-    async fn to(server: u16) -> Self {
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (cut, cuts) = tokio::sync::watch::channel(());
-        tokio::spawn(async move {
-            while let Ok((mut near, _)) = listener.accept().await {
-                let mut far = tokio::net::TcpStream::connect(("127.0.0.1", server)).await.unwrap();
-                let mut cuts = cuts.clone();
-                cuts.mark_unchanged();
-                tokio::spawn(async move {
-                    let ended = tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => true,
-                        ended = cuts.changed() => ended.is_err(),
-                    };
-                    drop(near);
-                    if !ended {
-                        // The server's end stays until the test is over.
-                        let _ = cuts.wait_for(|()| false).await;
-                    }
-                    drop(far);
-                });
-            }
-        });
-        Self { port, cut }
-    }
-
-    fn cut(&self) {
-        self.cut.send_replace(());
-    }
 }
 
 /// Accepts until the store is there again.
