@@ -15,6 +15,7 @@ mod examples;
 mod infra;
 mod key_vault;
 mod kit;
+mod migrate;
 mod numbered;
 mod outage;
 mod process;

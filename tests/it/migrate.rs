@@ -1,0 +1,108 @@
+//! `clawhook store migrate`: what a real gateway kept in the embedded store is served, known and finished by one that is
+//! started on the new store.
+
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::app::{Control, Folder};
+use crate::emulators::wanted;
+use crate::numbered::{all_runs, check_far_end, folder_on, send};
+use crate::process::Process;
+use crate::standin::{self, Standin};
+use crate::store_contract::postgres::Database;
+
+const DELIVERIES: u32 = 5;
+/// The gateway is stopped well before this is over.
+const NAP: Duration = Duration::from_secs(12);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn from_sqlite_to_postgres() {
+    let Some(database) = Database::create().await else { return };
+    let (storage, password) = database.settings();
+    check(&format!("storage: {{ {storage} }}"), &[("CLAWHOOK_SECRET_POSTGRES", password)]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn from_sqlite_to_azure_blob() {
+    let Some((storage, sas)) = azure_blob() else { return };
+    check(&storage, &[("CLAWHOOK_SECRET_SAS", sas)]).await;
+}
+
+fn azure_blob() -> Option<(String, String)> {
+    let (endpoint, sas) = (wanted("CLAWHOOK_TEST_AZURITE_HTTP_URL")?, wanted("CLAWHOOK_TEST_AZURITE_SAS")?);
+    let container = format!("migrate-{}", rand::random::<u32>());
+    let storage = format!(
+        "storage: {{ backend: azure-blob, endpoint: \"{endpoint}\", container: {container}, sas: {{ secret_ref: sas }} }}"
+    );
+    Some((storage, sas))
+}
+
+async fn check(storage: &str, secrets: &[(&str, String)]) {
+    let erp = Standin::start(&standin::Settings::default()).unwrap();
+    let folder = folder_on("", secrets, &erp);
+    let nap = format!(
+        "version: 1\nname: nap\ntasks:\n  - {{ id: nap, type: wait, with: {{ for: {}s }} }}\n  \
+         - {{ id: done, type: transform, with: {{ input: \"rested\", jq: \".\" }} }}\n\
+         outputs: {{ how: \"${{{{ tasks.done }}}}\" }}\n",
+        NAP.as_secs()
+    );
+    folder.write("workflows/nap.yaml", &nap);
+
+    let old = Process::start(&folder, "error").await;
+    let mut ended = Vec::new();
+    for number in 0..DELIVERIES {
+        let run = send(&old.control, &old.hooks, number).await.unwrap().run();
+        old.control.ended(&run).await;
+        ended.push(run);
+    }
+    let napping = old.control.post("/v1/workflows/trigger", &json!({ "workflow": "nap", "inputs": {} })).await.run();
+    let began = Instant::now();
+    old.control.until(&format!("/v1/runs/{napping}"), |run| run["status"] == "waiting").await;
+    let (runs, shown) = (all_runs(&old.control, "").await, shown(&old.control, &ended).await);
+    assert_eq!(runs.len(), ended.len() + 1);
+    old.stop();
+    assert!(began.elapsed() < NAP, "the old gateway had the time to end the run that waits");
+
+    let settings = std::fs::read_to_string(folder.path("clawhook.yaml")).unwrap();
+    folder.write("new.yaml", &format!("{settings}\n{storage}\n"));
+    for _ in 0..2 {
+        // The second time all is there already.
+        let migrated = clawhook(&folder, &["store", "migrate", "--to", "new.yaml"]);
+        let said = String::from_utf8(migrated.stderr).unwrap();
+        assert!(migrated.status.success() && said.contains(&format!("took {} runs over", runs.len())), "{said}");
+    }
+    std::fs::rename(folder.path("new.yaml"), folder.path("clawhook.yaml")).unwrap();
+    std::fs::remove_file(folder.path("data/clawhook.db")).unwrap();
+
+    let new = Process::start(&folder, "error").await;
+    assert_eq!(shown, self::shown(&new.control, &ended).await);
+    for (number, run) in (0..DELIVERIES).zip(&ended) {
+        assert_eq!(send(&new.control, &new.hooks, number).await.unwrap().run(), *run, "delivery {number} is known");
+    }
+    let rested = new.control.ended(&napping).await;
+    assert_eq!((&rested["status"], &rested["outputs"]["how"]), (&json!("succeeded"), &json!("rested")), "{rested}");
+    assert_eq!(all_runs(&new.control, "").await.keys().collect::<Vec<_>>(), runs.keys().collect::<Vec<_>>());
+    let fresh = send(&new.control, &new.hooks, DELIVERIES).await.unwrap().run();
+    assert_eq!(new.control.ended(&fresh).await["status"], "succeeded");
+    check_far_end(&erp, ended.iter().chain([&fresh]));
+    new.stop();
+}
+
+/// Runs as people see them, with their logs.
+async fn shown(control: &Control, runs: &[String]) -> Vec<(Value, Value)> {
+    let mut shown = Vec::new();
+    for run in runs {
+        let log = control.get(&format!("/v1/runs/{run}/events")).await;
+        shown.push((control.get(&format!("/v1/runs/{run}")).await, log));
+    }
+    shown
+}
+
+/// The real program, in the folder and with its environment.
+fn clawhook(folder: &Folder, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_clawhook"));
+    command.current_dir(folder.path("")).args(arguments).env_clear().envs(&folder.env).output().unwrap()
+}
