@@ -20,6 +20,7 @@ pub mod sqlite;
 pub mod transfer;
 
 mod class;
+mod folder;
 
 use std::fmt;
 use std::path::PathBuf;

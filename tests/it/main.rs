@@ -9,6 +9,7 @@ mod cli;
 mod command;
 mod crash;
 mod dependencies;
+mod doctor;
 mod emulators;
 mod errors;
 mod examples;

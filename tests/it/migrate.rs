@@ -1,17 +1,16 @@
 //! `clawhook store migrate`: what a real gateway kept in the embedded store is served, known and finished by one that is
 //! started on the new store.
 
-use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::app::{Control, Folder};
-use crate::emulators::wanted;
+use crate::app::Control;
 use crate::numbered::{all_runs, check_far_end, folder_on, send};
-use crate::process::Process;
+use crate::process::{Process, clawhook};
 use crate::standin::{self, Standin};
+use crate::store_contract::azurite::Account;
 use crate::store_contract::postgres::Database;
 
 const DELIVERIES: u32 = 5;
@@ -22,22 +21,14 @@ const NAP: Duration = Duration::from_secs(12);
 async fn from_sqlite_to_postgres() {
     let Some(database) = Database::create().await else { return };
     let (storage, password) = database.settings();
-    check(&format!("storage: {{ {storage} }}"), &[("CLAWHOOK_SECRET_POSTGRES", password)]).await;
+    check(&storage, &[("CLAWHOOK_SECRET_POSTGRES", password)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn from_sqlite_to_azure_blob() {
-    let Some((storage, sas)) = azure_blob() else { return };
+    let Some(container) = Account::by_signature().map(Account::container) else { return };
+    let (storage, sas) = container.settings();
     check(&storage, &[("CLAWHOOK_SECRET_SAS", sas)]).await;
-}
-
-fn azure_blob() -> Option<(String, String)> {
-    let (endpoint, sas) = (wanted("CLAWHOOK_TEST_AZURITE_HTTP_URL")?, wanted("CLAWHOOK_TEST_AZURITE_SAS")?);
-    let container = format!("migrate-{}", rand::random::<u32>());
-    let storage = format!(
-        "storage: {{ backend: azure-blob, endpoint: \"{endpoint}\", container: {container}, sas: {{ secret_ref: sas }} }}"
-    );
-    Some((storage, sas))
 }
 
 async fn check(storage: &str, secrets: &[(&str, String)]) {
@@ -70,7 +61,7 @@ async fn check(storage: &str, secrets: &[(&str, String)]) {
     folder.write("new.yaml", &format!("{settings}\n{storage}\n"));
     for _ in 0..2 {
         // The second time all is there already.
-        let migrated = clawhook(&folder, &["store", "migrate", "--to", "new.yaml"]);
+        let migrated = clawhook(&folder.path(""), &["store", "migrate", "--to", "new.yaml"], &folder.env);
         let said = String::from_utf8(migrated.stderr).unwrap();
         assert!(migrated.status.success() && said.contains(&format!("took {} runs over", runs.len())), "{said}");
     }
@@ -99,10 +90,4 @@ async fn shown(control: &Control, runs: &[String]) -> Vec<(Value, Value)> {
         shown.push((control.get(&format!("/v1/runs/{run}")).await, log));
     }
     shown
-}
-
-/// The real program, in the folder and with its environment.
-fn clawhook(folder: &Folder, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_clawhook"));
-    command.current_dir(folder.path("")).args(arguments).env_clear().envs(&folder.env).output().unwrap()
 }

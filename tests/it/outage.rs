@@ -12,10 +12,10 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::app::Control;
-use crate::emulators::wanted;
 use crate::numbered::{LOOK_EVERY, all_end, all_runs, check_far_end, check_logs, folder_on, send};
 use crate::process::Process;
 use crate::standin::{self, Standin};
+use crate::store_contract::azurite::Account;
 use crate::store_contract::postgres::Database;
 use crate::wire::{Line, Wire};
 
@@ -73,21 +73,13 @@ async fn postgres(line: Line, length: Duration) {
     let (storage, password) = database.settings_at(wire.port);
     let secrets = [("CLAWHOOK_SECRET_POSTGRES", password)];
     let outage = |_, away| wire.set(if away { line } else { Line::Open });
-    check(&format!("storage: {{ {storage} }}"), &secrets, outage, length).await;
+    check(&storage, &secrets, outage, length).await;
 }
 
 async fn azure_blob(line: Line) {
-    let (Some(endpoint), Some(sas)) = (wanted("CLAWHOOK_TEST_AZURITE_HTTP_URL"), wanted("CLAWHOOK_TEST_AZURITE_SAS"))
-    else {
-        return;
-    };
-    let mut endpoint = url::Url::parse(&endpoint).unwrap();
-    let wire = Wire::to(endpoint.port().unwrap()).await;
-    endpoint.set_port(Some(wire.port)).unwrap();
-    let container = format!("outage-{}", rand::random::<u32>());
-    let storage = format!(
-        "storage: {{ backend: azure-blob, endpoint: \"{endpoint}\", container: {container}, sas: {{ secret_ref: sas }} }}"
-    );
+    let Some(account) = Account::by_signature() else { return };
+    let wire = Wire::to(account.port()).await;
+    let (storage, sas) = account.through(wire.port).container().settings();
     let outage = |_, away| wire.set(if away { line } else { Line::Open });
     check(&storage, &[("CLAWHOOK_SECRET_SAS", sas)], outage, Duration::from_secs(10)).await;
 }

@@ -8,10 +8,10 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::app::{Answer, Control, Folder};
-use crate::emulators::wanted;
 use crate::numbered::{LOOK_EVERY, TAKEN_OVER_WITHIN, all_end, all_runs, check_far_end, check_logs, folder_on, send};
 use crate::process::Process;
 use crate::standin::{self, Standin};
+use crate::store_contract::azurite::Account;
 use crate::store_contract::postgres::Database;
 
 const ROUNDS: u32 = 3;
@@ -33,14 +33,8 @@ schedules: [{ name: tick, cron: "* * * * * *", workflow: tick }]
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_azure_blob() {
-    let (Some(endpoint), Some(sas)) = (wanted("CLAWHOOK_TEST_AZURITE_HTTP_URL"), wanted("CLAWHOOK_TEST_AZURITE_SAS"))
-    else {
-        return;
-    };
-    let container = format!("two-nodes-{}", rand::random::<u32>());
-    let storage = format!(
-        "storage: {{ backend: azure-blob, endpoint: \"{endpoint}\", container: {container}, sas: {{ secret_ref: sas }} }}"
-    );
+    let Some(container) = Account::by_signature().map(Account::container) else { return };
+    let (storage, sas) = container.settings();
     check(&storage, &[("CLAWHOOK_SECRET_SAS", sas)]).await;
 }
 
@@ -48,7 +42,7 @@ async fn on_azure_blob() {
 async fn on_postgres() {
     let Some(database) = Database::create().await else { return };
     let (storage, password) = database.settings();
-    check(&format!("storage: {{ {storage} }}"), &[("CLAWHOOK_SECRET_POSTGRES", password)]).await;
+    check(&storage, &[("CLAWHOOK_SECRET_POSTGRES", password)]).await;
 }
 
 async fn check(storage: &str, secrets: &[(&str, String)]) {

@@ -70,7 +70,7 @@ impl Database {
         self.place.port
     }
 
-    /// What stands under `storage` for a gateway on it, and its password.
+    /// `storage` in clawhook.yaml for a gateway on it, and its password, the secret `postgres`.
     pub(crate) fn settings(&self) -> (String, String) {
         self.settings_at(self.port())
     }
@@ -80,8 +80,8 @@ impl Database {
         let PostgresPlace { host, database, user, .. } = &self.place;
         let ca = std::env::var("CLAWHOOK_TEST_CA").unwrap();
         let settings = format!(
-            "backend: postgres, host: \"{host}\", port: {port}, database: {database}, user: {user}, \
-             password: {{ secret_ref: postgres }}, ca: \"{ca}\""
+            "storage: {{ backend: postgres, host: \"{host}\", port: {port}, database: {database}, user: {user}, \
+             password: {{ secret_ref: postgres }}, ca: \"{ca}\" }}"
         );
         (settings, String::from_utf8(self.server.get_password().unwrap().to_vec()).unwrap())
     }
