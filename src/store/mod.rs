@@ -293,6 +293,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// True when only this process can write to the store, so a lease of another incarnation is dead.
     fn exclusive(&self) -> bool;
 
+    /// Other gateways on this store that were heard of lately; 0 also where a backend cannot tell.
+    async fn others(&self) -> Result<u64, Error> {
+        Ok(0)
+    }
+
     /// Comes back when another gateway may have left work here; never where only this process writes. It helps to look
     /// sooner, and may miss some: who waits looks by itself too.
     async fn work_came(&self) {

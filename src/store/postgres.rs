@@ -287,6 +287,11 @@ impl Store for Postgres {
         false
     }
 
+    async fn others(&self) -> Result<u64, Error> {
+        let me = self.me;
+        self.work.call("looking for other gateways", |session| async move { watch::others(&session, me).await }).await
+    }
+
     async fn work_came(&self) {
         self.came.notified().await;
     }
