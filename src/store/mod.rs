@@ -21,6 +21,7 @@ pub mod transfer;
 
 mod class;
 mod folder;
+mod ready;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -163,6 +164,13 @@ pub struct JournalQuery {
     pub what: Option<String>,
     pub before: Option<i64>,
     pub limit: usize,
+}
+
+impl JournalQuery {
+    /// The newest entries of a journal, whatever they say.
+    pub fn all(kind: JournalKind, limit: usize) -> Self {
+        Self { kind, subject: None, cause: None, what: None, before: None, limit }
+    }
 }
 
 /// What retention lets go.
