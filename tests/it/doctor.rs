@@ -11,7 +11,7 @@ use crate::numbered::folder_on;
 use crate::process::{Process, clawhook};
 use crate::standin::{self, Standin};
 use crate::store_contract::azurite::Account;
-use crate::store_contract::postgres::Database;
+use crate::store_contract::database::Database;
 
 const SECRETS: [(&str, &str); 2] =
     [("CLAWHOOK_SECRET_SHOPIFY_US_WEBHOOK_KEY", "hush"), ("CLAWHOOK_SECRET_ERP_API_KEY", "hush")];

@@ -11,7 +11,7 @@ use crate::numbered::{all_runs, check_far_end, folder_on, send};
 use crate::process::{Process, clawhook};
 use crate::standin::{self, Standin};
 use crate::store_contract::azurite::Account;
-use crate::store_contract::postgres::Database;
+use crate::store_contract::database::Database;
 
 const DELIVERIES: u32 = 5;
 /// The gateway is stopped well before this is over.

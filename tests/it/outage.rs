@@ -16,7 +16,7 @@ use crate::numbered::{LOOK_EVERY, all_end, all_runs, check_far_end, check_logs, 
 use crate::process::Process;
 use crate::standin::{self, Standin};
 use crate::store_contract::azurite::Account;
-use crate::store_contract::postgres::Database;
+use crate::store_contract::database::Database;
 use crate::wire::{Line, Wire};
 
 const SENDERS: u32 = 6;
@@ -24,6 +24,8 @@ const SENDERS: u32 = 6;
 const SEND_EVERY: Duration = Duration::from_millis(150);
 /// Deliveries that are taken before the outage, and after it.
 const TAKEN_MIN: u64 = 30;
+/// How long these may take.
+const TAKEN_WITHIN: Duration = Duration::from_mins(1);
 /// Longest that anybody may be kept waiting: the gateway's own limit, and what a busy machine adds to it.
 const ANSWERED_WITHIN: Duration = limits::ACCEPT_TIMEOUT.saturating_add(Duration::from_secs(4));
 /// Age of an outage from which on nothing can be taken any more: what was under way when it began is through.
@@ -59,7 +61,7 @@ async fn sqlite_locked_by_another_program() {
     let outage = |file: std::path::PathBuf, away: bool| {
         other = away.then(|| {
             let connection = Connection::open(file).unwrap();
-            connection.busy_timeout(Duration::from_secs(60)).unwrap();
+            connection.busy_timeout(TAKEN_WITHIN).unwrap();
             connection.execute_batch("BEGIN IMMEDIATE").unwrap();
             connection
         });
@@ -187,7 +189,7 @@ impl Load {
     async fn taken(&self, count: u64) {
         let began = Instant::now();
         while self.taken_so_far() < count {
-            assert!(began.elapsed() < Duration::from_secs(60), "only {} of {count} were taken", self.taken_so_far());
+            assert!(began.elapsed() < TAKEN_WITHIN, "only {} of {count} were taken", self.taken_so_far());
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }

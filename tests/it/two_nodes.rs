@@ -12,7 +12,7 @@ use crate::numbered::{LOOK_EVERY, TAKEN_OVER_WITHIN, all_end, all_runs, check_fa
 use crate::process::Process;
 use crate::standin::{self, Standin};
 use crate::store_contract::azurite::Account;
-use crate::store_contract::postgres::Database;
+use crate::store_contract::database::Database;
 
 const ROUNDS: u32 = 3;
 /// Deliveries of one round.
