@@ -79,7 +79,11 @@ struct Scratch(PathBuf);
 impl Scratch {
     fn new() -> io::Result<Self> {
         let folder = std::env::temp_dir().join(format!("clawhook-doctor-{:016x}", rand::random::<u64>()));
-        std::fs::create_dir(&folder)?;
+        let mut builder = std::fs::DirBuilder::new();
+        // Logs of runs are in it for a moment.
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(&folder)?;
         Ok(Self(folder))
     }
 }

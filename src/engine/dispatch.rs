@@ -86,10 +86,16 @@ impl Engine {
         // What the store does not say of one run is in the way of no other, and is asked again.
         let mut looked = self.claim_freed(claims).await;
         while self.has_room() {
-            let Some(run) = self.next_ready().await? else { break };
-            match self.admit(run, None).await {
-                Ok(claim) => claims.extend(claim),
-                Err(error) => looked = Err(error),
+            match self.next_ready().await {
+                Ok(None) => break,
+                Ok(Some(run)) => match self.admit(run, None).await {
+                    Ok(claim) => claims.extend(claim),
+                    Err(error) => looked = Err(error),
+                },
+                Err(error) => {
+                    looked = Err(error);
+                    break;
+                }
             }
         }
         self.table().rescan |= looked.is_err();

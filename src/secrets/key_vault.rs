@@ -240,6 +240,6 @@ mod tests {
         let line = vault.assignment();
         assert!(line.contains("\"Key Vault Secrets User\" --assignee 0b1c"), "{line}");
         assert!(line.contains("az keyvault show --name orders"), "{line}");
-        assert!(vault.enabling(&name, Some("7")).ends_with("--name erp-key --version 7 --enabled true"));
+        assert!(vault.enabling(&name, Some("7")).ends_with("--name erp-key --version 7 --enabled true --output none"));
     }
 }
