@@ -124,6 +124,9 @@ param alertWebhookKey string = ''
 @description('Days after which exported records are deleted from Blob storage.')
 param recordsRetentionDays int = 365
 
+@description('Export every finished run to the container records of the storage account, the storage.records of the settings.')
+param exportRecords bool = true
+
 @minValue(1)
 @maxValue(365)
 @description('Days for which deleted blobs can be brought back.')
@@ -301,9 +304,12 @@ var cloudInit = reduce(
     CLAWHOOK_DOWNLOAD_SHA256: clawhookDownloadSha256
     VAULT_URL: keyVault.outputs.uri
     CLIENT_ID: identity.outputs.clientId
+    // Machines behind one load balancer take each other's tokens.
+    JWT_SECRET_NAME: highlyAvailable ? 'jwt-secret' : ''
     STORAGE_BACKEND: backend
     BLOB_ENDPOINT: storage.outputs.blobEndpoint
     BLOB_CONTAINER: storage.outputs.storeContainer
+    RECORDS_CONTAINER: exportRecords ? storage.outputs.recordsContainer : ''
     POSTGRES_HOST: postgresHost
     POSTGRES_DATABASE: onPostgres ? postgres!.outputs.databaseName : ''
     POSTGRES_USER: identity.outputs.name
@@ -418,8 +424,11 @@ output machineId string = machineId
 output nextSteps string[] = concat(
   empty(hooksHost) ? [] : ['Point the DNS name ${hooksHost} at ${publicIp.outputs.ipAddress}.'],
   onPostgres ? [postgresStep] : [],
+  highlyAvailable
+    ? ['Make the secret that signs tokens on every machine: openssl rand -hex 32 | tr -d "\\n" > value && az keyvault secret set --vault-name ${keyVault.outputs.name} --name jwt-secret --file value --output none && rm value. Until it is there, the gateways do not start.']
+    : [],
   [
-    'Put every secret that your files name into the vault: az keyvault secret set --vault-name ${keyVault.outputs.name} --name NAME --file FILE${privateEndpoints ? ' (from inside the virtual network)' : ''}'
+    'Put every secret that your files name into the vault: az keyvault secret set --vault-name ${keyVault.outputs.name} --name NAME --file FILE --output none${privateEndpoints ? ' (from inside the virtual network)' : ''}'
     'Put the TLS certificate for ${host} into the vault under the name hooks, or let Key Vault issue it under that name; without it the hooks door does not open.'
     bastion == 'Standard' ? tunnelStep : portalStep
     'On the machine, sudo clawhook-admin doctor and sudo clawhook-admin secrets check say what is missing and which command mends it.'

@@ -29,7 +29,7 @@ CLOUD_INIT, UNIT, COMPOSE = "infra/cloud-init.yaml", "infra/clawhook.service", "
 # What bicep/main.bicep fills in. Adding one means adding it there too.
 PLACEHOLDERS = {
     "CLAWHOOK_VERSION", "CLAWHOOK_DOWNLOAD_URL", "CLAWHOOK_DOWNLOAD_SHA256", "VAULT_URL", "CLIENT_ID", "STORAGE_BACKEND", "BLOB_ENDPOINT",
-    "BLOB_CONTAINER", "POSTGRES_HOST", "POSTGRES_DATABASE", "POSTGRES_USER", "CLOUD", "HOOKS_HOST",
+    "BLOB_CONTAINER", "RECORDS_CONTAINER", "POSTGRES_HOST", "POSTGRES_DATABASE", "POSTGRES_USER", "CLOUD", "HOOKS_HOST", "JWT_SECRET_NAME",
 }  # fmt: skip
 
 EXAMPLE = {
@@ -41,6 +41,8 @@ EXAMPLE = {
     "STORAGE_BACKEND": "sqlite",
     "BLOB_ENDPOINT": "https://stclawhook.blob.core.windows.net/",
     "BLOB_CONTAINER": "clawhook",
+    "RECORDS_CONTAINER": "records",
+    "JWT_SECRET_NAME": "",
     "POSTGRES_HOST": "psql-clawhook.postgres.database.azure.com",
     "POSTGRES_DATABASE": "clawhook",
     "POSTGRES_USER": "id-clawhook",
@@ -50,8 +52,8 @@ EXAMPLE = {
 # With sqlite and azure-blob Bicep leaves what belongs to PostgreSQL empty.
 VARIANTS = [
     EXAMPLE | {"POSTGRES_HOST": "", "POSTGRES_DATABASE": ""},
-    EXAMPLE | {"STORAGE_BACKEND": "azure-blob", "CLOUD": "china", "POSTGRES_HOST": "", "POSTGRES_DATABASE": ""},
-    EXAMPLE | {"STORAGE_BACKEND": "postgres", "CLOUD": "usgov"},
+    EXAMPLE | {"STORAGE_BACKEND": "azure-blob", "CLOUD": "china", "RECORDS_CONTAINER": "", "POSTGRES_HOST": "", "POSTGRES_DATABASE": ""},
+    EXAMPLE | {"STORAGE_BACKEND": "postgres", "CLOUD": "usgov", "JWT_SECRET_NAME": "jwt-secret"},
 ]
 
 # Azure takes no more than this, counted after base64.
@@ -483,7 +485,11 @@ MISTAKES = [
     ("no way back from a bad start", CLOUD_INIT, "      if ! starts; then", "      if false; then", "does not start is installed"),
     ("another certificate", CLOUD_INIT, "key_vault_certificate: hooks", "key_vault_certificate: door", "the settings are not what they should be"),
     ("the wrong store", CLOUD_INIT, "backend: azure-blob, endpoint", "backend: sqlite, endpoint", "azure-blob: the settings are not"),
-    ("a secret that others may read", CLOUD_INIT, "umask 077 &&", "umask 022 &&", "others may read the secret"),
+    ("a secret that others may read", CLOUD_INIT, "umask 077 && printf", "umask 022 && printf", "others may read the secret"),
+    ("records that are not exported", CLOUD_INIT, "path: /var/lib/clawhook$records", "path: /var/lib/clawhook", "sqlite: the settings are not"),
+    ("a secret of its own for each of several machines", CLOUD_INIT, 'if [ -n "$JWT_SECRET_NAME" ]', "if false", "does not ask the vault before a start"),
+    ("a shared secret that others may read", CLOUD_INIT, "      umask 077\n", "      umask 022\n", "others may read the shared secret"),
+    ("a start that fails with the vault", CLOUD_INIT, "          exit 0\n      }\n\n      member", "          exit 1\n      }\n\n      member", "takes the secret of before away"),
     ("a directive of tomorrow", UNIT, "RestartSec=5", "RestartSec=5\nRestartSteps=5", "not known to systemd 249"),
     ("a misspelt directive", UNIT, "TasksMax=", "TaskMax=", "systemd-analyze verify"),
     ("a stop that is too short", UNIT, "TimeoutStopSec=45", "TimeoutStopSec=30", "TimeoutStopSec leaves no"),

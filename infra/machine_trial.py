@@ -32,6 +32,13 @@ STAND_INS = {
     "curl": """address=${*: -1}
 case $address in
 http://127.0.0.1:8080/healthz) exit 0 ;;
+http://169.254.169.254/*) echo '{"access_token": "'"${address##*resource=}"'"}'; exit 0 ;;
+*/secrets/*)
+    [ -e "$TRIAL/vault" ] || exit 22
+    echo "$address $(cat)" >"$TRIAL/asked"
+    cat "$TRIAL/vault"
+    exit 0
+    ;;
 esac
 while [ $# -gt 0 ]; do [ "$1" != --output ] || target=$2; shift; done
 cp "$TRIAL/releases/${address##*/}" "$target" """,
@@ -79,7 +86,7 @@ class Machine:
         """Makes an archive that can be downloaded, and tells its SHA-256."""
         top = self.root / "releases" / f"{name}.d" / f"clawhook-{version}"
         top.mkdir(parents=True)
-        program = f'#!/bin/bash\ncase $1 in --version) echo "clawhook {version}" ;; check) exit {0 if accepts else 1} ;; esac\n'
+        program = f'#!/bin/bash\ncase $1 in --version) echo "clawhook {version}" ;; check) [ "${{#JWT_SECRET}}" -ge 32 ] || exit 1; exit {0 if accepts else 1} ;; esac\n'
         write_program(top / "clawhook", program + ("" if starts else "# BROKEN\n"))
         for path, content in (files or {}).items():
             (top / path).parent.mkdir(parents=True, exist_ok=True)
@@ -124,6 +131,8 @@ def expected_settings(values: dict[str, str]) -> dict:
             "auth": "entra",
         },
     }[values["STORAGE_BACKEND"]]
+    if values["RECORDS_CONTAINER"]:
+        storage["records"] = {"endpoint": values["BLOB_ENDPOINT"].rstrip("/"), "container": values["RECORDS_CONTAINER"]}
     return {
         "version": 1,
         "listen": {
@@ -164,6 +173,37 @@ def first_boot(machine: Machine, values: dict[str, str]) -> Iterator[str]:
     for command in ("systemctl enable clawhook", "systemctl restart --no-block clawhook", "systemctl daemon-reload", "mount /var/lib/clawhook"):
         if command not in said:
             yield f"`{command}` was not done"
+
+
+def shared_secret(machine: Machine, values: dict[str, str]) -> Iterator[str]:
+    """Several machines sign with one secret of the vault, and a vault that is away stops none that has it."""
+    drop_in = machine.root / "etc/systemd/system/clawhook.service.d/secret.conf"
+    if not drop_in.is_file() or "ExecStartPre=+/usr/local/sbin/clawhook-secret" not in machine.read("etc/systemd/system/clawhook.service.d/secret.conf"):
+        yield "the service does not ask the vault before a start"
+        return
+    file = machine.root / "etc/clawhook/clawhook.env"
+    file.write_text("CLAWHOOK__RETENTION__RUNS=10d\n")
+    if machine.run("clawhook-secret").returncode == 0:
+        yield "a start without any secret is let through"
+    for secret in ("0123456789abcdef" * 4, "fedcba9876543210" * 4):
+        (machine.root / "vault").write_text(f'{{"value": "{secret}"}}')
+        done = machine.run("clawhook-secret")
+        if done.returncode != 0 or file.read_text() != f"CLAWHOOK__RETENTION__RUNS=10d\nJWT_SECRET={secret}\n":
+            yield f"the secret of the vault is not taken: {done.stderr.strip()}"
+        if file.stat().st_mode & 0o077:
+            yield "others may read the shared secret"
+    scope = {"public": "azure.net", "china": "azure.cn", "usgov": "usgovcloudapi.net"}[values["CLOUD"]]
+    asked = f"{values['VAULT_URL'].rstrip('/')}/secrets/jwt-secret?api-version=7.4 header = \"Authorization: Bearer https://vault.{scope}&client_id={values['CLIENT_ID']}\""
+    if machine.read("asked").strip() != asked:
+        yield f"the vault was asked `{machine.read('asked').strip()}`"
+    before = file.read_text()
+    for answer in ('{"value": "short"}', '{"value": "0123456789abcdef0123456789abcdef\\nX=1"}', "no JSON", None):
+        if answer is None:
+            (machine.root / "vault").unlink()
+        else:
+            (machine.root / "vault").write_text(answer)
+        if machine.run("clawhook-secret").returncode != 0 or file.read_text() != before:
+            yield f"the answer {answer} of the vault takes the secret of before away"
 
 
 def other_disks(machine: Machine) -> Iterator[str]:
@@ -241,4 +281,6 @@ def run(scratch: Path, render: Callable[[dict[str, str]], str], variants: list[d
         found = [*first_boot(machine, values)]
         if not found and backend == "sqlite":
             found += [*releases(machine, values), *other_disks(machine)]
+        if not found and values["JWT_SECRET_NAME"]:
+            found += shared_secret(machine, values)
         yield from (f"{backend}: {what}" for what in found)

@@ -80,7 +80,7 @@ pub async fn examine(settings: &Settings, secrets: &[SecretUse], clock: Arc<dyn 
             let vault = Arc::new(vault);
             findings.extend(certificates::examine(settings, &vault, &clock).await);
             let vault: Arc<dyn Secrets> = vault;
-            findings.extend(identity::secrets(secrets, vault.as_ref()).await);
+            findings.extend(identity::secrets(secrets.iter().map(|used| &used.reference), vault.as_ref()).await);
             findings.extend(storage::examine(settings, &vault, &clock).await);
         }
         Err(error) => {

@@ -38,6 +38,13 @@ const FAILED_SHARE: f64 = 0.005;
 /// <https://azure.microsoft.com/support/legal/sla/virtual-machines>
 const ONE_MACHINE_SLA: f64 = 99.9;
 
+/// Writes that one run with one call takes.
+const RUN_WRITES: f64 = 5.0;
+/// Reads that one run takes.
+const RUN_READS: f64 = 2.0;
+/// Listings of one gateway that looks for others' work.
+const LISTS_AN_HOUR: f64 = 540.0;
+
 /// What is expected of a gateway.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Expected {
@@ -299,9 +306,9 @@ fn blob_operations(expected: &Expected) -> BlobOperations {
     let runs = expected.runs_a_month();
     let mut operations = BlobOperations::default();
     if expected.backend == Backend::AzureBlob {
-        operations.writes += runs * (limits::RUN_WRITES + (expected.calls - 1.0).max(0.0));
-        operations.reads += runs * limits::RUN_READS;
-        operations.lists += limits::LISTS_AN_HOUR * 24.0 * DAYS_A_MONTH;
+        operations.writes += runs * (RUN_WRITES + (expected.calls - 1.0).max(0.0));
+        operations.reads += runs * RUN_READS;
+        operations.lists += LISTS_AN_HOUR * 24.0 * DAYS_A_MONTH;
     }
     if expected.records {
         operations.writes += runs;
@@ -310,15 +317,6 @@ fn blob_operations(expected: &Expected) -> BlobOperations {
 }
 
 /// What the `azure-blob` store costs in operations.
-mod limits {
-    /// Writes that one run with one call takes.
-    pub(super) const RUN_WRITES: f64 = 5.0;
-    /// Reads that one run takes.
-    pub(super) const RUN_READS: f64 = 2.0;
-    /// Listings of one gateway that looks for others' work.
-    pub(super) const LISTS_AN_HOUR: f64 = 540.0;
-}
-
 fn notes(expected: &Expected, several: bool, of_prices: &str) -> Vec<String> {
     let mut notes = Vec::new();
     if several && expected.backend == Backend::Sqlite {

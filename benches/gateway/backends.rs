@@ -2,8 +2,8 @@
 //! them their rows are left out, and that is said. Azurite tells what the gateway itself costs, not what Azure answers.
 
 use crate::folder::{Folder, Route, Storage};
-use crate::report::Spread;
-use crate::{Bench, Result, bare, load};
+use crate::rounds::Load;
+use crate::{Bench, Result, bare};
 
 const BODY_BYTES: usize = 1024;
 const CONNECTIONS: usize = 32;
@@ -28,28 +28,12 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<()> {
 }
 
 async fn compare(bench: &mut Bench, name: &str, storage: &Storage, requests: usize) -> Result<()> {
-    let rounds = bench.count(3, 1);
     let folder = Folder::on(&bench.folder, Route::Held, storage)?;
     let (gateway, bare) = (folder.start()?, bare::start()?);
-    let (mut rates, mut bare_rates, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut p50s, mut p99s) = (Vec::new(), Vec::new());
-    for round in 0..=rounds {
-        let on_bare = load::send(bare.address, CONNECTIONS, load::deliveries(20_000, BODY_BYTES)).await?;
-        let on_gateway = load::send(gateway.address, CONNECTIONS, load::deliveries(requests, BODY_BYTES)).await?;
-        // The first round warms both up.
-        if round > 0 {
-            ratios.push(on_gateway.rate / on_bare.rate);
-            rates.push(on_gateway.rate);
-            bare_rates.push(on_bare.rate);
-            p50s.push(on_gateway.p50());
-            p99s.push(on_gateway.p99());
-        }
-    }
-    let what = format!("accepts on {name}, {CONNECTIONS} connections, 1 KiB");
-    let ratio = Spread::of(ratios).percent();
-    bench.report.row(&what, "–", Spread::of(rates).rate(), Spread::of(bare_rates).rate(), ratio);
-    bench.report.row("… latency p50", "–", Spread::of(p50s).ms(), "–".into(), "–".into());
-    bench.report.row("… latency p99", "–", Spread::of(p99s).ms(), "–".into(), "–".into());
+    let (connections, body_bytes, bare_requests) = (CONNECTIONS, BODY_BYTES, 20_000);
+    let load = Load { connections, body_bytes, rounds: bench.count(3, 1), requests, bare_requests };
+    let rounds = load.send(gateway.address, bare.address).await?;
+    rounds.report(bench, &format!("accepts on {name}, {CONNECTIONS} connections, 1 KiB"), "–", "–");
     Ok(())
 }
 

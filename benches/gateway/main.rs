@@ -17,6 +17,7 @@ mod load;
 mod outbound;
 mod process;
 mod report;
+mod rounds;
 mod runs;
 mod schedule;
 

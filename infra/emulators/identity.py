@@ -17,11 +17,12 @@ import argparse
 import base64
 import http.server
 import json
-import os
 import threading
 import time
 import urllib.parse
 import uuid
+
+from server import Server
 
 TENANT = "11111111-1111-4111-8111-111111111111"
 SYSTEM_ASSIGNED = "22222222-2222-4222-8222-222222222222"
@@ -176,23 +177,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
         print(self.log_date_time_string(), text % args, flush=True)
 
 
-class Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-
 def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--secret", required=True)
     arguments.add_argument("--port-file", required=True, help="gets the port once the server listens")
     options = arguments.parse_args()
-    server = Server(("127.0.0.1", 0), Handler)
+    server = Server(Handler)
     server.secret = options.secret
     server.identity = Identity()
-    with open(options.port_file + ".new", "w", encoding="ascii") as file:
-        file.write(str(server.server_address[1]))
-    os.rename(options.port_file + ".new", options.port_file)
-    server.serve_forever()
+    server.serve(options.port_file)
 
 
 if __name__ == "__main__":

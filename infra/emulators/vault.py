@@ -21,13 +21,14 @@ import argparse
 import base64
 import http.server
 import json
-import os
 import re
 import ssl
 import threading
 import time
 import urllib.parse
 import uuid
+
+from server import Server
 
 TENANT = "11111111-1111-4111-8111-111111111111"
 AUTHORITIES = {
@@ -333,11 +334,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
         print(self.log_date_time_string(), host, text % args, flush=True)
 
 
-class Server(http.server.ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-
 def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--cert", required=True)
@@ -346,15 +342,12 @@ def main():
     options = arguments.parse_args()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(options.cert, options.key)
-    server = Server(("127.0.0.1", 0), Handler)
+    server = Server(Handler)
     # The handshake is left to the first read, in the thread of the connection: a silent client stops no other.
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     server.lock = threading.Lock()
     server.vaults = {}
-    with open(options.port_file + ".new", "w", encoding="ascii") as file:
-        file.write(str(server.server_address[1]))
-    os.rename(options.port_file + ".new", options.port_file)
-    server.serve_forever()
+    server.serve(options.port_file)
 
 
 if __name__ == "__main__":

@@ -140,10 +140,7 @@ impl Row {
     }
 
     fn name(&self) -> String {
-        let SecretRef { name, version, field, .. } = &self.wanted.reference;
-        let field = field.as_ref().map(|field| format!(" field {field}")).unwrap_or_default();
-        let version = version.as_ref().map(|version| format!(" version {version}")).unwrap_or_default();
-        format!("{name}{field}{version}")
+        self.wanted.reference.in_full()
     }
 
     fn cells(&self) -> Vec<String> {

@@ -15,12 +15,13 @@ use super::output::{self, Output};
 use super::words::count;
 use crate::clock::{Clock, SystemClock};
 use crate::domain::run::Run;
+use crate::domain::state::State;
 use crate::limits;
 use crate::secrets::Vault;
 use crate::settings::Settings;
 use crate::store::backup::{Reader, Writer};
 use crate::store::transfer::{Dump, Piece};
-use crate::store::{self, Parts, Store};
+use crate::store::{self, Parts, RunQuery, Store};
 
 /// What to do with the store.
 #[derive(Debug, Clone, Subcommand)]
@@ -35,7 +36,8 @@ pub(super) enum Stores {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
-    /// Takes everything from a backup; what is there already stays. No gateway may work with the store
+    /// Takes everything from a backup; what is there already stays. Stop every gateway on the store first: one on
+    /// azure-blob is noticed only while it drives a run
     Restore {
         #[command(flatten)]
         at: Where,
@@ -43,7 +45,8 @@ pub(super) enum Stores {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
-    /// Copies everything into the store of other settings. No gateway may work with either
+    /// Copies everything into the store of other settings. Stop every gateway on both stores first: one on azure-blob
+    /// is noticed only while it drives a run
     Migrate {
         #[command(flatten)]
         at: Where,
@@ -133,7 +136,7 @@ async fn backup(config: &Path, file: &Path, output: Output) -> Result<ExitCode, 
 
 async fn restore(config: &Path, file: &Path, output: Output) -> Result<ExitCode, Error> {
     let mut reader = Reader::open(file).map_err(told)?;
-    let store = store::open(parts(config, output)?).await.map_err(told)?;
+    let store = unused(parts(config, output)?).await?;
     let mut filling = Filling::new(store, progress(output, reader.runs));
     while let Some(piece) = reader.piece().map_err(told)? {
         filling.add(piece).await?;
@@ -149,8 +152,8 @@ async fn migrate(from: &Path, to: &Path, output: Output) -> Result<ExitCode, Err
         return Err(Error::new("both settings name the same store").help("give `--to` a file with another `storage`"));
     }
     // Opened so that no gateway writes what would be left behind.
-    let old = store::open(from.clone()).await.map_err(told)?;
-    let store = store::open(to).await.map_err(told)?;
+    let old = unused(from.clone()).await?;
+    let store = unused(to).await?;
     let Dump { runs, mut pieces } = store::dump(from).await.map_err(told)?;
     let mut filling = Filling::new(store, progress(output, runs));
     while let Some(piece) = pieces.next().await {
@@ -160,6 +163,36 @@ async fn migrate(from: &Path, to: &Path, output: Output) -> Result<ExitCode, Err
     old.close().await;
     output::note(&format!("took {} over; start the gateway with the new settings", count(runs, "run")));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Opens a store that no gateway may work with. One that several may share is open to others all the same: then a sign
+/// of life of theirs, or a lease that lasts, is a refusal.
+async fn unused(parts: Parts) -> Result<Arc<dyn Store>, Error> {
+    let store = store::open(parts).await.map_err(told)?;
+    match signs_of_life(store.as_ref()).await {
+        Ok(None) => Ok(store),
+        Ok(Some(sign)) => {
+            store.close().await;
+            let help = "stop every gateway on the store; one that was killed is forgotten after 30 s at most";
+            Err(Error::new(format!("a gateway works with the store: {sign}")).help(help))
+        }
+        Err(error) => Err(told(error)),
+    }
+}
+
+async fn signs_of_life(store: &dyn Store) -> Result<Option<String>, store::Error> {
+    if store.exclusive() {
+        return Ok(None);
+    }
+    let others = store.others().await?;
+    if others > 0 {
+        return Ok(Some(format!("{others} gave a sign of life just now")));
+    }
+    let now = SystemClock.now();
+    let states = vec![State::Running, State::Cancelling];
+    let driven = store.runs(&RunQuery { states, limit: limits::PAGE_MAX, ..RunQuery::default() }).await?;
+    let leased = driven.into_iter().find_map(|run| run.due.filter(|until| *until > now).map(|until| (run.id, until)));
+    Ok(leased.map(|(run, until)| format!("the lease of {run} lasts until {until}")))
 }
 
 /// A store that is being filled.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::clock::Timestamp;
+use crate::limits;
 
 /// The three journals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -20,6 +21,17 @@ pub enum JournalKind {
 }
 
 impl JournalKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Audit, Self::Refusal, Self::Gateway];
+
+    /// Entries that a store keeps of it; the oldest beyond go.
+    pub const fn kept_max(self) -> usize {
+        match self {
+            Self::Refusal => limits::REFUSALS_KEPT_MAX,
+            Self::Audit | Self::Gateway => limits::JOURNAL_KEPT_MAX,
+        }
+    }
+
     /// The word under which it is stored.
     pub const fn as_str(self) -> &'static str {
         match self {

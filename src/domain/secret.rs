@@ -47,6 +47,14 @@ impl SecretRef {
         Ok(Self { name, prefix: text("prefix")?, version: text("version")?, field: text("field")? })
     }
 
+    /// The name with the field and version that are wanted of it, for people. Two references with the same words are
+    /// answered by the same value.
+    pub fn in_full(&self) -> String {
+        let of =
+            |word: &str, part: &Option<String>| part.as_ref().map(|part| format!(" {word} {part}")).unwrap_or_default();
+        format!("{}{}{}", self.name, of("field", &self.field), of("version", &self.version))
+    }
+
     /// The plain reference to `name`.
     pub fn to(name: SecretName) -> Self {
         Self { name, prefix: None, version: None, field: None }

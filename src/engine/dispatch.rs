@@ -11,7 +11,7 @@ use super::drive::{Claim, Hold, Start};
 use super::log::LogWriter;
 use super::prepare::WantedLane;
 use crate::domain::event::{Event, Prepared};
-use crate::domain::failure::Failure;
+use crate::domain::failure::{Failure, Retry};
 use crate::domain::run::Run;
 use crate::domain::state::State;
 use crate::id::RunId;
@@ -82,11 +82,23 @@ impl Engine {
             return Ok(LOOK_EVERY);
         }
         let next = self.recover().await?.min(LOOK_EVERY);
-        self.claim_freed(claims).await?;
+        // What the store does not say of one run is in the way of no other, and is asked again.
+        let mut looked = self.claim_freed(claims).await;
         while self.has_room() {
-            let Some(run) = self.next_ready().await? else { break };
-            claims.extend(self.admit(run, None).await?);
+            match self.next_ready().await {
+                Ok(None) => break,
+                Ok(Some(run)) => match self.admit(run, None).await {
+                    Ok(claim) => claims.extend(claim),
+                    Err(error) => looked = Err(error),
+                },
+                Err(error) => {
+                    looked = Err(error);
+                    break;
+                }
+            }
         }
+        self.table().rescan |= looked.is_err();
+        looked?;
         metrics::gauge!("clawhook_runs_active").set(precise(self.active()));
         Ok(next)
     }
@@ -143,20 +155,28 @@ impl Engine {
     /// Lanes that got room: their oldest parked runs come first.
     async fn claim_freed(&self, claims: &mut Vec<Claim>) -> Result<(), super::Error> {
         let freed = self.table().lanes.take_freed();
+        let mut looked = Ok(());
         for lane in freed {
             if !self.has_room() {
                 self.table().lanes.not_yet(lane);
                 continue;
             }
-            let parked = self.0.parts.store.parked(&lane).await?;
-            let found = parked.is_some();
-            if let Some(Queued { id, log }) = parked {
-                let run = Run::fold(id, log)?;
-                claims.extend(self.admit(run, Some(&lane)).await?);
+            match self.claim_parked(&lane, claims).await {
+                Ok(found) => self.table().lanes.unparked(&lane, found),
+                Err(error) => {
+                    self.table().lanes.not_yet(lane);
+                    looked = Err(error);
+                }
             }
-            self.table().lanes.unparked(&lane, found);
         }
-        Ok(())
+        looked
+    }
+
+    /// Claims the oldest run behind a lane; false when there is none.
+    async fn claim_parked(&self, lane: &str, claims: &mut Vec<Claim>) -> Result<bool, super::Error> {
+        let Some(Queued { id, log }) = self.0.parts.store.parked(lane).await? else { return Ok(false) };
+        claims.extend(self.admit(Run::fold(id, log)?, Some(lane)).await?);
+        Ok(true)
     }
 
     /// Gives a run to a worker, parks it behind a full lane, or ends it when it cannot start.
@@ -170,6 +190,8 @@ impl Engine {
                 let fresh = run.prepared.is_none();
                 (Start::Ready { plan, prepared: Box::new(prepared), fresh }, lanes)
             }
+            // The store did not say what the run needs: it stays queued.
+            Err(failure) if failure.retry != Retry::Never => return Err(super::Error::Files(Box::new(failure))),
             Err(failure) => (Start::Hopeless(Box::new(failure)), Vec::new()),
         };
         let wanted: Vec<_> = lanes.iter().map(|wanted| wanted.lane.clone()).collect();

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::lanes::Lane;
 use super::{Engine, values};
 use crate::domain::event::Prepared;
-use crate::domain::failure::{Failure, Fault};
+use crate::domain::failure::{Class, Failure, Fault};
 use crate::domain::input;
 use crate::domain::run::Run;
 use crate::domain::schedule::Overlap;
@@ -36,7 +36,7 @@ impl Engine {
                     Fault::Here,
                     format!("the state of the workflow could not be read: {error}"),
                 )
-                .help("resume the run when the store answers again")
+                .retriable(Class::Other, None)
             })?,
         };
         let mut prepared = Prepared { inputs, labels: BTreeMap::new(), state };

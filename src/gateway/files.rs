@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{Caller, Error, Gateway, Scope, members, routes, view};
 use crate::domain::delivery::RouteRef;
-use crate::domain::failure::{Failure, Fault};
+use crate::domain::failure::{Class, Failure, Fault};
 use crate::domain::journal::JournalKind;
 use crate::domain::trigger::Trigger;
 use crate::engine::Files;
@@ -84,7 +84,10 @@ impl FilesInForce {
         match self.store.document(revision).await {
             Ok(Some(text)) => Ok(text),
             Ok(None) => Err(gone(what, revision, "the store does not hold its text")),
-            Err(error) => Err(Failure::new("store.failed", Fault::Here, format!("{what} could not be read: {error}"))),
+            Err(error) => {
+                let message = format!("{what} could not be read: {error}");
+                Err(Failure::new("store.failed", Fault::Here, message).retriable(Class::Other, None))
+            }
         }
     }
 

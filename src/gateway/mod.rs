@@ -36,6 +36,7 @@ use crate::domain::journal::{JournalEntry, JournalKind};
 use crate::domain::rate::Rate;
 use crate::domain::secret::Secrets;
 use crate::engine::{self, Engine};
+use crate::limits;
 use crate::store;
 use crate::tasks::plan::Catalog;
 
@@ -167,7 +168,10 @@ impl Gateway {
         if self.0.engine.is_draining() {
             return Err(Error::Unavailable("the gateway is shutting down".to_owned()));
         }
-        Ok(self.0.engine.store().health().await?)
+        let health = tokio::time::timeout(limits::ACCEPT_TIMEOUT, self.0.engine.store().health()).await;
+        let late =
+            |_| Error::Unavailable(format!("the store did not answer within {} s", limits::ACCEPT_TIMEOUT.as_secs()));
+        Ok(health.map_err(late)??)
     }
 
     /// Writes a control action to the audit: before it happens, so that a caller who goes away leaves a trace.

@@ -78,7 +78,9 @@ impl SecretSource for KeyVault {
 
     fn remedy(&self, name: &SecretName) -> String {
         let Self { name: vault, .. } = self;
-        format!("az keyvault secret set --vault-name {vault} --name {} --file FILE_WITH_THE_VALUE", vault_name(name))
+        let name = vault_name(name);
+        // Without the last words it prints the value.
+        format!("az keyvault secret set --vault-name {vault} --name {name} --file FILE_WITH_THE_VALUE --output none")
     }
 
     async fn read(&self, name: &SecretName, version: Option<&str>) -> Result<Found, Error> {
@@ -147,7 +149,9 @@ impl KeyVault {
         let version = version.map(|version| format!(" --version {version}")).unwrap_or_default();
         let Self { name: vault, .. } = self;
         let name = vault_name(name);
-        format!("az keyvault secret set-attributes --vault-name {vault} --name {name}{version} --enabled true")
+        format!(
+            "az keyvault secret set-attributes --vault-name {vault} --name {name}{version} --enabled true --output none"
+        )
     }
 }
 
@@ -236,6 +240,6 @@ mod tests {
         let line = vault.assignment();
         assert!(line.contains("\"Key Vault Secrets User\" --assignee 0b1c"), "{line}");
         assert!(line.contains("az keyvault show --name orders"), "{line}");
-        assert!(vault.enabling(&name, Some("7")).ends_with("--name erp-key --version 7 --enabled true"));
+        assert!(vault.enabling(&name, Some("7")).ends_with("--name erp-key --version 7 --enabled true --output none"));
     }
 }

@@ -259,7 +259,7 @@ impl Store for AzureBlob {
     }
 
     async fn load(&self, pieces: Vec<Piece>) -> Result<(), Error> {
-        self.open_core(transfer::LOADING)?.load(pieces).await
+        self.open_core(super::transfer::LOADING)?.load(pieces).await
     }
 
     async fn health(&self) -> Result<Health, Error> {

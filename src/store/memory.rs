@@ -16,7 +16,6 @@ use crate::domain::journal::{JournalEntry, JournalKind, JournalRow};
 use crate::domain::run::{Run, RunHead};
 use crate::domain::state::State;
 use crate::id::{Revision, RunId, RunIds, Seq, WorkflowName};
-use crate::limits;
 
 /// Keeps everything in memory.
 #[derive(Debug, Default)]
@@ -132,11 +131,7 @@ impl Journal {
     }
 
     fn bound(kind: JournalKind) -> i64 {
-        let max = match kind {
-            JournalKind::Refusal => limits::REFUSALS_KEPT_MAX,
-            JournalKind::Audit | JournalKind::Gateway => limits::JOURNAL_KEPT_MAX,
-        };
-        i64::try_from(max).unwrap_or(i64::MAX)
+        i64::try_from(kind.kept_max()).unwrap_or(i64::MAX)
     }
 }
 

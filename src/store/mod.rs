@@ -20,6 +20,8 @@ pub mod sqlite;
 pub mod transfer;
 
 mod class;
+mod folder;
+mod ready;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -164,6 +166,13 @@ pub struct JournalQuery {
     pub limit: usize,
 }
 
+impl JournalQuery {
+    /// The newest entries of a journal, whatever they say.
+    pub fn all(kind: JournalKind, limit: usize) -> Self {
+        Self { kind, subject: None, cause: None, what: None, before: None, limit }
+    }
+}
+
 /// What retention lets go.
 #[derive(Debug, Clone, Copy)]
 pub struct Prune {
@@ -291,6 +300,11 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// True when only this process can write to the store, so a lease of another incarnation is dead.
     fn exclusive(&self) -> bool;
+
+    /// Other gateways on this store that were heard of lately; 0 also where a backend cannot tell.
+    async fn others(&self) -> Result<u64, Error> {
+        Ok(0)
+    }
 
     /// Comes back when another gateway may have left work here; never where only this process writes. It helps to look
     /// sooner, and may miss some: who waits looks by itself too.

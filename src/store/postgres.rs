@@ -34,6 +34,7 @@ use self::queue::Queue;
 use self::session::{Connector, Listener, Purpose, cannot_open, trust};
 use self::shapes::Shapes;
 use self::watch::Watch;
+use super::ready::{self, ReadyAppend};
 use super::transfer::Piece;
 use super::{
     Acceptance, Append, Backend, Error, Health, JournalQuery, Parts, PostgresPlace, Prune, Pruned, Queued, Receipt,
@@ -67,7 +68,7 @@ pub struct Postgres {
     me: i64,
     connector: Arc<Connector>,
     accepts: Queue<accept::Ready, Receipt>,
-    appends: Queue<append::Ready, ()>,
+    appends: Queue<ReadyAppend, ()>,
     /// For the engine: what it reads, and its small writes.
     work: Link,
     /// For people and for retention, which may take long.
@@ -117,7 +118,7 @@ impl Postgres {
         let listener = Listener { came: Arc::clone(&came), own: me.to_string() };
         let listen = keep("listen", short, Some(listener)).await?;
         let writers = TaskTracker::new();
-        let (accepts, taker) = Queue::new(accept::DOING, closing.clone());
+        let (accepts, taker) = Queue::new(ready::ACCEPTING, closing.clone());
         let writer = accept::Writer {
             link: keep("accept", short, None).await?,
             ids: RunIds::default(),
@@ -126,7 +127,7 @@ impl Postgres {
             watch: Arc::clone(&watch),
         };
         writers.spawn(writer.run(taker));
-        let (appends, taker) = Queue::new(append::DOING, closing.clone());
+        let (appends, taker) = Queue::new(ready::APPENDING, closing.clone());
         let taker = Arc::new(Mutex::new(taker));
         for _ in 0..APPEND_WRITERS {
             let writer = append::Writer { link: keep("append", short, None).await?, watch: Arc::clone(&watch) };
@@ -175,7 +176,7 @@ impl Store for Postgres {
     }
 
     async fn append(&self, append: Append) -> Result<(), Error> {
-        let ready = append::Ready::new(append)?;
+        let ready = ReadyAppend::new(append)?;
         let bytes = ready.bytes();
         self.appends.call(ready, bytes).await
     }
@@ -268,7 +269,7 @@ impl Store for Postgres {
         let work = |session: Arc<session::Session>| async move {
             transfer::load(&session, shapes, &partitions, &pieces).await
         };
-        self.show.call(transfer::LOADING, work).await
+        self.show.call(super::transfer::LOADING, work).await
     }
 
     async fn health(&self) -> Result<Health, Error> {
@@ -285,6 +286,11 @@ impl Store for Postgres {
 
     fn exclusive(&self) -> bool {
         false
+    }
+
+    async fn others(&self) -> Result<u64, Error> {
+        let me = self.me;
+        self.work.call("looking for other gateways", |session| async move { watch::others(&session, me).await }).await
     }
 
     async fn work_came(&self) {
@@ -305,11 +311,6 @@ impl Store for Postgres {
         self.tracker.close();
         let _ = tokio::time::timeout(limits::POSTGRES_CALL_MAX, self.tracker.wait()).await;
     }
-}
-
-/// What `doing` says when a value cannot be written as JSON.
-fn to_json<T: serde::Serialize>(doing: &'static str, value: &T) -> Result<String, Error> {
-    serde_json::to_string(value).map_err(|error| Error::Failed { doing, why: error.to_string() })
 }
 
 /// The id behind a stored number.

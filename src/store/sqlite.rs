@@ -30,10 +30,11 @@ use serde_json::{Map, Value};
 use tokio::sync::watch;
 
 use self::checkpoint::Checkpoints;
-use self::commands::{ReadyAcceptance, ReadyAppend, to_json};
+use self::commands::ReadyAcceptance;
 use self::reader::Reader;
 use self::trouble::Trouble;
 use self::writer::{Memo, Tx, Writer};
+use super::ready::{self, ReadyAppend, to_json};
 use super::transfer::Piece;
 use super::{
     Acceptance, Append, Backend, Error, Health, JournalQuery, Prune, Pruned, Queued, Receipt, RunQuery, Store,
@@ -183,12 +184,12 @@ impl Drop for Sqlite {
 impl Store for Sqlite {
     async fn accept(&self, acceptance: Acceptance) -> Result<Receipt, Error> {
         let ready = ReadyAcceptance::new(acceptance)?;
-        self.writer.call_with("accepting a delivery", ready.bytes(), move |tx| ready.write(tx)).await
+        self.writer.call_with(ready::ACCEPTING, ready.bytes(), move |tx| ready.write(tx)).await
     }
 
     async fn append(&self, append: Append) -> Result<(), Error> {
         let ready = ReadyAppend::new(append)?;
-        self.writer.call_with("adding to a run's log", ready.bytes(), move |tx| ready.write(tx)).await
+        self.writer.call_with(ready::APPENDING, ready.bytes(), move |tx| commands::append(tx, &ready)).await
     }
 
     async fn log(&self, run: RunId) -> Result<Vec<Entry>, Error> {
@@ -295,7 +296,7 @@ impl Store for Sqlite {
 
     async fn load(&self, pieces: Vec<Piece>) -> Result<(), Error> {
         let load = move |tx: &mut Tx<'_>| pieces.iter().try_for_each(|piece| load::load(tx, piece));
-        self.writer.call("taking pieces of another store", load).await
+        self.writer.call(super::transfer::LOADING, load).await
     }
 
     async fn verify(&self) -> Result<Vec<String>, Error> {

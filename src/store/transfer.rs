@@ -16,6 +16,11 @@ use crate::domain::journal::{JournalEntry, JournalKind, JournalRow};
 use crate::domain::run::RunHead;
 use crate::id::{Revision, RunId, WorkflowName};
 
+/// What callers of `load` are told they were doing.
+pub(super) const LOADING: &str = "taking pieces of another store";
+/// What callers of `dump` are told they were doing.
+pub(super) const DUMPING: &str = "reading the whole store";
+
 /// Everything that a store keeps, as it was at one moment where the backend can tell.
 pub struct Dump {
     /// Runs that will come, for progress; more may come while it goes on.

@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-/// Runs the program in `folder`, with nothing in the environment but `env`.
+use clawhook::store::sqlite::Sqlite;
+
+use crate::process;
+
 fn clawhook(folder: &Path, arguments: &[&str], env: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_clawhook"));
-    command.current_dir(folder).args(arguments).env_clear().envs(env.iter().copied()).stdin(Stdio::null());
-    command.output().unwrap()
+    process::clawhook(folder, arguments, env.iter().copied())
 }
 
 /// Exit code, stdout and stderr in one text; the folder's own name is filtered.
@@ -53,41 +54,6 @@ fn check_tells_everything_at_once() {
 }
 
 #[test]
-fn doctor_looks_at_everything_and_changes_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let at = folder.path();
-    clawhook(at, &["init"], &[]);
-    let ports =
-        [("CLAWHOOK__LISTEN__HOOKS__ADDRESS", "127.0.0.1:0"), ("CLAWHOOK__LISTEN__CONTROL__ADDRESS", "127.0.0.1:0")];
-    let env = [SECRETS, ports].concat();
-    let look = |arguments: &[&str], env: &[(&str, &str)]| {
-        let output = clawhook(at, &[&["doctor", "--json"], arguments].concat(), env);
-        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        let of = |finding: &serde_json::Value| {
-            (finding["about"].as_str().unwrap().to_owned(), finding["verdict"].as_str().unwrap().to_owned())
-        };
-        let findings: std::collections::BTreeMap<_, _> =
-            report["findings"].as_array().unwrap().iter().map(of).collect();
-        (output.status.code(), findings)
-    };
-    let (_, findings) = look(&[], &env);
-    for about in ["cgroup v2", "memory", "disk", "clock"] {
-        assert!(findings.contains_key(about), "{findings:?}");
-    }
-    for about in ["hooks door", "control door", "secrets", "storage sqlite"] {
-        assert_eq!(findings[about], "good", "{about}");
-    }
-    // What it wrote to try the store is gone.
-    let store = rusqlite::Connection::open(at.join("data/clawhook.db")).unwrap();
-    assert_eq!(store.query_row("SELECT count(*) FROM marks", [], |row| row.get::<_, i64>(0)).unwrap(), 0);
-
-    let (code, findings) = look(&[], &ports);
-    assert_eq!((code, findings["secret erp-api-key"].as_str()), (Some(1), "bad"));
-    let (code, findings) = look(&["--quick"], &env);
-    assert_eq!((code, findings["gateway"].as_str()), (Some(1), "bad"));
-}
-
-#[test]
 fn a_store_is_backed_up_restored_moved_and_verified() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();
@@ -101,8 +67,7 @@ fn a_store_is_backed_up_restored_moved_and_verified() {
         assert_eq!(output.status.code(), Some(0), "{arguments:?}: {said}");
         said
     };
-    // The doctor makes the store, and a mark is in it.
-    drop(clawhook(at, &["doctor"], &SECRETS));
+    drop(Sqlite::open(&at.join("data")).unwrap());
     let connection = rusqlite::Connection::open(at.join("data/clawhook.db")).unwrap();
     connection.execute("INSERT INTO marks (name, value) VALUES ('paused/route/a', 'x')", []).unwrap();
     drop(connection);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::app::{Answer, OPEN};
-use crate::numbered::{all_runs, check_far_end, check_log, folder, send};
+use crate::app::Answer;
+use crate::numbered::{all_runs, check_far_end, check_logs, folder_on, send};
 use crate::process::Process;
 use crate::standin::{self, Standin};
 
@@ -20,7 +20,7 @@ const KILL_WITHIN_MS: u64 = 700;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_loses_nothing_and_repeats_nothing() {
     let erp = Standin::start(&standin::Settings::default()).unwrap();
-    let folder = folder(&OPEN.replace("secrets: { source: file, path: ./secrets }", ""), &erp);
+    let folder = folder_on("", &[], &erp);
 
     let mut answered = BTreeMap::new();
     for round in 0..ROUNDS {
@@ -47,12 +47,8 @@ async fn kill_loses_nothing_and_repeats_nothing() {
     let runs = all_runs(&process.control, "").await;
     assert_eq!(runs.len(), answered.len(), "a run too many or too few");
     assert_eq!(answered.values().collect::<BTreeSet<_>>().len(), answered.len(), "two deliveries share a run");
-    let mut in_flight = 0;
-    for run in answered.values() {
-        assert_eq!(runs.get(run).map(String::as_str), Some("succeeded"), "{run}");
-        let log = process.control.get(&format!("/v1/runs/{run}/events")).await;
-        in_flight += check_log(run, log["items"].as_array().unwrap());
-    }
+    assert!(answered.values().all(|run| runs.get(run).is_some_and(|status| status == "succeeded")), "{runs:?}");
+    let in_flight = check_logs(&process.control, answered.values()).await;
     check_far_end(&erp, answered.values());
     assert!(in_flight > 0, "no kill found a step in flight: this test shows nothing");
     process.stop();

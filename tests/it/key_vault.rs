@@ -225,7 +225,7 @@ async fn secrets_check_tells_every_state_and_what_mends_it() {
         ("json", "{ secret_ref: json, field: key, prefix: \"Bearer \" }", "found", ""),
         ("json", "{ secret_ref: json, field: nothing }", "unusable", "az keyvault secret set"),
         ("busy", "{ secret_ref: busy }", "found", ""),
-        ("gone", "{ secret_ref: gone }", "missing", "az keyvault secret set --vault-name states-"),
+        ("gone", "{ secret_ref: gone }", "missing", "--file FILE_WITH_THE_VALUE --output none"),
         ("pinned", "{ secret_ref: pinned, version: 0123456789abcdef }", "missing", "no version `0123456789abcdef`"),
         ("off", "{ secret_ref: off }", "disabled", "--name off --enabled true"),
         ("over", "{ secret_ref: over }", "expired", "az keyvault secret set"),

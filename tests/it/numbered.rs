@@ -1,11 +1,18 @@
 //! Numbered deliveries to a workflow of two steps, and what must hold of them whatever was killed meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde_json::Value;
+use tokio::time::Instant;
 
-use crate::app::{Answer, Control, Folder, KEY, orders_route, shopify};
+use crate::app::{Answer, Control, Folder, KEY, OPEN, orders_route, shopify};
 use crate::standin::Standin;
+
+/// Longest that a run may take to end whose gateway was killed, or lost its store: its lease has to run out first.
+pub(crate) const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(90);
+/// Pause between two looks.
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// The first step takes a while, so that a kill finds it in flight.
 const WORKFLOW: &str = r#"
@@ -24,10 +31,11 @@ tasks:
 outputs: { id: "${{ tasks.push.body.id }}" }
 "#;
 
-/// A folder with these settings, the workflow and its route.
-pub(crate) fn folder(settings: &str, erp: &Standin) -> Folder {
-    let mut folder = Folder::new(settings, Some(erp));
+/// A folder with the workflow and its route, on this store, for which these secrets are in the environment.
+pub(crate) fn folder_on(storage: &str, secrets: &[(&str, String)], erp: &Standin) -> Folder {
+    let mut folder = Folder::new(&OPEN.replace("secrets: { source: file, path: ./secrets }", storage), Some(erp));
     folder.env.insert("CLAWHOOK_SECRET_SHOP_KEY".to_owned(), KEY.to_owned());
+    folder.env.extend(secrets.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
     folder.write("workflows/push.yaml", WORKFLOW);
     folder.write("routes/orders.yaml", &orders_route(""));
     folder
@@ -61,9 +69,34 @@ pub(crate) async fn all_runs(control: &Control, filter: &str) -> BTreeMap<String
     }
 }
 
+/// Waits until all of these have succeeded.
+pub(crate) async fn all_end<'r>(control: &Control, runs: impl Iterator<Item = &'r String>) {
+    let began = Instant::now();
+    for run in runs {
+        loop {
+            let shown = control.get(&format!("/v1/runs/{run}")).await;
+            if shown["status"] == "succeeded" {
+                break;
+            }
+            assert!(began.elapsed() < TAKEN_OVER_WITHIN, "{run} does not end: {shown}");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+/// Checks the log of each run. Answers how many tries were cut off by a kill.
+pub(crate) async fn check_logs<'r>(control: &Control, runs: impl Iterator<Item = &'r String>) -> usize {
+    let mut cut_off = 0;
+    for run in runs {
+        let log = control.get(&format!("/v1/runs/{run}/events")).await;
+        cut_off += check_log(run, log["items"].as_array().unwrap());
+    }
+    cut_off
+}
+
 /// Checks that no task started again after it had ended, and that tries share a key. Answers how many tries were cut
 /// off by a kill.
-pub(crate) fn check_log(run: &str, log: &[Value]) -> usize {
+fn check_log(run: &str, log: &[Value]) -> usize {
     let mut ended = BTreeSet::new();
     let mut keys: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut cut_off = 0;

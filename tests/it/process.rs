@@ -1,7 +1,9 @@
 //! The real program as a process of its own: started, killed, and everything it says kept.
 
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -11,6 +13,16 @@ use crate::app::{Control, Folder};
 /// Looks for the lines that say where the doors are, and the pause between two of them.
 const LOOKS_MAX: usize = 6_000;
 const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Runs the program in `folder` to its end, with nothing in the environment but `env`.
+pub(crate) fn clawhook<N: AsRef<OsStr>, V: AsRef<OsStr>>(
+    folder: &Path,
+    arguments: &[&str],
+    env: impl IntoIterator<Item = (N, V)>,
+) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_clawhook"));
+    command.current_dir(folder).args(arguments).env_clear().envs(env).stdin(Stdio::null()).output().unwrap()
+}
 
 /// `clawhook serve` on the files of a folder. It is killed when this is dropped.
 #[derive(Debug)]

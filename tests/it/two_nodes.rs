@@ -7,22 +7,18 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::app::{Answer, Control, Folder, OPEN};
-use crate::emulators::wanted;
-use crate::numbered::{all_runs, check_far_end, check_log, folder, send};
+use crate::app::{Answer, Control, Folder};
+use crate::numbered::{LOOK_EVERY, TAKEN_OVER_WITHIN, all_end, all_runs, check_far_end, check_logs, folder_on, send};
 use crate::process::Process;
 use crate::standin::{self, Standin};
-use crate::store_contract::postgres::Database;
+use crate::store_contract::azurite::Account;
+use crate::store_contract::database::Database;
 
 const ROUNDS: u32 = 3;
 /// Deliveries of one round.
 const BATCH: u32 = 12;
 /// The moment of a kill lies somewhere in here.
 const KILL_WITHIN_MS: u64 = 900;
-/// Longest that a run of a killed gateway may take to end: its lease has to run out first.
-const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(90);
-/// Pause between two looks.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// A workflow of its own for slots, so that the far end sees deliveries only.
 const TICK: &str = r"
@@ -37,14 +33,8 @@ schedules: [{ name: tick, cron: "* * * * * *", workflow: tick }]
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_azure_blob() {
-    let (Some(endpoint), Some(sas)) = (wanted("CLAWHOOK_TEST_AZURITE_HTTP_URL"), wanted("CLAWHOOK_TEST_AZURITE_SAS"))
-    else {
-        return;
-    };
-    let container = format!("two-nodes-{}", rand::random::<u32>());
-    let storage = format!(
-        "storage: {{ backend: azure-blob, endpoint: \"{endpoint}\", container: {container}, sas: {{ secret_ref: sas }} }}"
-    );
+    let Some(container) = Account::by_signature().map(Account::container) else { return };
+    let (storage, sas) = container.settings();
     check(&storage, &[("CLAWHOOK_SECRET_SAS", sas)]).await;
 }
 
@@ -52,13 +42,12 @@ async fn on_azure_blob() {
 async fn on_postgres() {
     let Some(database) = Database::create().await else { return };
     let (storage, password) = database.settings();
-    check(&format!("storage: {{ {storage} }}"), &[("CLAWHOOK_SECRET_POSTGRES", password)]).await;
+    check(&storage, &[("CLAWHOOK_SECRET_POSTGRES", password)]).await;
 }
 
 async fn check(storage: &str, secrets: &[(&str, String)]) {
     let erp = Standin::start(&standin::Settings::default()).unwrap();
-    let settings = OPEN.replace("secrets: { source: file, path: ./secrets }", storage);
-    let nodes = [node(&settings, secrets, &erp), node(&settings, secrets, &erp)];
+    let nodes = [node(storage, secrets, &erp), node(storage, secrets, &erp)];
     let mut running = vec![Process::start(&nodes[0], "warn").await, Process::start(&nodes[1], "warn").await];
 
     let mut answered = BTreeMap::new();
@@ -90,10 +79,7 @@ async fn check(storage: &str, secrets: &[(&str, String)]) {
     let control = &running[0].control;
     all_end(control, answered.values()).await;
     assert_eq!(answered.values().collect::<BTreeSet<_>>().len(), answered.len(), "two deliveries share a run");
-    for run in answered.values() {
-        let log = control.get(&format!("/v1/runs/{run}/events")).await;
-        check_log(run, log["items"].as_array().unwrap());
-    }
+    check_logs(control, answered.values()).await;
     check_far_end(&erp, answered.values());
     check_slots(control).await;
     for process in running {
@@ -114,11 +100,10 @@ async fn taken(process: &Process, number: u32) -> String {
     }
 }
 
-fn node(settings: &str, secrets: &[(&str, String)], erp: &Standin) -> Folder {
-    let mut folder = folder(settings, erp);
+fn node(storage: &str, secrets: &[(&str, String)], erp: &Standin) -> Folder {
+    let folder = folder_on(storage, secrets, erp);
     folder.write("workflows/tick.yaml", TICK);
     folder.write("routes/tick.yaml", EVERY_SECOND);
-    folder.env.extend(secrets.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
     folder
 }
 
@@ -149,20 +134,6 @@ async fn collect(sending: Sending, answered: &mut BTreeMap<u32, String>) {
         let run = answer.run();
         let known = answered.entry(number).or_insert_with(|| run.clone());
         assert_eq!(*known, run, "delivery {number} became two runs");
-    }
-}
-
-async fn all_end<'r>(control: &Control, runs: impl Iterator<Item = &'r String>) {
-    let began = Instant::now();
-    for run in runs {
-        loop {
-            let shown = control.get(&format!("/v1/runs/{run}")).await;
-            if shown["status"] == "succeeded" {
-                break;
-            }
-            assert!(began.elapsed() < TAKEN_OVER_WITHIN, "{run} does not end: {shown}");
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! damaged, of another version or of another container is made anew from the blobs.
 
 use std::fmt;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::Error;
+use super::super::folder::{cannot_open, lock, private};
 use crate::limits;
 
 /// The index's file in `storage.path`.
@@ -99,8 +100,9 @@ pub(super) struct Index {
 impl Index {
     /// Opens the index of a container in a folder.
     pub(super) fn open(folder: &Path, container: &str) -> Result<Self, Error> {
-        let lock = lock(folder)?;
+        let lock = lock(folder, LOCK_FILE)?;
         let file = folder.join(FILE);
+        private(&file)?;
         let kept =
             connect(&file).and_then(|connection| check(&connection, container).map(|ours| ours.then_some(connection)));
         let connection = if let Ok(Some(connection)) = kept {
@@ -111,9 +113,9 @@ impl Index {
                 let _ = std::fs::remove_file(folder.join(format!("{FILE}{end}")));
             }
             let made = connect(&file).and_then(|connection| create(&connection, container).map(|()| connection));
-            made.map_err(|error| cannot_open(&file, &error.to_string()))?
+            made.map_err(|error| cannot_open(&file, error.to_string()))?
         };
-        let reader = connect(&file).map_err(|error| cannot_open(&file, &error.to_string()))?;
+        let reader = connect(&file).map_err(|error| cannot_open(&file, error.to_string()))?;
         Ok(Self {
             work: Desk::start("blob-index", connection)?,
             show: Desk::start("blob-list", reader)?,
@@ -257,35 +259,4 @@ fn create(connection: &Connection, container: &str) -> rusqlite::Result<()> {
     transaction.execute("INSERT INTO about VALUES ('container', ?1)", params![container])?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()
-}
-
-fn lock(folder: &Path) -> Result<File, Error> {
-    let cannot = |error: std::io::Error| cannot_open(folder, &format!("cannot create the folder: {error}"));
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-        builder.mode(0o700);
-        options.mode(0o600);
-    }
-    builder.create(folder).map_err(cannot)?;
-    // SQLite gives its other files the rights of the first.
-    for name in [LOCK_FILE, FILE] {
-        options.open(folder.join(name)).map_err(cannot)?;
-    }
-    let file = options.open(folder.join(LOCK_FILE)).map_err(cannot)?;
-    file.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => {
-            cannot_open(folder, "another Clawhook process keeps its index there; give this one its own `storage.path`")
-        }
-        TryLockError::Error(error) => cannot_open(folder, &format!("cannot lock the folder: {error}")),
-    })?;
-    Ok(file)
-}
-
-fn cannot_open(place: &Path, why: &str) -> Error {
-    Error::Open { place: place.display().to_string(), why: why.to_owned() }
 }

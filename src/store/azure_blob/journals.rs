@@ -19,7 +19,6 @@ use crate::limits;
 
 pub(super) const WRITING: &str = "writing a journal";
 
-const KINDS: [JournalKind; 3] = [JournalKind::Audit, JournalKind::Refusal, JournalKind::Gateway];
 /// Bits of an entry's id that tell entries of one millisecond and writers apart.
 const ID_BITS: u32 = 20;
 /// Bits that tell writers apart.
@@ -60,7 +59,7 @@ struct Line {
 impl Core {
     /// Adds entries to their journals.
     pub(super) async fn journal_append(&self, entries: Vec<JournalEntry>) -> Result<(), Error> {
-        for kind in KINDS {
+        for kind in JournalKind::ALL {
             let own: Vec<_> = entries.iter().filter(|entry| entry.kind == kind).cloned().collect();
             if own.is_empty() {
                 continue;
@@ -156,7 +155,11 @@ impl Core {
     }
 
     async fn read_journal(&self, doing: &'static str, blob: Item) -> Result<(), Error> {
-        let kind = blob.name.split('/').nth(1).and_then(|kind| KINDS.into_iter().find(|known| known.as_str() == kind));
+        let kind = blob
+            .name
+            .split('/')
+            .nth(1)
+            .and_then(|kind| JournalKind::ALL.into_iter().find(|known| known.as_str() == kind));
         let name = blob.name.clone();
         let read = self.index.call(doing, move |index| small::journal_blob(index, &name)).await?;
         let Some(kind) = kind.filter(|_| blob.length > read) else { return Ok(()) };
@@ -176,7 +179,7 @@ impl Core {
     /// Deletes the blobs of which no entry is kept.
     pub(super) async fn prune_journals(&self) -> Result<(), Error> {
         let doing = "pruning journals";
-        for kind in KINDS {
+        for kind in JournalKind::ALL {
             let prefix = format!("{}{}/", names::JOURNALS, kind.as_str());
             let old = self.index.call(doing, move |index| match small::journal_ends(index, kind)? {
                 (_, Some(oldest)) => small::old_journal_blobs(index, &prefix, oldest),

@@ -12,7 +12,6 @@ use super::rows::{broken, limit_of, number, run_id};
 use crate::clock::Timestamp;
 use crate::domain::journal::{JournalEntry, JournalKind, JournalRow};
 use crate::id::{RunId, Seq, WorkflowName};
-use crate::limits;
 
 /// A delivery key or replay guard that is remembered.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,14 +77,6 @@ fn read_key(row: &SqlRow<'_>) -> rusqlite::Result<Key> {
     })
 }
 
-/// How many entries of a journal are kept.
-pub(super) fn kept_max(kind: JournalKind) -> usize {
-    match kind {
-        JournalKind::Refusal => limits::REFUSALS_KEPT_MAX,
-        JournalKind::Audit | JournalKind::Gateway => limits::JOURNAL_KEPT_MAX,
-    }
-}
-
 /// Adds entries to a journal, unless they are known; the oldest beyond its bound go.
 pub(super) fn put_journal(
     connection: &Connection,
@@ -116,7 +107,7 @@ pub(super) fn put_journal(
             "DELETE FROM journal WHERE kind = ?1 AND id <=
              (SELECT id FROM journal WHERE kind = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
         )?
-        .execute(params![kind.as_str(), limit_of(kept_max(kind))])?;
+        .execute(params![kind.as_str(), limit_of(kind.kept_max())])?;
     Ok(())
 }
 
@@ -154,7 +145,7 @@ pub(super) fn journal_ends(connection: &Connection, kind: JournalKind) -> rusqli
     let (newest, oldest, count): (Option<i64>, Option<i64>, i64) = connection
         .prepare_cached("SELECT max(id), min(id), count(*) FROM journal WHERE kind = ?1")?
         .query_row([kind.as_str()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    Ok((newest.unwrap_or(0), oldest.filter(|_| count >= limit_of(kept_max(kind)))))
+    Ok((newest.unwrap_or(0), oldest.filter(|_| count >= limit_of(kind.kept_max()))))
 }
 
 fn journal_row(kind: JournalKind, row: &SqlRow<'_>) -> rusqlite::Result<JournalRow> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::super::transfer::{Dump, Piece};
+use super::super::transfer::{DUMPING, Dump, LOADING, Piece};
 use super::super::{Error, JournalQuery, Parts};
 use super::container::{Item, Only, Trouble};
 use super::logs::{Committed, marker_metadata};
@@ -19,9 +19,6 @@ use crate::domain::journal::{JournalEntry, JournalKind};
 use crate::domain::run::Run;
 use crate::id::{Revision, RunId, Seq, WorkflowName};
 use crate::limits;
-
-pub(super) const LOADING: &str = "taking pieces of another store";
-const DUMPING: &str = "reading the whole store";
 
 /// Begins to read the container, by an index of its own: that of a gateway that works is its own.
 pub(super) async fn dump(parts: Parts) -> Result<Dump, Error> {
@@ -88,7 +85,7 @@ async fn small_pieces(core: &Core) -> Result<Vec<Piece>, Error> {
         let values = core.state(&workflow).await?;
         pieces.push(Piece::State { workflow, values });
     }
-    for kind in [JournalKind::Audit, JournalKind::Refusal, JournalKind::Gateway] {
+    for kind in JournalKind::ALL {
         let rows = journal(core, kind).await?;
         pieces.extend(rows.into_iter().rev().map(Piece::Journal));
     }
@@ -96,7 +93,7 @@ async fn small_pieces(core: &Core) -> Result<Vec<Piece>, Error> {
 }
 
 async fn journal(core: &Core, kind: JournalKind) -> Result<Vec<crate::domain::journal::JournalRow>, Error> {
-    let all = JournalQuery { kind, subject: None, cause: None, what: None, before: None, limit: usize::MAX };
+    let all = JournalQuery::all(kind, usize::MAX);
     core.index.show(DUMPING, move |index| small::journal(index, &all)).await
 }
 
@@ -154,7 +151,7 @@ impl Core {
     /// Entries get numbers of this store; those that are there already are known by what they say.
     async fn load_journals(&self, entries: Vec<JournalEntry>) -> Result<(), Error> {
         let mut fresh = Vec::new();
-        for kind in [JournalKind::Audit, JournalKind::Refusal, JournalKind::Gateway] {
+        for kind in JournalKind::ALL {
             let own: Vec<_> = entries.iter().filter(|entry| entry.kind == kind).collect();
             if own.is_empty() {
                 continue;

@@ -8,11 +8,11 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::try_join;
 
-use super::super::class::{Shape, Standing, Term, Terms, source_is_term, term_class};
-use super::super::{Acceptance, Error, NewRun, Receipt};
+use super::super::class::{Shape, term_class};
+use super::super::ready::{ACCEPTING, ReadyRun};
+use super::super::{Acceptance, Error, Receipt};
 use super::append::INSERT_TERMS;
 use super::link::Link;
 use super::partitions::Partitions;
@@ -21,15 +21,11 @@ use super::session::{Params, Session};
 use super::shapes::Shapes;
 use super::trouble::{Outcome, Trouble};
 use super::watch::Watch;
-use super::{number, run_id, run_number, to_json};
+use super::{number, run_id, run_number};
 use crate::clock::Timestamp;
 use crate::domain::event::Event;
-use crate::domain::state::State;
 use crate::id::{RunId, RunIds};
 use crate::limits;
-
-/// What callers are told they were doing.
-pub(super) const DOING: &str = "accepting a delivery";
 
 type Key = [u8; 16];
 
@@ -42,15 +38,6 @@ pub(super) struct Ready {
     at: Timestamp,
     expires: Timestamp,
     runs: Vec<ReadyRun>,
-}
-
-#[derive(Debug)]
-struct ReadyRun {
-    shape: Shape,
-    standing: Standing,
-    terms: Terms,
-    event: String,
-    body: Bytes,
 }
 
 /// What a key stands for.
@@ -70,27 +57,14 @@ impl Known {
 impl Ready {
     pub(super) fn new(acceptance: Acceptance) -> Result<Self, Error> {
         let Acceptance { key, window, replay_guard, at, runs } = acceptance;
-        let runs = runs.into_iter().map(ReadyRun::new).collect::<Result<_, _>>()?;
+        let runs = ReadyRun::all_of(runs)?;
         let guard = replay_guard.filter(|guard| *guard != key).map(|guard| *guard.as_bytes());
         Ok(Self { key: *key.as_bytes(), guard, at, expires: at.plus(window), runs })
     }
 
     /// Bytes that it holds until it is written.
     pub(super) fn bytes(&self) -> usize {
-        self.runs.iter().map(|run| run.event.len() + run.body.len()).sum()
-    }
-}
-
-impl ReadyRun {
-    fn new(new: NewRun) -> Result<Self, Error> {
-        let NewRun { accepted, body } = new;
-        let trigger = &accepted.trigger;
-        let source = source_is_term(trigger.kind()).then(|| Term::source(&trigger.source()));
-        let terms = Terms { all: source.into_iter().collect(), listed: true };
-        let standing = if accepted.held { Standing::of(State::Waiting) } else { Standing::QUEUED };
-        let shape = Shape::of(&accepted.workflow, trigger);
-        let event = to_json(DOING, &Event::Accepted(Box::new(accepted)))?;
-        Ok(Self { shape, standing, terms, event, body })
+        self.runs.iter().map(ReadyRun::bytes).sum()
     }
 }
 
@@ -145,13 +119,13 @@ impl Writer {
             }
             Ok(all) => all.into_iter().map(Ok).collect(),
             Err(trouble) => {
-                let error = trouble.to_error(DOING);
+                let error = trouble.to_error(ACCEPTING);
                 leaders.iter().map(|_| Err(Trouble::Refused(error.clone()))).collect()
             }
         };
         let mut known = Vec::with_capacity(leaders.len());
         for (leader, outcome) in leaders.into_iter().zip(outcomes.drain(..)) {
-            let outcome = outcome.map_err(|trouble| trouble.to_error(DOING));
+            let outcome = outcome.map_err(|trouble| trouble.to_error(ACCEPTING));
             let answer = match &outcome {
                 Ok((known, true)) => Ok(Receipt::New(known.ids())),
                 Ok((known, false)) => Ok(Receipt::Duplicate(known.ids())),

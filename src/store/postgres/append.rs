@@ -6,91 +6,20 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use futures_util::try_join;
-use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 
-use super::super::class::{Standing, Term, Terms, runs_only, shape_in, term_class};
-use super::super::{Append, Error};
+use super::super::Error;
+use super::super::class::{Standing, Term, Terms, shape_in, term_class};
+use super::super::ready::{APPENDING, ReadyAppend};
 use super::link::Link;
 use super::queue::{Taker, Waiting, fits};
+use super::run_number;
 use super::session::{Params, Session, span};
 use super::trouble::{Outcome, Trouble};
 use super::watch::Watch;
-use super::{run_number, to_json};
-use crate::clock::Timestamp;
 use crate::domain::state::State;
-use crate::id::{RunId, Seq, WorkflowName};
+use crate::id::Seq;
 use crate::limits;
-
-/// What callers are told they were doing.
-pub(super) const DOING: &str = "adding to a run's log";
-
-/// The moment of a run that is held: it has none, so it is not in the index of moments.
-const HELD: i64 = i64::MAX;
-
-/// A run that runs has its log folded when it is listed, as long as the log is this short: most end with the next
-/// append, which writes the head.
-const HEAD_FOLDED_UNTIL: Seq = Seq(12);
-
-/// An append, ready to be written: JSON is made where the caller is.
-#[derive(Debug)]
-pub(super) struct Ready {
-    run: RunId,
-    after: Seq,
-    count: usize,
-    at: Timestamp,
-    events: String,
-    head: String,
-    state: State,
-    due: Option<i64>,
-    ended: Option<i64>,
-    terms: Vec<Term>,
-    workflow: WorkflowName,
-    /// Members of the workflow's state to set, as JSON; none removes one.
-    changes: Vec<(String, Option<String>)>,
-}
-
-impl Ready {
-    pub(super) fn new(append: Append) -> Result<Self, Error> {
-        let Append { run, after, at, events, head, state } = append;
-        Ok(Self {
-            run,
-            after,
-            count: events.len(),
-            at,
-            events: to_json(DOING, &events)?,
-            head: to_json(DOING, &head)?,
-            state: head.state,
-            due: head.due.map(Timestamp::as_millis).filter(|due| *due != HELD),
-            ended: head.ended_at.map(Timestamp::as_millis),
-            terms: Term::all_of(&head),
-            workflow: head.workflow,
-            changes: changes(state.unwrap_or_default())?,
-        })
-    }
-
-    /// Bytes that it holds until it is written.
-    pub(super) fn bytes(&self) -> usize {
-        self.events.len() + self.head.len()
-    }
-
-    fn next(&self) -> Seq {
-        self.after.plus(self.count)
-    }
-
-    /// Whether lists should find the head, and not fold the log.
-    fn shows_head(&self) -> bool {
-        !runs_only(self.state) || self.next() > HEAD_FOLDED_UNTIL
-    }
-}
-
-fn changes(state: Map<String, Value>) -> Result<Vec<(String, Option<String>)>, Error> {
-    let change = |(name, value): (String, Value)| match value {
-        Value::Null => Ok((name, None)),
-        value => Ok((name, Some(to_json(DOING, &value)?))),
-    };
-    state.into_iter().map(change).collect()
-}
 
 /// A row of `runs`, as it was read and as it becomes.
 #[derive(Debug, Clone)]
@@ -117,11 +46,11 @@ pub(super) struct Writer {
     pub(super) watch: Arc<Watch>,
 }
 
-type Caller = Waiting<Ready, ()>;
+type Caller = Waiting<ReadyAppend, ()>;
 
 impl Writer {
     /// Writes what waits until the queue is closed and empty.
-    pub(super) async fn run(self, taker: Arc<Mutex<Taker<Ready, ()>>>) {
+    pub(super) async fn run(self, taker: Arc<Mutex<Taker<ReadyAppend, ()>>>) {
         loop {
             let batch = {
                 let mut taker = taker.lock().await;
@@ -136,20 +65,21 @@ impl Writer {
 
     /// Writes a batch; when the server stops it because of one of them, one by one.
     async fn write_all(&self, batch: Vec<Caller>) {
-        let work: Vec<&Ready> = batch.iter().map(|caller| &caller.work).collect();
+        let work: Vec<&ReadyAppend> = batch.iter().map(|caller| &caller.work).collect();
         let answers = match self.write(&work).await {
             Ok(answers) => answers,
             Err(trouble) if trouble.is_of_the_batch() && work.len() > 1 => {
                 let mut answers = Vec::with_capacity(work.len());
                 for ready in work {
                     let alone = self.write(&[ready]).await;
-                    answers.push(alone.map_or_else(|trouble| Err(trouble.to_error(DOING)), |mut all| all.remove(0)));
+                    answers
+                        .push(alone.map_or_else(|trouble| Err(trouble.to_error(APPENDING)), |mut all| all.remove(0)));
                 }
                 answers
             }
             Err(trouble) => {
                 for caller in batch {
-                    caller.fail(&trouble, DOING);
+                    caller.fail(&trouble, APPENDING);
                 }
                 return;
             }
@@ -160,7 +90,7 @@ impl Writer {
     }
 
     /// One transaction; again when it met another one.
-    async fn write(&self, work: &[&Ready]) -> Outcome<Vec<Result<(), Error>>> {
+    async fn write(&self, work: &[&ReadyAppend]) -> Outcome<Vec<Result<(), Error>>> {
         let mut tries = 0;
         loop {
             let session = self.link.session().await?;
@@ -172,7 +102,7 @@ impl Writer {
                 Err(trouble) if trouble.met_another() && tries < limits::POSTGRES_TRIES_MAX => {}
                 Err(trouble) => return Err(trouble),
                 Ok(answers) => {
-                    let wants = |(ready, answer): (&&Ready, &Result<(), Error>)| {
+                    let wants = |(ready, answer): (&&ReadyAppend, &Result<(), Error>)| {
                         answer.is_ok() && matches!(ready.state, State::Queued | State::Waiting)
                     };
                     if work.iter().zip(&answers).any(wants) {
@@ -185,7 +115,7 @@ impl Writer {
     }
 }
 
-fn gather(taker: &mut Taker<Ready, ()>) -> Vec<Caller> {
+fn gather(taker: &mut Taker<ReadyAppend, ()>) -> Vec<Caller> {
     let (mut batch, mut bytes) = (Vec::new(), 0);
     while let Some(caller) = taker.ahead.front()
         && fits(batch.len(), bytes, caller.bytes())
@@ -197,7 +127,7 @@ fn gather(taker: &mut Taker<Ready, ()>) -> Vec<Caller> {
     batch
 }
 
-async fn try_write(session: &Session, work: &[&Ready]) -> Outcome<Vec<Result<(), Error>>> {
+async fn try_write(session: &Session, work: &[&ReadyAppend]) -> Outcome<Vec<Result<(), Error>>> {
     let done = transaction(session, work).await;
     if done.is_err() && !session.is_over() {
         session.undo().await;
@@ -205,7 +135,7 @@ async fn try_write(session: &Session, work: &[&Ready]) -> Outcome<Vec<Result<(),
     done
 }
 
-async fn transaction(session: &Session, work: &[&Ready]) -> Outcome<Vec<Result<(), Error>>> {
+async fn transaction(session: &Session, work: &[&ReadyAppend]) -> Outcome<Vec<Result<(), Error>>> {
     let ids: Vec<i64> = work.iter().map(|ready| run_number(ready.run)).collect();
     let ((), mut runs) = try_join!(session.begin(), lock(session, &ids))?;
     let mut rows = Rows::default();
@@ -280,7 +210,7 @@ impl TermRows {
 
 impl<'a> Rows<'a> {
     /// Decides one append, by the run as those before it in the batch leave it.
-    fn add(&mut self, ready: &'a Ready, runs: &mut HashMap<i64, Locked>) -> Result<(), Error> {
+    fn add(&mut self, ready: &'a ReadyAppend, runs: &mut HashMap<i64, Locked>) -> Result<(), Error> {
         let id = run_number(ready.run);
         let Locked { run, .. } = runs.get_mut(&id).ok_or(Error::NoRun(ready.run))?;
         if run.next != ready.after {

@@ -4,23 +4,23 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 use tokio_postgres::Row;
 
+use super::super::ready::to_json;
 use super::super::{Error, JournalQuery};
+use super::number;
 use super::session::Session;
 use super::trouble::{Outcome, Trouble};
-use super::{number, to_json};
 use crate::clock::Timestamp;
 use crate::domain::journal::{JournalEntry, JournalKind, JournalRow};
-use crate::limits;
 
 /// What callers are told they were doing.
 pub(super) const JOURNAL_DOING: &str = "writing a journal";
 
-/// The number of a journal, and how many entries it keeps.
-pub(super) fn code(kind: JournalKind) -> (i64, usize) {
+/// The number of a journal.
+pub(super) fn code(kind: JournalKind) -> i64 {
     match kind {
-        JournalKind::Audit => (0, limits::JOURNAL_KEPT_MAX),
-        JournalKind::Refusal => (1, limits::REFUSALS_KEPT_MAX),
-        JournalKind::Gateway => (2, limits::JOURNAL_KEPT_MAX),
+        JournalKind::Audit => 0,
+        JournalKind::Refusal => 1,
+        JournalKind::Gateway => 2,
     }
 }
 
@@ -31,7 +31,7 @@ pub(super) fn plain(text: &str) -> String {
 
 /// Adds entries to their journals; the oldest beyond the bound go.
 pub(super) async fn journal_append(session: &Session, entries: &[JournalEntry]) -> Outcome<()> {
-    for kind in [JournalKind::Audit, JournalKind::Refusal, JournalKind::Gateway] {
+    for kind in JournalKind::ALL {
         let entries: Vec<_> = entries.iter().filter(|entry| entry.kind == kind).collect();
         if !entries.is_empty() {
             append_to(session, kind, &entries).await?;
@@ -42,7 +42,7 @@ pub(super) async fn journal_append(session: &Session, entries: &[JournalEntry]) 
 
 /// The row of the journal is locked while its numbers are taken, so that they come in commit order.
 async fn append_to(session: &Session, kind: JournalKind, entries: &[&JournalEntry]) -> Outcome<()> {
-    let (kind, kept) = code(kind);
+    let (kind, kept) = (code(kind), kind.kept_max());
     let all = number(entries.len());
     let entries = &entries[entries.len().saturating_sub(kept)..];
     let texts = |text: fn(&JournalEntry) -> &str| entries.iter().map(|entry| plain(text(entry))).collect::<Vec<_>>();
@@ -67,7 +67,7 @@ async fn append_to(session: &Session, kind: JournalKind, entries: &[&JournalEntr
 
 /// A page of a journal, newest first.
 pub(super) async fn journal(session: &Session, query: &JournalQuery) -> Outcome<Vec<JournalRow>> {
-    let (kind, _) = code(query.kind);
+    let kind = code(query.kind);
     // Two texts, so that each is planned for the index it can use.
     let by_subject = "SELECT id, at, what, subject, cause, detail, body FROM clawhook.journal \
         WHERE kind = $1 AND subject = $2 AND id < $3 AND ($4::text IS NULL OR cause = $4) \
@@ -85,9 +85,9 @@ pub(super) async fn journal(session: &Session, query: &JournalQuery) -> Outcome<
 /// All journals, each from its first entry on.
 pub(super) async fn journals(session: &Session) -> Outcome<Vec<JournalRow>> {
     let mut rows = Vec::new();
-    for kind in [JournalKind::Audit, JournalKind::Refusal, JournalKind::Gateway] {
+    for kind in JournalKind::ALL {
         let sql = "SELECT id, at, what, subject, cause, detail, body FROM clawhook.journal WHERE kind = $1 ORDER BY id";
-        for row in session.query(sql, &[&code(kind).0]).await? {
+        for row in session.query(sql, &[&code(kind)]).await? {
             rows.push(journal_row(kind, &row)?);
         }
     }

@@ -5,11 +5,12 @@
 use tokio_postgres::Row;
 
 use super::super::class::{Standing, shape_in};
+use super::super::ready::to_json;
 use super::super::{Prune, Pruned};
 use super::session::{Connector, Session, span};
 use super::shapes::Shapes;
 use super::trouble::Outcome;
-use super::{number, partitions, read, to_json};
+use super::{number, partitions, read};
 use crate::clock::Timestamp;
 use crate::domain::event::{Entry, Event};
 use crate::domain::state::State;

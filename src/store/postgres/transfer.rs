@@ -4,8 +4,9 @@
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio_util::task::TaskTracker;
 
-use super::super::class::{Shape, Standing, Term, Terms, runs_only, term_class};
-use super::super::transfer::{Dump, Piece};
+use super::super::class::term_class;
+use super::super::ready::{ReadyLog, first_of};
+use super::super::transfer::{DUMPING, Dump, Piece};
 use super::super::{Error, Parts};
 use super::partitions::Partitions;
 use super::session::{Connector, Purpose, Session, cannot_open, trust};
@@ -14,15 +15,12 @@ use super::trouble::{Outcome, Trouble};
 use super::{beside, number, read, run_id, run_number, schema};
 use crate::clock::Timestamp;
 use crate::domain::delivery::DeliveryKey;
-use crate::domain::event::{Entry, Event};
+use crate::domain::event::Entry;
 use crate::domain::journal::JournalRow;
-use crate::domain::run::{Run, RunHead};
-use crate::id::{Revision, RunId, Seq, WorkflowName};
+use crate::domain::run::RunHead;
+use crate::id::{Revision, RunId, WorkflowName};
 use crate::limits;
 
-/// What callers are told they were doing.
-pub(super) const LOADING: &str = "taking pieces of another store";
-const DUMPING: &str = "reading the whole store";
 /// Runs, or keys, that are read at once.
 const PAGE: usize = 100;
 
@@ -144,7 +142,7 @@ pub(super) async fn load(session: &Session, shapes: &Shapes, partitions: &Partit
     let mut taken = Vec::new();
     for piece in pieces {
         if let Piece::Run { id, log, .. } = piece {
-            taken.push(Taken::new(*id, log)?);
+            taken.push(ReadyLog::new(*id, log).map_err(Trouble::Broken)?);
         }
     }
     partitions.ensure(session, taken.iter().map(|run| run.head.id.made_at())).await?;
@@ -153,7 +151,7 @@ pub(super) async fn load(session: &Session, shapes: &Shapes, partitions: &Partit
     session.begin().await?;
     let done = async {
         for (run, shape) in taken.iter().zip(numbers) {
-            run.write(session, shape).await?;
+            write_run(session, run, shape).await?;
         }
         for piece in pieces {
             one(session, piece).await?;
@@ -185,15 +183,10 @@ async fn one(session: &Session, piece: &Piece) -> Outcome<()> {
         Piece::Journal(row) => journal(session, row).await,
         Piece::Run { .. } => Ok(()),
         Piece::Key { key, runs, expires } => {
-            let Some(first) = runs.first() else { return Ok(()) };
-            if !runs.iter().zip(first.as_u64()..).all(|(run, number)| run.as_u64() == number) {
-                let why =
-                    format!("the runs of one delivery, from {first} on, do not follow each other, as they must here");
-                return Err(Trouble::Broken(why));
-            }
+            let Some(first) = first_of(runs).map_err(Trouble::Broken)? else { return Ok(()) };
             let sql = "INSERT INTO clawhook.keys (key, first, runs, at, expires) VALUES ($1, $2, $3, $4, $5) \
                        ON CONFLICT DO NOTHING";
-            let (first_number, at) = (run_number(*first), first.made_at().as_millis());
+            let (first_number, at) = (run_number(first), first.made_at().as_millis());
             let key: &[u8] = key.as_bytes();
             session.execute(sql, &[&key, &first_number, &number(runs.len()), &at, &expires.as_millis()]).await.map(drop)
         }
@@ -201,7 +194,7 @@ async fn one(session: &Session, piece: &Piece) -> Outcome<()> {
 }
 
 async fn journal(session: &Session, JournalRow { id, entry }: &JournalRow) -> Outcome<()> {
-    let (kind, _) = beside::code(entry.kind);
+    let kind = beside::code(entry.kind);
     let detail = serde_json::to_string(&entry.detail)?;
     let (at, body): (i64, &[u8]) = (entry.at.as_millis(), &entry.body);
     let texts = [&entry.what, &entry.subject, &entry.cause].map(|text| beside::plain(text));
@@ -212,58 +205,33 @@ async fn journal(session: &Session, JournalRow { id, entry }: &JournalRow) -> Ou
     session.execute(sql, &[&kind, id]).await.map(drop)
 }
 
-/// A run on its way in.
-struct Taken<'a> {
-    head: RunHead,
-    shape: Shape,
-    stripped: bool,
-    log: &'a [Entry],
+async fn write_run(session: &Session, ready: &ReadyLog<'_>, shape: i64) -> Outcome<()> {
+    let ReadyLog { head, standing, terms, due, ended, .. } = ready;
+    let (id, class, next) = (run_number(head.id), standing.class(shape), i64::from(ready.next().0));
+    let last = ready.writes().last().and_then(<[Entry]>::first).map_or(0, |entry| i64::from(entry.seq.0));
+    let sql = "INSERT INTO clawhook.runs (id, class, next, last, due, ended, terms) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
+    if session.execute(sql, &[&id, &class, &next, &last, due, ended, &terms.pack()]).await? == 0 {
+        return Ok(());
+    }
+    for entries in ready.writes() {
+        write_entries(session, head, entries, last).await?;
+    }
+    for term in terms.all.iter().filter(|_| terms.listed) {
+        let sql = "INSERT INTO clawhook.terms (term, class, run) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+        session.execute(sql, &[&term.0, &term_class(class), &id]).await?;
+    }
+    Ok(())
 }
 
-impl<'a> Taken<'a> {
-    fn new(id: RunId, log: &'a [Entry]) -> Outcome<Self> {
-        let head = Run::fold(id, log.iter().cloned()).map_err(|error| Trouble::Broken(error.to_string()))?.head();
-        let Some(Entry { event: Event::Accepted(accepted), .. }) = log.first() else {
-            return Err(Trouble::Broken(format!("the log of {id} does not begin with its acceptance")));
-        };
-        let shape = Shape::of(&accepted.workflow, &accepted.trigger);
-        Ok(Self { head, shape, stripped: accepted.stripped, log })
-    }
-
-    async fn write(&self, session: &Session, shape: i64) -> Outcome<()> {
-        let standing = Standing::of(self.head.state);
-        let class = if self.stripped { standing.stripped() } else { standing }.class(shape);
-        let terms = Terms { all: Term::all_of(&self.head), listed: !runs_only(self.head.state) };
-        let id = run_number(self.head.id);
-        // One row for what was written at one moment, as it was when it was written.
-        let rows: Vec<_> = self.log.chunk_by(|one, next| one.at == next.at).collect();
-        let last = rows.last().and_then(|row| row.first()).map_or(0, |entry| i64::from(entry.seq.0));
-        let (next, due) = (i64::from(Seq(0).plus(self.log.len()).0), self.head.due.map(Timestamp::as_millis));
-        let (due, ended) = (due.filter(|due| *due != i64::MAX), self.head.ended_at.map(Timestamp::as_millis));
-        let sql = "INSERT INTO clawhook.runs (id, class, next, last, due, ended, terms) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
-        if session.execute(sql, &[&id, &class, &next, &last, &due, &ended, &terms.pack()]).await? == 0 {
-            return Ok(());
-        }
-        for row in rows {
-            self.write_row(session, row, last).await?;
-        }
-        for term in terms.all.iter().filter(|_| terms.listed) {
-            let sql = "INSERT INTO clawhook.terms (term, class, run) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
-            session.execute(sql, &[&term.0, &term_class(class), &id]).await?;
-        }
-        Ok(())
-    }
-
-    async fn write_row(&self, session: &Session, row: &[Entry], last: i64) -> Outcome<()> {
-        let Some(first) = row.first() else { return Ok(()) };
-        let events: Vec<_> = row.iter().map(|entry| &entry.event).collect();
-        let (id, seq, at) = (run_number(self.head.id), i64::from(first.seq.0), first.at.as_millis());
-        let events = serde_json::to_string(&events)?;
-        let body = (seq == 0).then_some(&first.body[..]);
-        // The first row alone is folded when it is listed, as after an acceptance.
-        let head = (seq == last && seq > 0).then(|| serde_json::to_string(&self.head)).transpose()?;
-        let sql = "INSERT INTO clawhook.log (run, seq, at, events, body, head) VALUES ($1, $2, $3, $4, $5, $6)";
-        session.execute(sql, &[&id, &seq, &at, &events, &body, &head]).await.map(drop)
-    }
+async fn write_entries(session: &Session, head: &RunHead, entries: &[Entry], last: i64) -> Outcome<()> {
+    let Some(first) = entries.first() else { return Ok(()) };
+    let events: Vec<_> = entries.iter().map(|entry| &entry.event).collect();
+    let (id, seq, at) = (run_number(head.id), i64::from(first.seq.0), first.at.as_millis());
+    let events = serde_json::to_string(&events)?;
+    let body = (seq == 0).then_some(&first.body[..]);
+    // The first row alone is folded when it is listed, as after an acceptance.
+    let head = (seq == last && seq > 0).then(|| serde_json::to_string(head)).transpose()?;
+    let sql = "INSERT INTO clawhook.log (run, seq, at, events, body, head) VALUES ($1, $2, $3, $4, $5, $6)";
+    session.execute(sql, &[&id, &seq, &at, &events, &body, &head]).await.map(drop)
 }

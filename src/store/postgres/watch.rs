@@ -105,6 +105,13 @@ pub(super) async fn beat(session: &Session, me: i64) -> Outcome<u64> {
     session.execute(sql, &[]).await
 }
 
+/// How many gateways but this one gave a sign of life lately.
+pub(super) async fn others(session: &Session, me: i64) -> Outcome<u64> {
+    let sql = "SELECT count(*) FROM clawhook.gateways WHERE id <> $1 AND seen >= now() - make_interval(secs => $2)";
+    let rows = session.query(sql, &[&me, &limits::POSTGRES_SILENCE_MAX.as_secs_f64()]).await?;
+    Ok(rows.first().map_or(0, |row| row.get::<_, i64>(0).unsigned_abs()))
+}
+
 /// The last word: what this gateway had parked is for the others now.
 pub(super) async fn leave(session: &Session, me: i64) -> Outcome<()> {
     let sql = "DELETE FROM clawhook.gateways WHERE id = $1";

@@ -1,28 +1,19 @@
 //! The two conditional writes, and the small ones beside them, as the writer does them. JSON is made before a command
 //! is queued: the writer's time is what all writes share.
 
-use bytes::Bytes;
 use rusqlite::{OptionalExtension, params};
-use serde_json::{Map, Value};
 
-use super::super::class::{Shape, Standing, Term, Terms, runs_only, shape_in, source_is_term, term_class};
-use super::super::{Acceptance, Append, Error, NewRun, Receipt};
+use super::super::class::{Standing, Term, Terms, shape_in, term_class};
+use super::super::ready::{ReadyAppend, ReadyRun};
+use super::super::{Acceptance, Error, Receipt};
 use super::keys::Known;
-use super::load::moment;
 use super::trouble::{Outcome, Trouble};
 use super::writer::{Tx, number, run_number};
 use crate::clock::Timestamp;
 use crate::domain::delivery::DeliveryKey;
 use crate::domain::event::Event;
 use crate::domain::journal::{JournalEntry, JournalKind};
-use crate::domain::state::State;
 use crate::id::{RunId, Seq, WorkflowName};
-use crate::limits;
-
-/// What `doing` says when a value cannot be written as JSON.
-pub(super) fn to_json<T: serde::Serialize>(doing: &'static str, value: &T) -> Result<String, Error> {
-    serde_json::to_string(value).map_err(|error| Error::Failed { doing, why: error.to_string() })
-}
 
 /// An acceptance, ready to be written.
 pub(super) struct ReadyAcceptance {
@@ -33,24 +24,15 @@ pub(super) struct ReadyAcceptance {
     runs: Vec<ReadyRun>,
 }
 
-struct ReadyRun {
-    shape: Shape,
-    standing: Standing,
-    terms: Terms,
-    event: String,
-    body: Bytes,
-}
-
 impl ReadyAcceptance {
     pub(super) fn new(acceptance: Acceptance) -> Result<Self, Error> {
         let Acceptance { key, window, replay_guard, at, runs } = acceptance;
-        let runs = runs.into_iter().map(ReadyRun::new).collect::<Result<_, _>>()?;
-        Ok(Self { key, replay_guard, at, expires: at.plus(window), runs })
+        Ok(Self { key, replay_guard, at, expires: at.plus(window), runs: ReadyRun::all_of(runs)? })
     }
 
     /// Bytes that it holds until it is written.
     pub(super) fn bytes(&self) -> usize {
-        self.runs.iter().map(|run| run.event.len() + run.body.len()).sum()
+        self.runs.iter().map(ReadyRun::bytes).sum()
     }
 
     /// Inserts the runs unless the key is known.
@@ -66,7 +48,7 @@ impl ReadyAcceptance {
         let mut ids = Vec::with_capacity(self.runs.len());
         for run in &self.runs {
             let id = tx.memo.ids.next(self.at);
-            run.write(tx, id, self.at, replay_of)?;
+            write_run(tx, run, id, self.at, replay_of)?;
             ids.push(id);
         }
         if let Some(first) = ids.first() {
@@ -81,39 +63,26 @@ impl ReadyAcceptance {
     }
 }
 
-impl ReadyRun {
-    fn new(new: NewRun) -> Result<Self, Error> {
-        let NewRun { accepted, body } = new;
-        let trigger = &accepted.trigger;
-        let source = source_is_term(trigger.kind()).then(|| Term::source(&trigger.source()));
-        let terms = Terms { all: source.into_iter().collect(), listed: true };
-        let standing = if accepted.held { Standing::of(State::Waiting) } else { Standing::QUEUED };
-        let shape = Shape::of(&accepted.workflow, trigger);
-        let event = to_json("accepting a delivery", &Event::Accepted(Box::new(accepted)))?;
-        Ok(Self { shape, standing, terms, event, body })
+fn write_run(tx: &mut Tx<'_>, ready: &ReadyRun, id: RunId, at: Timestamp, replay_of: Option<RunId>) -> Outcome<()> {
+    let run = run_number(id);
+    let class = ready.standing.class(tx.shape(&ready.shape)?);
+    let connection = tx.connection;
+    connection
+        .prepare_cached("INSERT INTO arrivals (run, at, event, body) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![run, at.as_millis(), ready.event, &ready.body[..]])?;
+    let mut next = Seq(1);
+    if let Some(of) = replay_of {
+        let events = serde_json::to_string(&[Event::SuspectedReplay { of }])?;
+        write_events(tx, run, next, at, &events)?;
+        next = next.plus(1);
     }
-
-    fn write(&self, tx: &mut Tx<'_>, id: RunId, at: Timestamp, replay_of: Option<RunId>) -> Outcome<()> {
-        let run = run_number(id);
-        let class = self.standing.class(tx.shape(&self.shape)?);
-        let connection = tx.connection;
-        connection
-            .prepare_cached("INSERT INTO arrivals (run, at, event, body) VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![run, at.as_millis(), self.event, &self.body[..]])?;
-        let mut next = Seq(1);
-        if let Some(of) = replay_of {
-            let events = serde_json::to_string(&[Event::SuspectedReplay { of }])?;
-            write_events(tx, run, next, at, &events)?;
-            next = next.plus(1);
-        }
-        connection
-            .prepare_cached("INSERT INTO runs (id, class, next, terms) VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![run, class, next.0, self.terms.pack()])?;
-        for term in &self.terms.all {
-            list_under(tx, *term, term_class(class), run)?;
-        }
-        Ok(())
+    connection
+        .prepare_cached("INSERT INTO runs (id, class, next, terms) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![run, class, next.0, ready.terms.pack()])?;
+    for term in &ready.terms.all {
+        list_under(tx, *term, term_class(class), run)?;
     }
+    Ok(())
 }
 
 pub(super) fn write_events(tx: &Tx<'_>, run: i64, seq: Seq, at: Timestamp, events: &str) -> rusqlite::Result<()> {
@@ -137,23 +106,6 @@ fn unlist(tx: &Tx<'_>, term: Term, class: i64, run: i64) -> rusqlite::Result<()>
         .map(drop)
 }
 
-/// An append, ready to be written.
-pub(super) struct ReadyAppend {
-    run: RunId,
-    after: Seq,
-    count: usize,
-    at: Timestamp,
-    events: String,
-    head: String,
-    state: State,
-    due: Option<i64>,
-    ended: Option<i64>,
-    terms: Vec<Term>,
-    workflow: WorkflowName,
-    /// Members of the workflow's state to set, as JSON; none removes one.
-    changes: Vec<(String, Option<String>)>,
-}
-
 /// A row of `runs`.
 struct IndexRow {
     class: i64,
@@ -162,85 +114,55 @@ struct IndexRow {
     terms: Terms,
 }
 
-impl ReadyAppend {
-    pub(super) fn new(append: Append) -> Result<Self, Error> {
-        let doing = "adding to a run's log";
-        let Append { run, after, at, events, head, state, .. } = append;
-        Ok(Self {
-            run,
-            after,
-            count: events.len(),
-            at,
-            events: to_json(doing, &events)?,
-            head: to_json(doing, &head)?,
-            state: head.state,
-            due: moment(head.due),
-            ended: head.ended_at.map(Timestamp::as_millis),
-            terms: Term::all_of(&head),
-            workflow: head.workflow,
-            changes: changes(doing, state.unwrap_or_default())?,
-        })
+/// Adds the events if nobody else has added to the log since it was read.
+pub(super) fn append(tx: &mut Tx<'_>, ready: &ReadyAppend) -> Outcome<()> {
+    let run = run_number(ready.run);
+    let Some(row) = index_row(tx, run)? else {
+        return Err(Error::NoRun(ready.run).into());
+    };
+    if row.next != ready.after.0 {
+        return Err(Error::Conflict { run: ready.run, after: ready.after }.into());
     }
-
-    /// Bytes that it holds until it is written.
-    pub(super) fn bytes(&self) -> usize {
-        self.events.len() + self.head.len()
+    if ready.count > 0 {
+        write_events(tx, run, ready.after, ready.at, &ready.events)?;
     }
-
-    /// Adds the events if nobody else has added to the log since it was read.
-    pub(super) fn write(&self, tx: &mut Tx<'_>) -> Outcome<()> {
-        let run = run_number(self.run);
-        let Some(row) = index_row(tx, run)? else {
-            return Err(Error::NoRun(self.run).into());
-        };
-        if row.next != self.after.0 {
-            return Err(Error::Conflict { run: self.run, after: self.after }.into());
-        }
-        if self.count > 0 {
-            write_events(tx, run, self.after, self.at, &self.events)?;
-        }
-        let next = self.after.plus(self.count);
-        self.write_index(tx, run, next, &row)?;
-        if !runs_only(self.state) || next > HEAD_FOLDED_UNTIL {
-            tx.connection
-                .prepare_cached("INSERT OR REPLACE INTO heads (run, next, head) VALUES (?1, ?2, ?3)")?
-                .execute(params![run, next.0, self.head])?;
-        }
-        write_state(tx, &self.workflow, &self.changes)?;
-        Ok(())
-    }
-
-    /// Moves the run in the indexes, but touches only those in which it moves.
-    fn write_index(&self, tx: &Tx<'_>, run: i64, next: Seq, row: &IndexRow) -> rusqlite::Result<()> {
-        let class = Standing::of(self.state).class(shape_in(row.class));
-        let terms = Terms::after(&row.terms, self.terms.clone(), self.state);
-        if class == row.class && self.due == row.due && terms == row.terms {
-            return tx
-                .connection
-                .prepare_cached("UPDATE runs SET next = ?2 WHERE id = ?1")?
-                .execute(params![run, next.0])
-                .map(drop);
-        }
+    write_index(tx, ready, &row)?;
+    if ready.shows_head() {
         tx.connection
-            .prepare_cached(
-                "UPDATE runs SET class = ?2, next = ?3, due = ?4, ended = ?5, lane = NULL, terms = ?6 WHERE id = ?1",
-            )?
-            .execute(params![run, class, next.0, self.due, self.ended, terms.pack()])?;
-        let (old, new) = (term_class(row.class), term_class(class));
-        let stays = |term, other: &Terms| old == new && other.listed && other.all.contains(term);
-        for term in row.terms.all.iter().filter(|term| row.terms.listed && !stays(term, &terms)) {
-            unlist(tx, *term, old, run)?;
-        }
-        for term in terms.all.iter().filter(|term| terms.listed && !stays(term, &row.terms)) {
-            list_under(tx, *term, new, run)?;
-        }
-        Ok(())
+            .prepare_cached("INSERT OR REPLACE INTO heads (run, next, head) VALUES (?1, ?2, ?3)")?
+            .execute(params![run, ready.next().0, ready.head])?;
     }
+    write_state(tx, &ready.workflow, &ready.changes)?;
+    Ok(())
 }
 
-/// A run that runs has its log folded when it is listed, as long as the log is this short: most end with the next
-/// append, which writes the head.
-const HEAD_FOLDED_UNTIL: Seq = Seq(12);
+/// Moves the run in the indexes, but touches only those in which it moves.
+fn write_index(tx: &Tx<'_>, ready: &ReadyAppend, row: &IndexRow) -> rusqlite::Result<()> {
+    let (run, next) = (run_number(ready.run), ready.next());
+    let class = Standing::of(ready.state).class(shape_in(row.class));
+    let terms = Terms::after(&row.terms, ready.terms.clone(), ready.state);
+    if class == row.class && ready.due == row.due && terms == row.terms {
+        return tx
+            .connection
+            .prepare_cached("UPDATE runs SET next = ?2 WHERE id = ?1")?
+            .execute(params![run, next.0])
+            .map(drop);
+    }
+    tx.connection
+        .prepare_cached(
+            "UPDATE runs SET class = ?2, next = ?3, due = ?4, ended = ?5, lane = NULL, terms = ?6 WHERE id = ?1",
+        )?
+        .execute(params![run, class, next.0, ready.due, ready.ended, terms.pack()])?;
+    let (old, new) = (term_class(row.class), term_class(class));
+    let stays = |term, other: &Terms| old == new && other.listed && other.all.contains(term);
+    for term in row.terms.all.iter().filter(|term| row.terms.listed && !stays(term, &terms)) {
+        unlist(tx, *term, old, run)?;
+    }
+    for term in terms.all.iter().filter(|term| terms.listed && !stays(term, &row.terms)) {
+        list_under(tx, *term, new, run)?;
+    }
+    Ok(())
+}
 
 fn index_row(tx: &Tx<'_>, run: i64) -> rusqlite::Result<Option<IndexRow>> {
     tx.connection
@@ -250,14 +172,6 @@ fn index_row(tx: &Tx<'_>, run: i64) -> rusqlite::Result<Option<IndexRow>> {
             Ok(IndexRow { class: row.get(0)?, next: row.get(1)?, due: row.get(2)?, terms })
         })
         .optional()
-}
-
-fn changes(doing: &'static str, state: Map<String, Value>) -> Result<Vec<(String, Option<String>)>, Error> {
-    let change = |(name, value): (String, Value)| match value {
-        Value::Null => Ok((name, None)),
-        value => Ok((name, Some(to_json(doing, &value)?))),
-    };
-    state.into_iter().map(change).collect()
 }
 
 pub(super) fn write_state(
@@ -308,19 +222,19 @@ pub(super) fn unpark(tx: &mut Tx<'_>, count_max: usize) -> Outcome<usize> {
     Ok(shown)
 }
 
-/// The number of a journal on disk, and how many entries it keeps.
-pub(super) fn journal_code(kind: JournalKind) -> (i64, usize) {
+/// The number of a journal on disk.
+pub(super) fn journal_code(kind: JournalKind) -> i64 {
     match kind {
-        JournalKind::Audit => (0, limits::JOURNAL_KEPT_MAX),
-        JournalKind::Refusal => (1, limits::REFUSALS_KEPT_MAX),
-        JournalKind::Gateway => (2, limits::JOURNAL_KEPT_MAX),
+        JournalKind::Audit => 0,
+        JournalKind::Refusal => 1,
+        JournalKind::Gateway => 2,
     }
 }
 
 /// Adds entries, with their detail as JSON, to their journals; the oldest beyond the bound go.
 pub(super) fn write_journal(tx: &mut Tx<'_>, entries: &[(JournalEntry, String)]) -> Outcome<()> {
     for (entry, detail) in entries {
-        let (kind, kept) = journal_code(entry.kind);
+        let (kind, kept) = (journal_code(entry.kind), entry.kind.kept_max());
         let newest: Option<i64> = tx
             .connection
             .prepare_cached("SELECT max(id) FROM journal WHERE kind = ?1")?
@@ -338,7 +252,7 @@ pub(super) fn write_journal(tx: &mut Tx<'_>, entries: &[(JournalEntry, String)])
 
 /// Adds an entry under its number, unless that is taken.
 pub(super) fn write_journal_row(tx: &Tx<'_>, id: i64, entry: &JournalEntry, detail: &str) -> rusqlite::Result<()> {
-    let (kind, _) = journal_code(entry.kind);
+    let kind = journal_code(entry.kind);
     tx.connection
         .prepare_cached(
             "INSERT OR IGNORE INTO journal (kind, id, at, what, subject, cause, detail, body)

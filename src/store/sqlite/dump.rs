@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use tokio::sync::mpsc;
 
 use super::super::Error;
-use super::super::transfer::{Dump, Piece};
+use super::super::transfer::{DUMPING, Dump, Piece};
 use super::trouble::{Outcome, Trouble};
 use super::writer::run_id;
 use super::{keys, read, schema};
@@ -21,25 +21,23 @@ use crate::id::{Revision, RunId, WorkflowName};
 use crate::limits;
 use crate::store::JournalQuery;
 
-const DOING: &str = "reading the whole store";
-
 /// Begins to read the store in a folder.
 pub(super) fn dump(folder: &Path) -> Result<Dump, Error> {
     let connection = schema::open_reader(folder)?;
-    let failed = |error: rusqlite::Error| Trouble::from(error).into_error(DOING);
+    let failed = |error: rusqlite::Error| Trouble::from(error).into_error(DUMPING);
     connection.execute_batch("BEGIN").map_err(failed)?;
     let runs: i64 = connection.query_row("SELECT count(*) FROM runs", [], |row| row.get(0)).map_err(failed)?;
     let (to, pieces) = mpsc::channel(limits::DUMP_AHEAD);
     let read = move || {
         let sink = Sink(to);
         if let Err(trouble) = all(&connection, &sink) {
-            sink.put(Err(trouble.into_error(DOING)));
+            sink.put(Err(trouble.into_error(DUMPING)));
         }
     };
     thread::Builder::new()
         .name("store-dump".to_owned())
         .spawn(read)
-        .map_err(|error| Error::Failed { doing: DOING, why: format!("there is no thread for it: {error}") })?;
+        .map_err(|error| Error::Failed { doing: DUMPING, why: format!("there is no thread for it: {error}") })?;
     let pieces = stream::unfold(pieces, |mut from| async { from.recv().await.map(|piece| (piece, from)) });
     Ok(Dump { runs: runs.unsigned_abs(), pieces: pieces.boxed() })
 }
@@ -101,8 +99,8 @@ fn states(connection: &Connection) -> Outcome<Vec<Piece>> {
 
 fn journals(connection: &Connection) -> Outcome<Vec<Piece>> {
     let mut pieces = Vec::new();
-    for kind in [JournalKind::Audit, JournalKind::Refusal, JournalKind::Gateway] {
-        let all = JournalQuery { kind, subject: None, cause: None, what: None, before: None, limit: usize::MAX };
+    for kind in JournalKind::ALL {
+        let all = JournalQuery::all(kind, usize::MAX);
         let rows = read::journal(connection, &all)?;
         pieces.extend(rows.into_iter().rev().map(Piece::Journal));
     }

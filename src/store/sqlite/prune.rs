@@ -4,9 +4,9 @@
 use rusqlite::{Connection, params};
 
 use super::super::class::{Standing, Terms, shape_in, term_class};
+use super::super::ready::to_json;
 use super::super::{Error, Prune, Pruned};
 use super::Sqlite;
-use super::commands::to_json;
 use super::read;
 use super::trouble::Outcome;
 use super::writer::{Tx, number, run_id, run_number};

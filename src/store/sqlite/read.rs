@@ -105,7 +105,7 @@ pub(super) fn open_counts(connection: &Connection) -> Outcome<Vec<(State, u64)>>
 
 /// A page of a journal, newest first.
 pub(super) fn journal(connection: &Connection, query: &JournalQuery) -> Outcome<Vec<JournalRow>> {
-    let (kind, _) = journal_code(query.kind);
+    let kind = journal_code(query.kind);
     // Two texts, so that each is planned for the index it can use.
     let by_subject = "SELECT id, at, what, subject, cause, detail, body FROM journal
          WHERE kind = ?1 AND subject = ?2 AND id < ?3 AND (?4 IS NULL OR cause = ?4) AND (?5 IS NULL OR what = ?5)

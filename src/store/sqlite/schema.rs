@@ -5,12 +5,13 @@
 //! Both grow at their right end only, so a batch of writes touches few pages. `runs` is the index row, kept tiny;
 //! `heads` is what lists show. A run that has no head yet has its log folded instead: that keeps accepting cheap.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::File;
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
 use super::super::Error;
+use super::super::folder::{self, cannot_open, private};
 
 /// The database's file in the store's folder.
 pub(super) const DATABASE_FILE: &str = "clawhook.db";
@@ -109,20 +110,13 @@ CREATE TABLE states (
 
 /// Takes the folder for this process, until the file is dropped.
 pub(super) fn lock(folder: &Path) -> Result<File, Error> {
-    create_folder(folder).map_err(|error| cannot_open(folder, format!("cannot create the folder: {error}")))?;
-    let path = folder.join(LOCK_FILE);
-    let file = private(&path).map_err(|error| cannot_open(&path, error.to_string()))?;
-    file.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => Error::Locked { place: folder.display().to_string() },
-        TryLockError::Error(error) => cannot_open(&path, format!("cannot lock the file: {error}")),
-    })?;
-    Ok(file)
+    folder::lock(folder, LOCK_FILE)
 }
 
 /// Opens the connection of the writer, and makes the database what this version expects.
 pub(super) fn open_writer(folder: &Path, page_count_max: Option<u32>) -> Result<Connection, Error> {
     let path = folder.join(DATABASE_FILE);
-    private(&path).map_err(|error| cannot_open(&path, error.to_string()))?;
+    private(&path)?;
     prepare(&path, page_count_max).map_err(|trouble| match trouble {
         Trouble::Refused(why) => cannot_open(&path, why),
         Trouble::Sql(error) => cannot_open(&path, error.to_string()),
@@ -220,28 +214,4 @@ fn migrate(connection: &mut Connection, version: usize) -> Result<(), Trouble> {
     tx.pragma_update(None, "user_version", super::writer::number(MIGRATIONS.len()))?;
     tx.commit()?;
     Ok(())
-}
-
-#[cfg(unix)]
-fn create_folder(folder: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
-}
-
-#[cfg(not(unix))]
-fn create_folder(folder: &Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(folder)
-}
-
-/// Opens or creates a file that only its owner can read. SQLite gives its other files the same rights.
-fn private(path: &Path) -> std::io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
-}
-
-fn cannot_open(place: &Path, why: String) -> Error {
-    Error::Open { place: place.display().to_string(), why }
 }

@@ -37,6 +37,13 @@ pub(super) fn sql_error(doing: &'static str, error: &rusqlite::Error) -> Error {
     }
 }
 
+/// Whether all that wait suffer from it alike: the file cannot be written, whatever is to be written.
+pub(super) fn is_of_the_file(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    let of_the_file = [ErrorCode::DatabaseBusy, ErrorCode::SystemIoFailure, ErrorCode::ReadOnly, ErrorCode::CannotOpen];
+    is_full(error) || code.is_some_and(|code| of_the_file.contains(&code))
+}
+
 /// Whether the disk, or the bound that was set on the file, is what stopped it.
 pub(super) fn is_full(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(ErrorCode::DiskFull)

@@ -2,7 +2,7 @@
 //! everyone. The cost of a durable write is shared by all that wait, and run ids are handed out in commit order.
 //!
 //! Each command decides by what it reads, so that one that is refused leaves the others alone. A batch that SQLite
-//! stops is undone and done again one by one; when the disk is full, all of it is refused.
+//! stops is undone and done again one by one; when the file cannot be written at all, all of it is refused.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::call::{Command, answer_all, command, fail_all};
 use super::checkpoint::Checkpoints;
 use super::keys::Keys;
 use super::queue::{AbandonOnDrop, Bound, Queue, Refused};
-use super::trouble::{Outcome, is_full};
+use super::trouble::{Outcome, is_of_the_file};
 use crate::id::{RunId, RunIds, WorkflowName};
 use crate::limits;
 
@@ -118,7 +118,7 @@ impl Writer {
     fn commit(&self, connection: &Connection, memo: &mut Memo, batch: &mut Vec<Box<dyn Command>>) {
         match self.transaction(connection, memo, batch) {
             Ok(()) => answer_all(batch),
-            Err(error) if is_full(&error) || batch.len() == 1 => fail_all(batch, &error),
+            Err(error) if is_of_the_file(&error) || batch.len() == 1 => fail_all(batch, &error),
             Err(_) => {
                 for command in batch.drain(..) {
                     let mut alone = vec![command];

@@ -144,6 +144,9 @@ async fn broken(world: &World) -> Vec<String> {
             Err(error) => broken.push(format!("every log folds: {error}")),
             Ok(run) if !run.state.is_ended() => broken.push(format!("every run ends: {} is {}", run.id, run.state)),
             Ok(run) => {
+                if run.head().failure.is_some_and(|failure| failure.code == "store.failed") {
+                    broken.push(format!("no run fails for the store's sake: {}", run.id));
+                }
                 broken.extend(finished_steps_run_once(run.id, &log));
                 runs.insert(run.id, run);
             }

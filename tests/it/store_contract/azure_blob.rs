@@ -261,7 +261,7 @@ async fn an_index_is_made_anew_from_an_empty_disk() {
         assert_eq!(store.marks("").await.unwrap(), [("paused".into(), "yes".into())]);
         assert_eq!(store.document(&revision).await.unwrap().as_deref(), Some("text"));
         for kind in kinds {
-            let query = JournalQuery { kind, subject: None, cause: None, what: None, before: None, limit: 9 };
+            let query = JournalQuery::all(kind, 9);
             let rows = store.journal(&query).await.unwrap();
             assert_eq!(rows.iter().map(|row| row.entry.clone()).collect::<Vec<_>>(), [entry(kind)]);
         }
@@ -459,7 +459,7 @@ async fn what_cannot_be_opened_says_what_to_do() {
         let folder = folder.path().to_owned();
         async move {
             match container.try_open(&folder, None).await {
-                Err(error @ Error::Open { .. }) => error.to_string(),
+                Err(error @ (Error::Open { .. } | Error::Locked { .. })) => error.to_string(),
                 other => panic!("{other:?}"),
             }
         }

@@ -64,9 +64,21 @@ impl Account {
         Self { sas: Some(sas.to_owned()), ..self }
     }
 
+    /// The same account through another port of this machine.
+    pub(crate) fn through(self, port: u16) -> Self {
+        let mut endpoint = url::Url::parse(&self.endpoint).unwrap();
+        endpoint.set_port(Some(port)).unwrap();
+        self.at(endpoint.as_str())
+    }
+
     /// The same account at another address.
     pub(crate) fn at(self, endpoint: &str) -> Self {
         Self { endpoint: endpoint.to_owned(), ..self }
+    }
+
+    /// The port of the server.
+    pub(crate) fn port(&self) -> u16 {
+        url::Url::parse(&self.endpoint).unwrap().port().unwrap()
     }
 
     pub(crate) fn container(self) -> Container {
@@ -76,6 +88,15 @@ impl Account {
 }
 
 impl Container {
+    /// `storage` in clawhook.yaml for a gateway on it, and its signature, the secret `sas`.
+    pub(crate) fn settings(&self) -> (String, String) {
+        let (Account { endpoint, sas, .. }, container) = (&self.account, &self.name);
+        let storage = format!(
+            "storage: {{ backend: azure-blob, endpoint: \"{endpoint}\", container: {container}, sas: {{ secret_ref: sas }} }}"
+        );
+        (storage, sas.clone().unwrap())
+    }
+
     pub(crate) fn place(&self) -> BlobPlace {
         BlobPlace {
             endpoint: self.account.endpoint.clone(),

@@ -17,7 +17,7 @@ use clawhook::store::{Acceptance, Append, Error, NewRun, Receipt, RunQuery, Stor
 use serde_json::Map;
 
 use super::azurite::Account;
-use super::postgres::Database;
+use super::database::Database;
 
 /// A store, and what goes when the test ends.
 pub(super) struct Place {

@@ -2,10 +2,12 @@
 //! backend. What only one backend owes is in a file of its own.
 
 mod azure_blob;
-mod azurite;
+pub(crate) mod azurite;
+mod beside_memory;
+pub(crate) mod database;
 mod fixture;
 mod lists;
-pub(crate) mod postgres;
+mod postgres;
 mod pruning;
 mod records;
 mod sqlite;
@@ -351,7 +353,7 @@ fn entry(kind: JournalKind, number: i64) -> JournalEntry {
 }
 
 fn journal_of(kind: JournalKind, limit: usize) -> JournalQuery {
-    JournalQuery { kind, subject: None, cause: None, what: None, before: None, limit }
+    JournalQuery::all(kind, limit)
 }
 
 async fn journals_are_bounded(place: Place) {

@@ -2,157 +2,22 @@
 //! away, and space given back.
 
 use std::collections::{HashMap, HashSet};
-use std::str::FromStr;
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use clawhook::clock::{SystemClock, Timestamp};
-use clawhook::domain::event::{Entry, Event};
-use clawhook::domain::secret::{self, SecretRef, SecretValue, Secrets};
-use clawhook::id::{RunId, SecretName};
-use clawhook::store::memory::Memory;
+use clawhook::clock::Timestamp;
+use clawhook::domain::event::Event;
+use clawhook::id::RunId;
 use clawhook::store::postgres::Postgres;
-use clawhook::store::{self, Error, Parts, PostgresAuth, PostgresPlace, Prune, Receipt, RunQuery, Settings, Store};
+use clawhook::store::{self, Error, Parts, PostgresPlace, Prune, Receipt, RunQuery, Settings, Store};
 use futures_util::future::join_all;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use tokio_postgres::config::Host;
-use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::wire::Wire;
+
+use super::beside_memory::BesideMemory;
+use super::database::{Database, Password};
 use super::fixture::{acceptance, add, at, claimed, finished, key, minutes, only, run_of};
-
-/// A database that goes with the test.
-pub(crate) struct Database {
-    place: PostgresPlace,
-    server: tokio_postgres::Config,
-}
-
-/// Knows the one password.
-#[derive(Debug)]
-struct Password(Vec<u8>);
-
-#[async_trait]
-impl Secrets for Password {
-    async fn resolve(&self, _: &SecretRef) -> Result<SecretValue, secret::Error> {
-        Ok(SecretValue::new(self.0.clone()))
-    }
-}
-
-impl Database {
-    /// A new database on the test server, if there is one.
-    pub(crate) async fn create() -> Option<Self> {
-        let url = crate::emulators::wanted("CLAWHOOK_TEST_POSTGRES_URL")?;
-        let authorities = std::env::var("CLAWHOOK_TEST_CA").ok().map(|file| std::fs::read(file).unwrap().into());
-        let server = tokio_postgres::Config::from_str(&url).unwrap();
-        let Host::Tcp(host) = &server.get_hosts()[0] else { panic!("the test server listens on TCP") };
-        let place = PostgresPlace {
-            host: host.clone(),
-            port: server.get_ports()[0],
-            database: format!("clawhook_{:016x}", rand::random::<u64>()),
-            user: server.get_user().unwrap().to_owned(),
-            auth: PostgresAuth::Password(SecretRef::to(SecretName::new("postgres").unwrap())),
-            authorities,
-        };
-        let database = Self { place, server };
-        database.admin(&format!("CREATE DATABASE {}", database.place.database)).await;
-        Some(database)
-    }
-
-    /// Another gateway's store on it.
-    pub(super) async fn open(&self) -> Result<Postgres, Error> {
-        Postgres::open(self.parts(self.place.clone())).await
-    }
-
-    /// What stands under `storage` for a gateway on it, and its password.
-    pub(crate) fn settings(&self) -> (String, String) {
-        let PostgresPlace { host, port, database, user, .. } = &self.place;
-        let ca = std::env::var("CLAWHOOK_TEST_CA").unwrap();
-        let settings = format!(
-            "backend: postgres, host: \"{host}\", port: {port}, database: {database}, user: {user}, \
-             password: {{ secret_ref: postgres }}, ca: \"{ca}\""
-        );
-        (settings, String::from_utf8(self.server.get_password().unwrap().to_vec()).unwrap())
-    }
-
-    async fn gateway(&self) -> Arc<dyn Store> {
-        Arc::new(self.open().await.unwrap())
-    }
-
-    fn parts(&self, place: PostgresPlace) -> Parts {
-        let password = self.server.get_password().unwrap_or_default().to_vec();
-        Parts {
-            settings: Settings { backend: "postgres".into(), postgres: Some(place), ..Settings::default() },
-            azure: Arc::default(),
-            secrets: Arc::new(Password(password)),
-            clock: Arc::new(SystemClock),
-        }
-    }
-
-    async fn admin(&self, sql: &str) {
-        connect(&self.server, self.place.authorities.as_deref()).await.batch_execute(sql).await.unwrap();
-    }
-
-    /// A connection of the test's own.
-    async fn client(&self) -> tokio_postgres::Client {
-        let mut config = self.server.clone();
-        config.dbname(&self.place.database);
-        connect(&config, self.place.authorities.as_deref()).await
-    }
-
-    async fn run(&self, sql: &str) {
-        self.client().await.batch_execute(sql).await.unwrap();
-    }
-
-    async fn number(&self, sql: &str) -> i64 {
-        self.client().await.query_one(sql, &[]).await.unwrap().get(0)
-    }
-
-    /// Cuts every connection of every gateway, as a server does that restarts.
-    async fn cut(&self) {
-        self.run(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-             WHERE datname = current_database() AND pid <> pg_backend_pid()",
-        )
-        .await;
-    }
-
-    async fn refusal(&self, place: PostgresPlace) -> String {
-        match Postgres::open(self.parts(place)).await {
-            Err(error @ Error::Open { .. }) => error.to_string(),
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-impl Drop for Database {
-    fn drop(&mut self) {
-        let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.place.database);
-        let (server, authorities) = (self.server.clone(), self.place.authorities.clone());
-        let dropped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                // The server may be on its way down with the tests.
-                let _ = connect(&server, authorities.as_deref()).await.batch_execute(&sql).await;
-            });
-        });
-        let _ = dropped.join();
-    }
-}
-
-async fn connect(config: &tokio_postgres::Config, authorities: Option<&[u8]>) -> tokio_postgres::Client {
-    use rustls::pki_types::pem::PemObject;
-    let mut roots = rustls::RootCertStore::empty();
-    for authority in rustls::pki_types::CertificateDer::pem_slice_iter(authorities.unwrap_or_default()) {
-        roots.add(authority.unwrap()).unwrap();
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let tls = tls.with_root_certificates(roots).with_no_client_auth();
-    let (client, connection) = config.connect(MakeRustlsConnect::new(tls)).await.unwrap();
-    // It ends with its client.
-    tokio::spawn(connection);
-    client
-}
 
 fn old(minute: i64) -> Prune {
     let before = at(minute);
@@ -415,44 +280,6 @@ async fn a_commit_of_unknown_outcome_is_a_duplicate_the_next_time() {
     assert_eq!((again, ids.len()), (Receipt::Duplicate(vec![ids[0]]), 2));
 }
 
-/// A wire to the server that can be cut at our end, so that the server does not notice.
-struct Wire {
-    port: u16,
-    cut: tokio::sync::watch::Sender<()>,
-}
-
-impl Wire {
-    async fn to(server: u16) -> Self {
-        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (cut, cuts) = tokio::sync::watch::channel(());
-        tokio::spawn(async move {
-            while let Ok((mut near, _)) = listener.accept().await {
-                let mut far = tokio::net::TcpStream::connect(("127.0.0.1", server)).await.unwrap();
-                let mut cuts = cuts.clone();
-                cuts.mark_unchanged();
-                tokio::spawn(async move {
-                    let ended = tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => true,
-                        ended = cuts.changed() => ended.is_err(),
-                    };
-                    drop(near);
-                    if !ended {
-                        // The server's end stays until the test is over.
-                        let _ = cuts.wait_for(|()| false).await;
-                    }
-                    drop(far);
-                });
-            }
-        });
-        Self { port, cut }
-    }
-
-    fn cut(&self) {
-        self.cut.send_replace(());
-    }
-}
-
 /// Accepts until the store is there again.
 async fn settled(store: &Arc<dyn Store>, name: &str) -> RunId {
     loop {
@@ -584,12 +411,8 @@ async fn stripping_gives_disk_space_back() {
 async fn keys_are_known_as_in_memory() {
     let Some(database) = Database::create().await else { return };
     let gateways = [database.gateway().await, database.gateway().await];
-    let model = Memory::new();
+    let mut beside = BesideMemory::default();
     let random = &mut StdRng::seed_from_u64(3);
-    // What each run is called, in the order of their making.
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    let place = |runs: &[RunId], id: &RunId| runs.iter().position(|run| run == id).unwrap();
-    let mut duplicates = 0;
     for step in 0..1000 {
         let store = &gateways[random.random_range(0..2)];
         let mut asked = acceptance(&random.random_range(0..200).to_string(), at(step / 10));
@@ -597,32 +420,14 @@ async fn keys_are_known_as_in_memory() {
         // Some guards are the keys of others.
         let guard = random.random_range(0..250);
         asked.replay_guard = Some(if guard < 50 { key(&guard.to_string()) } else { key(&format!("body-{guard}")) });
-        match (store.accept(asked.clone()).await.unwrap(), model.accept(asked).await.unwrap()) {
-            (Receipt::New(our), Receipt::New(their)) => {
-                ours.extend(our);
-                theirs.extend(their);
-                let (our, their) = (ours[ours.len() - 1], theirs[theirs.len() - 1]);
-                let flagged = |log: &[Entry]| match log.get(1).map(|entry| &entry.event) {
-                    Some(Event::SuspectedReplay { of }) => Some(*of),
-                    _ => None,
-                };
-                let our = flagged(&store.log(our).await.unwrap()).map(|of| place(&ours, &of));
-                let their = flagged(&model.log(their).await.unwrap()).map(|of| place(&theirs, &of));
-                assert_eq!(our, their, "step {step}");
-            }
-            (Receipt::Duplicate(our), Receipt::Duplicate(their)) => {
-                duplicates += 1;
-                assert_eq!(place(&ours, &our[0]), place(&theirs, &their[0]), "step {step}");
-            }
-            other => panic!("step {step}: {other:?}"),
-        }
+        beside.accept(store.as_ref(), asked, step).await;
         if step % 200 == 150 {
             let (now, never) = (at(step / 10), Timestamp::from_millis(0));
             let ask = Prune { now, runs_before: never, failed_before: never, payloads_before: never, batch_max: 10 };
             while store.prune(&ask).await.unwrap().more {}
         }
     }
-    assert!(duplicates > 100, "{duplicates}");
+    assert!(beside.duplicates > 100, "{}", beside.duplicates);
 }
 
 /// A zero byte cannot be in PostgreSQL's text; requests of strangers may carry one.

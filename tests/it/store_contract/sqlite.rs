@@ -4,9 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use clawhook::clock::SystemClock;
-use clawhook::domain::event::{Entry, Event};
 use clawhook::id::RunId;
-use clawhook::store::memory::Memory;
 use clawhook::store::sqlite::{Options, Sqlite};
 use clawhook::store::{self, Acceptance, Error, Parts, Prune, Receipt, Settings, Store};
 
@@ -15,6 +13,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::kit::OneSecret;
 
+use super::beside_memory::BesideMemory;
 use super::fixture::{acceptance, add, at, claimed, finished, key, minutes, only, run_of};
 
 fn open(folder: &Path) -> Arc<dyn Store> {
@@ -226,37 +225,15 @@ async fn the_log_stays_short_while_writes_pour_in() {
 async fn keys_are_known_whatever_became_of_them() {
     let folder = tempfile::tempdir().unwrap();
     let options = Options { segment_keys: Some(40), ..Options::default() };
-    let model = Memory::new();
+    let mut beside = BesideMemory::default();
     let random = &mut StdRng::seed_from_u64(3);
     let open = || Sqlite::open_with(folder.path(), options).unwrap();
     let mut store = open();
-    // What each run is called, in the order of their making.
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    let place = |runs: &[RunId], id: &RunId| runs.iter().position(|run| run == id).unwrap();
-    let mut duplicates = 0;
     for step in 0..3000 {
         let mut asked = acceptance(&random.random_range(0..600).to_string(), at(step / 10));
         asked.window = minutes(if random.random_bool(0.05) { 400 } else { 20 });
         asked.replay_guard = Some(key(&format!("body-{}", random.random_range(0..600))));
-        match (store.accept(asked.clone()).await.unwrap(), model.accept(asked).await.unwrap()) {
-            (Receipt::New(our), Receipt::New(their)) => {
-                ours.extend(our);
-                theirs.extend(their);
-                let (our, their) = (ours[ours.len() - 1], theirs[theirs.len() - 1]);
-                let flagged = |log: &[Entry]| match log.get(1).map(|entry| &entry.event) {
-                    Some(Event::SuspectedReplay { of }) => Some(*of),
-                    _ => None,
-                };
-                let our = flagged(&store.log(our).await.unwrap()).map(|of| place(&ours, &of));
-                let their = flagged(&model.log(their).await.unwrap()).map(|of| place(&theirs, &of));
-                assert_eq!(our, their, "step {step}");
-            }
-            (Receipt::Duplicate(our), Receipt::Duplicate(their)) => {
-                duplicates += 1;
-                assert_eq!(place(&ours, &our[0]), place(&theirs, &their[0]), "step {step}");
-            }
-            other => panic!("step {step}: {other:?}"),
-        }
+        beside.accept(&store, asked, step).await;
         let now = at(step / 10);
         let ask = Prune { now, runs_before: at(0), failed_before: at(0), payloads_before: at(0), batch_max: 10 };
         match step % 400 {
@@ -269,7 +246,7 @@ async fn keys_are_known_whatever_became_of_them() {
             _ => {}
         }
     }
-    assert!(duplicates > 300, "{duplicates}");
+    assert!(beside.duplicates > 300, "{}", beside.duplicates);
     store.close().await;
     let connection = rusqlite::Connection::open(folder.path().join("clawhook.db")).unwrap();
     let segments: i64 = connection.query_row("SELECT count(*) FROM key_segments", [], |row| row.get(0)).unwrap();

@@ -96,8 +96,7 @@ async fn same(old: &Arc<dyn Store>, new: &Arc<dyn Store>) {
     assert_eq!(old.queued(None, 9).await.unwrap().len(), new.queued(None, 9).await.unwrap().len());
     assert_eq!(old.marks("").await.unwrap(), new.marks("").await.unwrap());
     assert_eq!(new.document(&Revision::of(b"text")).await.unwrap().as_deref(), Some("text"));
-    let audit =
-        JournalQuery { kind: JournalKind::Audit, subject: None, cause: None, what: None, before: None, limit: 9 };
+    let audit = JournalQuery::all(JournalKind::Audit, 9);
     let entries = async |store: &Arc<dyn Store>| {
         store.journal(&audit).await.unwrap().into_iter().map(|row| row.entry).collect::<Vec<_>>()
     };
