@@ -46,12 +46,15 @@ pub enum Pause {
     Quota { place: String },
     /// The far end is still at work; what it said last.
     Poll { said: String },
+    /// The channel takes no message now: its rate is used up, or it cannot be reached.
+    Channel { name: String, why: String },
 }
 
 impl fmt::Display for Pause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Quota { place } => write!(f, "it waits for quota of `{place}`"),
+            Self::Channel { name, why } => write!(f, "it waits for channel `{name}`: {why}"),
             Self::Poll { said } => write!(f, "the far end is still at work ({said})"),
         }
     }

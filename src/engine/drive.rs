@@ -213,7 +213,7 @@ impl Driver<'_> {
     /// Runs the attempt inside its time limit while the lease is renewed and a cancel can break in.
     async fn run_attempt(&mut self, task: &PlannedTask) -> Result<Attempted, Lost> {
         let parts = &self.engine.0.parts;
-        let connections = parts.files.connections();
+        let (connections, channels) = (parts.files.connections(), parts.files.channels());
         let connection = match &task.connection {
             Some(name) => match connections.get(name) {
                 Some(connection) => Some(Arc::clone(connection)),
@@ -236,6 +236,8 @@ impl Driver<'_> {
             client: &parts.client,
             secrets: parts.secrets.as_ref(),
             commands: &parts.commands,
+            channels: &channels,
+            alerts: &self.engine.0.alerts,
             time_limit: limit,
             clock: parts.clock.as_ref(),
         };

@@ -7,6 +7,7 @@ pub mod plan;
 /// Programs of this machine.
 pub mod command;
 mod http_request;
+mod notify;
 mod set_state;
 mod stop;
 mod transform;
@@ -22,18 +23,20 @@ use async_trait::async_trait;
 use schemars::Schema;
 use serde_json::Value;
 
+use crate::channels::Channels;
+use crate::channels::alerts::Alerts;
 use crate::clock::{Clock, Timestamp};
 use crate::domain::attempt::{Exchange, Pause};
 use crate::domain::failure::{Class, Failure, Fault};
 use crate::domain::secret::{SecretRef, Secrets};
 use crate::expr::{self, Context, Mapping, Place};
-use crate::id::{ConnectionName, RunId, TaskId};
+use crate::id::{ChannelName, ConnectionName, RunId, TaskId};
 use crate::outbound::Client;
 use crate::outbound::connection::Connection;
 
 /// All task kinds, in the order of the documentation.
 pub static KINDS: &[TaskKind] =
-    &[http_request::KIND, transform::KIND, wait::KIND, set_state::KIND, stop::KIND, command::KIND];
+    &[http_request::KIND, transform::KIND, notify::KIND, wait::KIND, set_state::KIND, stop::KIND, command::KIND];
 
 /// The kind of this name.
 pub fn kind(name: &str) -> Option<&'static TaskKind> {
@@ -131,6 +134,11 @@ pub trait Task: Send + Sync + fmt::Debug {
         Vec::new()
     }
 
+    /// The channels that it names and where, so that unknown ones are found at load time.
+    fn channels(&self) -> Vec<(String, ChannelName)> {
+        Vec::new()
+    }
+
     /// What it wants of this machine that `commands` of the settings does not allow.
     fn beyond(&self, commands: &command::settings::Settings) -> Vec<WithProblem> {
         let _ = commands;
@@ -186,6 +194,10 @@ pub struct TaskContext<'a> {
     pub secrets: &'a dyn Secrets,
     /// Runs programs of this machine.
     pub commands: &'a command::Commands,
+    /// The places where people are told.
+    pub channels: &'a Channels,
+    /// How often people are told.
+    pub alerts: &'a Alerts,
     /// The attempt is cut off after this long.
     pub time_limit: Duration,
     pub clock: &'a dyn Clock,

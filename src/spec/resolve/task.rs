@@ -75,6 +75,7 @@ fn settings(
     for problem in desk.commands.map(|commands| task.beyond(commands)).unwrap_or_default() {
         with_problem(desk, &path, &with, problem);
     }
+    desk.channels_of(&path, &with, &*task);
     desk.places(&path, &with, &task.names(), scope);
     let secrets = task.secrets();
     let declared: Vec<&str> = secrets.iter().map(|(pointer, _)| pointer.as_str()).collect();

@@ -2,7 +2,7 @@
 
 /// Keys of the language that come in a later version: the map that would hold them (its name in the schema), and the keys.
 const KEYS: &[(&str, &[&str])] = &[
-    ("", &["channels", "callback"]),
+    ("", &["callback"]),
     ("Task", &["needs", "for_each", "max_parallel", "poll", "redact"]),
     ("Listeners", &["grpc"]),
     ("ListenTls", &["acme"]),
@@ -23,7 +23,6 @@ const VALUES: &[(&str, &[&str])] = &[
             "sql_load",
             "blob_put",
             "blob_get",
-            "notify",
             "approval",
             "workflow",
             "group",
