@@ -157,6 +157,13 @@ mod tests {
     use super::*;
     use crate::channels::words::Language;
 
+    /// The value that DingtalkChatbot 1.5.7 of PyPI makes of the same secret and time.
+    #[test]
+    fn signs_as_others_do() {
+        let sign = signature("SEC0123456789abcdef", Timestamp::from_millis(1_795_338_000_123));
+        assert_eq!(sign, "osOiA1BsjcFKpehA1953gOPpt5Hnv4LOIcyvN+OLnUY=");
+    }
+
     #[test]
     fn whoever_is_called_stands_in_the_text() {
         let message = Message { title: "订单失败".into(), text: "#1042".into(), level: Level::Error, table: None };

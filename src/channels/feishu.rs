@@ -143,3 +143,24 @@ fn judge(response: &Response) -> Result<Value, Said> {
         _ => Err(Said::Refused { what, help: "look the code up in Feishu's guide to custom robots" }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channels::words::Language;
+
+    /// The value that the Python of Feishu's own guide makes of the same secret and time.
+    #[test]
+    fn signs_as_the_guide_does() {
+        let sign = signature("SEC0123456789abcdef", Timestamp::from_millis(1_795_338_000_999));
+        assert_eq!(sign, "ZrGyN6r5kYNAVOx5rcm284BhJrPypAjbHZPdCVkC/eI=");
+    }
+
+    #[test]
+    fn data_calls_nobody() {
+        let message = Message { text: "<at id=all></at>".into(), ..Message::default() };
+        let mention = Mention { people: vec!["ou_1".into()], ..Mention::default() };
+        let sent = body(&message, &mention, None, Words::of(Language::Zh));
+        assert_eq!(sent["card"]["elements"][0]["content"], "<\u{200b}at id=all></at>\n<at id=ou_1></at>");
+    }
+}

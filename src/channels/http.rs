@@ -33,7 +33,7 @@ impl Reach {
 pub(super) struct Post {
     /// The whole address; nothing behind its host is ever shown.
     pub(super) url: String,
-    pub(super) headers: Vec<(&'static str, String)>,
+    pub(super) headers: Vec<(String, String)>,
     pub(super) body: Value,
 }
 
@@ -83,7 +83,7 @@ fn request(wire: &Wire<'_>, reach: &Reach, post: &Post) -> Result<Request, outbo
     request.tls = reach.tls.clone();
     request.body = Body::json(&post.body);
     for (name, value) in &post.headers {
-        request.header(name, value.as_bytes())?;
+        request.secret_header(name, value.as_bytes())?;
     }
     Ok(request)
 }
@@ -196,6 +196,7 @@ fn hide_parts(url: &str, name: &SecretName, masker: &mut Masker) {
     };
     hide(url.as_str());
     hide(&url[url::Position::BeforePath..]);
+    hide(url.path());
     url.path_segments().into_iter().flatten().for_each(&mut hide);
     url.query_pairs().for_each(|(_, value)| hide(&value));
 }

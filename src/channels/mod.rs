@@ -138,6 +138,7 @@ pub struct Given {
     pub hook: Option<SecretRef>,
     pub sign: Option<SecretRef>,
     pub url: Option<Text>,
+    pub headers: Vec<(String, Text)>,
     pub keyword: Option<String>,
     pub host: Option<String>,
     pub port: Option<u16>,

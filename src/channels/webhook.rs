@@ -16,7 +16,7 @@ use crate::outbound::Response;
 pub(super) const CHANNEL: ChannelKind = ChannelKind {
     name: "webhook",
     summary: "Any program of yours: the message as JSON, signed by Standard Webhooks when there is a `sign`.",
-    keys: &[Key::needed("url", "url: { secret_ref: alerts-webhook-url }"), Key::may("sign")],
+    keys: &[Key::needed("url", "url: { secret_ref: alerts-webhook-url }"), Key::may("sign"), Key::may("headers")],
     rate: (60, 60),
     open,
 };
@@ -26,6 +26,7 @@ struct Webhook {
     url: Text,
     /// `whsec_` and base64, or bytes as they are.
     sign: Option<SecretRef>,
+    headers: Vec<(String, Text)>,
     reach: Reach,
 }
 
@@ -34,7 +35,14 @@ fn open(settings: Given) -> Result<Arc<dyn Channel>, Misfit> {
     if let Text::Plain(text) = &url {
         crate::outbound::parse_url(text).map_err(|cause| Misfit::new("url", cause.to_string(), cause.help()))?;
     }
-    Ok(Arc::new(Webhook { url, sign: settings.sign, reach: Reach::new(settings.tls, settings.timeout) }))
+    for (name, _) in &settings.headers {
+        if ::http::HeaderName::from_bytes(name.as_bytes()).is_err() {
+            let help = "write it as the far end does, such as `X-Api-Key`";
+            return Err(Misfit::new("headers", format!("`{name}` cannot be the name of a header"), help));
+        }
+    }
+    let reach = Reach::new(settings.tls, settings.timeout);
+    Ok(Arc::new(Webhook { url, sign: settings.sign, headers: settings.headers, reach }))
 }
 
 #[async_trait]
@@ -44,7 +52,11 @@ impl Channel for Webhook {
             Text::Secret(reference) => Some(reference),
             Text::Plain(_) => None,
         };
-        url.into_iter().chain(&self.sign).collect()
+        let headers = self.headers.iter().filter_map(|(_, value)| match value {
+            Text::Secret(reference) => Some(reference),
+            Text::Plain(_) => None,
+        });
+        url.into_iter().chain(&self.sign).chain(headers).collect()
     }
 
     fn text_bytes_max(&self) -> usize {
@@ -74,7 +86,15 @@ impl Webhook {
             "mention": notice.mention,
         });
         let (id, timestamp) = (notice.id.to_owned(), now.as_secs().to_string());
-        let mut headers = vec![("webhook-id", id.clone()), ("webhook-timestamp", timestamp.clone())];
+        let mut headers =
+            vec![("webhook-id".to_owned(), id.clone()), ("webhook-timestamp".to_owned(), timestamp.clone())];
+        for (name, value) in &self.headers {
+            let value = match value {
+                Text::Plain(value) => value.clone(),
+                Text::Secret(reference) => wire.secret_text(reference, masker).await?,
+            };
+            headers.push((name.clone(), value));
+        }
         if let Some(reference) = &self.sign {
             let secret = wire.secret_text(reference, masker).await?;
             let sign = signature(&secret, &id, &timestamp, &body.to_string()).ok_or_else(|| {
@@ -83,7 +103,7 @@ impl Webhook {
                 Trouble::refused(Failure::new("notify.refused", Fault::Config, message).help(help))
             })?;
             http::hide(masker, reference, &sign);
-            headers.push(("webhook-signature", format!("v1,{sign}")));
+            headers.push(("webhook-signature".to_owned(), format!("v1,{sign}")));
         }
         Ok(Post { url, headers, body })
     }

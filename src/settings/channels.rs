@@ -99,6 +99,11 @@ impl Table<'_> {
         let url = self.text_or_secret(&path.with("url"), raw.url.as_ref());
         let username = self.text_or_secret(&path.with("username"), raw.username.as_ref());
         let base_url = raw.base_url.as_ref().map(|text| self.base_url(&path.with("base_url"), text, egress));
+        let mut headers = Vec::new();
+        for (name, value) in &raw.headers {
+            let value = self.text_or_secret(&path.with("headers").with(name.as_str()), Some(value));
+            headers.extend(value.map(|value| (name.clone(), value)));
+        }
         let ca_pem = raw.tls.as_ref().map(|tls| self.file(&path.with("tls").with("ca"), &tls.ca, limits::CA_BYTES_MAX));
         Some(Given {
             // An absent one is fine; one that is wrong is not.
@@ -108,6 +113,7 @@ impl Table<'_> {
             hook,
             sign,
             url,
+            headers,
             keyword: raw.keyword.clone(),
             host: raw.host.clone(),
             port: raw.port,

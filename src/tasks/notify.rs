@@ -287,8 +287,6 @@ impl Notify {
         let status = match self.status {
             Some(Status::Recovered) => alerts::Status::Recovered,
             Some(Status::Problem) => alerts::Status::Problem,
-            // Who names a group can also say that it is over.
-            None if self.group.is_some() => alerts::Status::Problem,
             None => alerts::Status::Passing,
         };
         let alert = Alert {

@@ -15,6 +15,7 @@ mod examples;
 mod infra;
 mod key_vault;
 mod kit;
+mod notify;
 mod numbered;
 mod process;
 mod replay;

@@ -1,5 +1,7 @@
 //! `channels` of `clawhook.yaml`: places where people are told.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -24,6 +26,9 @@ pub struct Channel {
     pub keyword: Option<String>,
     /// The whole webhook address, for `type: slack`, `teams` and `webhook`.
     pub url: Option<TextOrSecret>,
+    /// Headers of every message, for `type: webhook`.
+    #[serde(default)]
+    pub headers: BTreeMap<String, TextOrSecret>,
     /// Where the platform is, instead of its own address: a proxy, or `https://open.larksuite.com` for Lark.
     pub base_url: Option<String>,
     /// The mail server, for `type: email`.

@@ -305,8 +305,8 @@ impl Desk<'_> {
         for pointer in found.iter().filter(|pointer| !allowed.contains(&pointer.as_str())) {
             let (path, _) = below(path, value, pointer);
             let span = self.map.key(&path, "secret_ref");
-            let help = "name it in the `auth` or `headers` of a connection, in the `headers` of an `http_request` task, \
-                        in the `env` of a `command`, or in a route's `verify`";
+            let help = "name it in the `auth` or `headers` of a connection, in a channel, in the `headers` of an `http_request` \
+                        task, in the `env` of a `command`, or in a route's `verify`";
             let problem = self.problem("spec.secret_place", "a secret cannot stand here", span);
             self.push(problem.label("it would be stored with the run").help(help));
         }

@@ -38,7 +38,13 @@ struct Far {
 impl Far {
     fn new(clock: &TestClock) -> Arc<Self> {
         let clock = clock.clone();
-        Arc::new(Self { clock, seen: Mutex::default(), over: Mutex::default(), trouble: Mutex::default(), poison: None })
+        Arc::new(Self {
+            clock,
+            seen: Mutex::default(),
+            over: Mutex::default(),
+            trouble: Mutex::default(),
+            poison: None,
+        })
     }
 
     fn titles(&self) -> Vec<String> {
@@ -263,7 +269,12 @@ async fn five_hundred_different_ones_all_arrive_within_the_rate() {
     let far = Far::new(&clock);
     let mut world = World::new(&clock, [plan("ops", &far, None)]);
     for number in 0..500 {
-        world.add(&format!("Order #{number:04} failed"), "the ERP said no", Some(&format!("o-{number}")), Status::Passing);
+        world.add(
+            &format!("Order #{number:04} failed"),
+            "the ERP said no",
+            Some(&format!("o-{number}")),
+            Status::Passing,
+        );
     }
     world.step().await;
     assert_eq!(far.titles().len(), 20, "as many as the platform takes go out at once");

@@ -195,10 +195,10 @@ impl Inner {
                         Some(json!({ "errcode": 93000, "errmsg": "invalid webhook url" }))
                     }
                     () if content.is_empty() => Some(json!({ "errcode": 44004, "errmsg": "empty content" })),
-                    () if content.len() > 4096 => Some(json!({ "errcode": 40058, "errmsg": "content exceed max length" })),
-                    () if self.too_many(got.at) => {
-                        Some(json!({ "errcode": 45009, "errmsg": "api freq out of limit" }))
+                    () if content.len() > 4096 => {
+                        Some(json!({ "errcode": 40058, "errmsg": "content exceed max length" }))
                     }
+                    () if self.too_many(got.at) => Some(json!({ "errcode": 45009, "errmsg": "api freq out of limit" })),
                     () => None,
                 }
             }
