@@ -43,6 +43,8 @@ pub struct Alert<'a> {
     /// Alerts of one group are counted for as long as this, once people were told.
     pub group: Option<(String, Duration)>,
     pub status: Status,
+    /// It was brought before, and had to wait.
+    pub again: bool,
     /// When it was first tried.
     pub since: Timestamp,
     /// How long this attempt may take.
@@ -191,6 +193,8 @@ impl Alerts {
         {
             return telling;
         }
+        // After a restart all who waited come at one moment: they gather before the first one sends.
+        let gathers = alert.again && !line.waits(alert.key) && !line.is_full();
         line.wait(Waiting {
             key: alert.key.to_owned(),
             message: alert.message.clone(),
@@ -200,6 +204,9 @@ impl Alerts {
         });
         if let Some((at, why)) = line.not_before(plan.rate, self.now()) {
             return quiet(held(plan, &mut line, &alert, at, &why));
+        }
+        if gathers {
+            return quiet(held(plan, &mut line, &alert, now.plus(TURN), "those who waited before the restart gather"));
         }
         self.send_batch(channels, plan, &mut line, &alert).await
     }
@@ -236,7 +243,7 @@ impl Alerts {
                 for waiting in batch {
                     line.done(waiting.key, Err(miss.failure.clone()));
                 }
-                line.take_done(alert.key).unwrap_or(Err(miss.failure)).map(Told::Over).map_err(|failure| *failure)
+                self.own(plan, line, alert)
             }
         };
         Telling { result, exchange: handed.exchange }
@@ -270,14 +277,17 @@ impl Alerts {
             let base = Report { notices, count, messages, ..report(fate) };
             line.done(waiting.key, Ok(by(plan, channel.clone(), said.clone(), base)));
         }
-        match line.take_done(alert.key) {
-            Some(done) => done.map(Told::Over).map_err(|failure| *failure),
-            // Those before it filled the message.
-            None => {
-                let at = line.not_before(plan.rate, now).map_or_else(|| now.plus(TURN), |(at, _)| at);
-                held(plan, line, alert, at, "others were first")
-            }
+        self.own(plan, line, alert)
+    }
+
+    /// What became of this one when a message went out, or did not; it waits on when others were first.
+    fn own(&self, plan: &ChannelPlan, line: &mut Line, alert: &Alert<'_>) -> Result<Told, Failure> {
+        if let Some(done) = line.take_done(alert.key) {
+            return done.map(Told::Over).map_err(|failure| *failure);
         }
+        let now = self.now();
+        let at = line.not_before(plan.rate, now).map_or_else(|| now.plus(TURN), |(at, _)| at);
+        held(plan, line, alert, at, "others were first")
     }
 
     /// Hands a letter to the channel, or to those that stand in for it.

@@ -262,7 +262,7 @@ impl Email {
                 far("notify.refused", format!("`{}` refused {what}: {said}", self.host)).help(help),
             );
         }
-        if error.is_tls() || error.is_client() {
+        if error.is_tls() || error.is_client() || is_distrust(error) {
             let help = "check `host`, `encryption`, `username` and the server's certificate";
             return Trouble::refused(
                 far("notify.refused", format!("`{}`: {what} failed: {said}", self.host)).help(help),
@@ -270,6 +270,19 @@ impl Email {
         }
         Trouble::down(far("notify.held", format!("`{}` is out of order at {what}: {said}", self.host)))
     }
+}
+
+/// Whether TLS itself said no: a certificate that nobody trusts will not be trusted in a minute.
+fn is_distrust(error: &smtp::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        let wrapped = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if inner.is::<rustls::Error>() || wrapped.is_some_and(|wrapped| wrapped.is::<rustls::Error>()) {
+            return true;
+        }
+        source = inner.source();
+    }
+    false
 }
 
 fn sentence(error: &smtp::Error) -> String {

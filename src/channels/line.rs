@@ -114,9 +114,14 @@ impl Line {
 
     /// Puts a notice at the end of the line, unless it stands there already or there are too many.
     pub(super) fn wait(&mut self, waiting: Waiting) {
-        if !self.waits(&waiting.key) && self.waiting.len() < limits::NOTICES_WAITING_MAX {
+        if !self.waits(&waiting.key) && !self.is_full() {
             self.waiting.push_back(waiting);
         }
+    }
+
+    /// Whether no more can wait here; they wait in their runs.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() >= limits::NOTICES_WAITING_MAX
     }
 
     pub(super) fn waits(&self, key: &str) -> bool {

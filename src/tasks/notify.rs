@@ -295,6 +295,7 @@ impl Notify {
             mention: message::Mention { people: list(&self.people)?, phones: list(&self.phones)?, all: self.all },
             group: group.map(|group| (group, self.window)),
             status,
+            again: ctx.checkpoint.is_some(),
             since,
             time_limit: ctx.time_limit.saturating_sub(HEADROOM),
         };

@@ -129,8 +129,10 @@ async fn no_secret_of_a_channel_is_on_record() {
         let (kit, platform) = kit_of(plays, &tells(PLAIN)).await;
         // A far end that says back what it was sent, in an answer that nobody understands.
         let echo = match plays {
-            Plays::Wecom | Plays::Dingtalk | Plays::Feishu => format!("<html>{KEY} {SIGN}</html>"),
-            _ => format!("<html>{SECRET_PATH} {WHSEC} hush+hush/hush</html>"),
+            Plays::Wecom => format!("<html>{KEY}</html>"),
+            Plays::Dingtalk | Plays::Feishu => format!("<html>{KEY} {SIGN}</html>"),
+            Plays::Slack | Plays::Teams => format!("<html>{SECRET_PATH} hush+hush/hush</html>"),
+            Plays::Webhook => format!("<html>{SECRET_PATH} {WHSEC} hush+hush/hush</html>"),
         };
         platform.fail([Reply::Text(502, Box::leak(echo.into_boxed_str()), &[])]);
         let id = kit.trigger("tell", json!({})).await;

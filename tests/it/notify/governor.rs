@@ -200,6 +200,7 @@ impl World {
                 mention: Mention::default(),
                 group: task.group.clone().map(|group| (group, Duration::from_mins(10))),
                 status: task.status,
+                again: task.due > task.since,
                 since: task.since,
                 time_limit: MINUTE,
             };

@@ -66,7 +66,8 @@ impl Mail {
         let boundary = all.split("boundary=\"").nth(1).unwrap().split('"').next().unwrap();
         let mark = format!("--{boundary}");
         let parts = all.split(&mark).skip(1);
-        parts.filter_map(|part| decoded(part.trim_matches(['\n', '-']))).collect()
+        let text: String = parts.filter_map(|part| decoded(part.trim_matches(['\n', '-']))).collect();
+        text.replace('\r', "")
     }
 }
 
