@@ -274,7 +274,7 @@ impl Alerts {
                 self.keep_group_or_warn(&record).await;
             }
             let messages = u32::from(waiting.key == alert.key);
-            let base = Report { notices, count, messages, ..report(fate) };
+            let base = Report { messages, notices, count, ..report(fate) };
             line.done(waiting.key, Ok(by(plan, channel.clone(), said.clone(), base)));
         }
         self.own(plan, line, alert)
@@ -449,9 +449,11 @@ fn report(result: Fate) -> Report {
 }
 
 /// The report, with who took the message.
-fn by(plan: &ChannelPlan, channel: ChannelName, said: Value, report: Report) -> Report {
-    let instead_of = (channel != plan.name).then(|| plan.name.clone());
-    Report { channel: Some(channel), instead_of, said, ..report }
+fn by(plan: &ChannelPlan, channel: ChannelName, said: Value, mut report: Report) -> Report {
+    report.instead_of = (channel != plan.name).then(|| plan.name.clone());
+    report.channel = Some(channel);
+    report.said = said;
+    report
 }
 
 fn no_channel(name: &ChannelName) -> Failure {

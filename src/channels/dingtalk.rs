@@ -157,7 +157,7 @@ mod tests {
     use super::*;
     use crate::channels::words::Language;
 
-    /// The value that DingtalkChatbot 1.5.7 of PyPI makes of the same secret and time.
+    /// The value that the package `DingtalkChatbot` 1.5.7 makes of the same secret and time.
     #[test]
     fn signs_as_others_do() {
         let sign = signature("SEC0123456789abcdef", Timestamp::from_millis(1_795_338_000_123));

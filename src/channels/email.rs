@@ -214,9 +214,9 @@ impl Email {
             builder.build()
         };
         // It reads the machine's certificates from the disk.
-        let built = tokio::task::spawn_blocking(build).await;
-        let built = built.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-        built.map_err(|error| {
+        let joined = tokio::task::spawn_blocking(build).await;
+        let parameters = joined.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        parameters.map_err(|error| {
             let message = format!("cannot use the trusted certificates: {}", sentence(&error));
             Trouble::refused(Failure::new("http.trust", Fault::Config, message).help("check `tls.ca`"))
         })
@@ -277,7 +277,8 @@ fn is_distrust(error: &smtp::Error) -> bool {
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
         let wrapped = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if inner.is::<rustls::Error>() || wrapped.is_some_and(|wrapped| wrapped.is::<rustls::Error>()) {
+        if inner.is::<rustls::Error>() || wrapped.and_then(|wrapped| wrapped.downcast_ref::<rustls::Error>()).is_some()
+        {
             return true;
         }
         source = inner.source();
@@ -318,33 +319,26 @@ fn plain(message: &Message, mention: &Mention, words: Words) -> String {
 }
 
 fn html(message: &Message, mention: &Mention, words: Words) -> String {
-    let mut html = format!("<h3>{}</h3>\n", escaped(&message.title));
+    let mut parts = vec![format!("<h3>{}</h3>", escaped(&message.title))];
     if !message.text.trim().is_empty() {
-        html.push_str(&format!("<div style=\"white-space: pre-wrap\">{}</div>\n", escaped(message.text.trim_end())));
+        parts.push(format!("<div style=\"white-space: pre-wrap\">{}</div>", escaped(message.text.trim_end())));
     }
     if let Some(table) = &message.table {
-        let row = |cells: &[String], tag: &str| {
-            let cells: String = cells
-                .iter()
-                .map(|cell| {
-                    format!("<{tag} style=\"border: 1px solid #ccc; padding: 2px 8px\">{}</{tag}>", escaped(cell))
-                })
-                .collect();
-            format!("<tr>{cells}</tr>\n")
-        };
-        let rows: String = table.rows.iter().map(|cells| row(cells, "td")).collect();
-        html.push_str(&format!(
-            "<table style=\"border-collapse: collapse\">\n{}{rows}</table>\n",
-            row(&table.columns, "th")
-        ));
-        if table.more > 0 {
-            html.push_str(&format!("<p>{}</p>\n", words.more(table.more)));
-        }
+        parts.push("<table style=\"border-collapse: collapse\">".to_owned());
+        parts.push(html_row(&table.columns, "th"));
+        parts.extend(table.rows.iter().map(|cells| html_row(cells, "td")));
+        parts.push("</table>".to_owned());
+        parts.extend((table.more > 0).then(|| format!("<p>{}</p>", words.more(table.more))));
     }
-    if !called(mention).is_empty() {
-        html.push_str(&format!("<p>{}</p>\n", escaped(&called(mention))));
-    }
-    html
+    let called = called(mention);
+    parts.extend((!called.is_empty()).then(|| format!("<p>{}</p>", escaped(&called))));
+    parts.join("\n") + "\n"
+}
+
+fn html_row(cells: &[String], tag: &str) -> String {
+    let cell =
+        |cell: &String| format!("<{tag} style=\"border: 1px solid #ccc; padding: 2px 8px\">{}</{tag}>", escaped(cell));
+    format!("<tr>{}</tr>", cells.iter().map(cell).collect::<Vec<_>>().concat())
 }
 
 fn escaped(text: &str) -> String {

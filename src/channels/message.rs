@@ -106,12 +106,12 @@ impl Message {
 
     /// Text and table as markdown without tables: a list item a row.
     pub(super) fn markdown(&self, words: Words) -> String {
-        self.with_table(|table| table.items(), words)
+        self.with_table(Table::items, words)
     }
 
     /// Text and table as markdown with tables.
     pub(super) fn markdown_with_table(&self, words: Words) -> String {
-        self.with_table(|table| table.markdown(), words)
+        self.with_table(Table::markdown, words)
     }
 
     fn with_table(&self, render: impl Fn(&Table) -> String, words: Words) -> String {

@@ -54,12 +54,11 @@ impl Client {
             let addresses = connector.allowed(host, port).await?;
             trace.enter(Phase::Connect);
             let (tcp, remote) = connector.tcp(host, &addresses, deadline, &trace).await?;
-            let stream = match tls {
-                None => Stream::Plain(tcp),
-                Some(_) => {
-                    trace.enter(Phase::Tls);
-                    Stream::Secure(Box::new(secure(&connector, host, tcp).await?))
-                }
+            let stream = if tls.is_some() {
+                trace.enter(Phase::Tls);
+                Stream::Secure(Box::new(secure(&connector, host, tcp).await?))
+            } else {
+                Stream::Plain(tcp)
             };
             Ok(Dialed { stream, remote })
         };

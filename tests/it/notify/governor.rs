@@ -53,7 +53,7 @@ impl Far {
 
     fn texts(&self) -> String {
         let seen = self.seen.lock().unwrap();
-        seen.iter().map(|(_, message, _)| format!("{}\n{}\n", message.title, message.text)).collect()
+        seen.iter().map(|(_, message, _)| format!("{}\n{}\n", message.title, message.text)).collect::<Vec<_>>().concat()
     }
 
     #[track_caller]
@@ -109,15 +109,15 @@ struct Shelf(Mutex<BTreeMap<String, String>>);
 #[async_trait]
 impl AlertBook for Shelf {
     async fn read(&self, prefix: &str) -> Result<Vec<(String, String)>, BookError> {
-        let shelf = self.0.lock().unwrap();
-        Ok(shelf.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(n, t)| (n.clone(), t.clone())).collect())
+        let texts = self.0.lock().unwrap();
+        Ok(texts.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(n, t)| (n.clone(), t.clone())).collect())
     }
 
     async fn write(&self, name: &str, text: Option<&str>) -> Result<(), BookError> {
-        let mut shelf = self.0.lock().unwrap();
+        let mut texts = self.0.lock().unwrap();
         match text {
-            Some(text) => shelf.insert(name.to_owned(), text.to_owned()),
-            None => shelf.remove(name),
+            Some(text) => texts.insert(name.to_owned(), text.to_owned()),
+            None => texts.remove(name),
         };
         Ok(())
     }
@@ -355,7 +355,7 @@ async fn the_other_channel_is_used_when_the_first_refuses_or_stays_down() {
     world.step().await;
     world.pass(Duration::from_secs(30)).await;
     far.set(None);
-    world.pass(Duration::from_secs(60)).await;
+    world.pass(MINUTE).await;
     assert_eq!((far.titles(), mail.titles().len()), (vec!["second".to_owned()], 2));
     // A long one is not.
     far.set(Some(Verdict::Down));

@@ -78,15 +78,12 @@ fn unquoted(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let [first, others @ ..] = rest {
         let code = (*first == b'=').then(|| others.get(..2)).flatten();
-        match code.and_then(|code| data_encoding::HEXUPPER.decode(code).ok()) {
-            Some(byte) => {
-                bytes.extend(byte);
-                rest = &others[2..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = others;
-            }
+        if let Some(byte) = code.and_then(|code| data_encoding::HEXUPPER.decode(code).ok()) {
+            bytes.extend(byte);
+            rest = &others[2..];
+        } else {
+            bytes.push(*first);
+            rest = others;
         }
     }
     String::from_utf8(bytes).unwrap()

@@ -166,7 +166,7 @@ impl Inner {
             Reply::Silence => return tokio::time::sleep(Duration::from_secs(30)).await,
             Reply::Close => return,
         };
-        let more: String = more.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let more = more.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect::<Vec<_>>().concat();
         let head = format!(
             "HTTP/1.1 {status} x\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n{more}\r\n",
             body.len()
