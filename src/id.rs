@@ -23,7 +23,7 @@ pub enum Error {
     Run(String),
 }
 
-/// Longest name of a workflow, route, schedule, task, connection or secret, in bytes.
+/// Longest name of a workflow, route, schedule, task, connection, channel or secret, in bytes.
 pub const NAME_BYTES_MAX: usize = 80;
 
 fn is_name(text: &str) -> bool {
@@ -107,6 +107,8 @@ name!(/// The name of a secret ref: freely printed, unlike its value.
     SecretName, "secret");
 name!(/// The name of a connection.
     ConnectionName, "connection");
+name!(/// The name of a channel: a place where people are told.
+    ChannelName, "channel");
 
 /// A run: 43 bits of milliseconds since the Unix epoch, then 20 bits that tell runs of one
 /// millisecond apart. Numbers grow with time, so a store that keeps runs in id order keeps

@@ -36,6 +36,9 @@ pub mod secrets;
 /// [3] Whether a request comes from who it says.
 pub mod signature;
 
+/// [3] Where people are told, and how often.
+pub mod channels;
+
 /// [4] What a workflow can do, and the plans made of it.
 pub mod tasks;
 

@@ -5,6 +5,7 @@
 //! and the like are small) and no store, socket or secret.
 
 mod azure;
+mod channels;
 mod commands;
 mod connections;
 mod doors;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use crate::azure::Azure;
 use crate::azure::cloud::Cloud;
+use crate::channels::Channels;
 use crate::engine::Retention;
 use crate::limits;
 use crate::outbound::Egress;
@@ -56,6 +58,8 @@ pub struct Settings {
     pub retention: Retention,
     /// The far ends that workflows call.
     pub connections: Connections,
+    /// The places where people are told.
+    pub channels: Channels,
     /// Where workflows may call beside the public internet.
     pub egress: Egress,
     /// The programs that workflows may run.
@@ -110,6 +114,7 @@ impl Settings {
                 map: &file.map,
                 connections: None,
                 callees: None,
+                channels: None,
                 commands: None,
                 body_bytes_max: limits::BODY_BYTES_MAX,
                 problems: &mut problems,
@@ -127,6 +132,7 @@ impl Settings {
     pub fn around(&self) -> Around {
         Around {
             connections: self.connections.keys().cloned().collect(),
+            channels: self.channels.keys().cloned().collect(),
             commands: self.commands.clone(),
             body_bytes_max: self.body_bytes_max,
         }
@@ -148,6 +154,7 @@ impl Table<'_> {
         // One for all that use it, so that a token is asked for once; until then this is nothing but a name.
         let azure = Arc::new(Azure::new(azure));
         let connections = self.connections(&file.connections, file.head.is_some().then_some(&egress), &azure);
+        let channels = self.channels(&file.channels, file.head.is_some().then_some(&egress));
         let head = file.head.as_ref()?;
         let (hooks, control) = self.doors(head);
         let auth = self.auth(head, control.as_ref().map(|door| door.address.ip()));
@@ -169,6 +176,7 @@ impl Table<'_> {
             body_bytes_max,
             retention,
             connections,
+            channels,
             egress,
             commands,
             routes: self.absolute(head.paths.routes.as_deref().unwrap_or("./routes")),

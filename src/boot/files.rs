@@ -61,8 +61,9 @@ pub(super) async fn read_all(config: &Path, env: &BTreeMap<String, String>) -> R
     if !warnings.is_empty() {
         tracing::warn!("the files have warnings:\n{}", render(warnings));
     }
-    let connections = settings.connections.clone();
-    Ok(Read { settings, loaded: Loaded { catalog: loaded.catalog, connections }, secrets: loaded.secrets })
+    let (connections, channels) = (settings.connections.clone(), settings.channels.clone());
+    let (catalog, secrets) = (loaded.catalog, loaded.secrets);
+    Ok(Read { settings, loaded: Loaded { catalog, connections, channels }, secrets })
 }
 
 fn render(problems: Vec<Problem>) -> String {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::azure::Azure;
 use crate::clock::SystemClock;
 use crate::domain::secret::SecretValue;
-use crate::id::{ConnectionName, SecretName};
+use crate::id::{ChannelName, ConnectionName, SecretName};
 use crate::secrets::{self, Vault};
 use crate::settings::{DoorTls, Settings};
 use crate::spec::diagnostic::{Problem, Report, Severity};
@@ -115,10 +115,12 @@ impl Known {
         };
         let names = form.into_iter().flat_map(|form| &form.connections).filter_map(|item| item.path.key());
         let connections: BTreeSet<_> = names.filter_map(|name| ConnectionName::new(name).ok()).collect();
+        let names = form.into_iter().flat_map(|form| &form.channels).filter_map(|item| item.path.key());
+        let channels: BTreeSet<_> = names.filter_map(|name| ChannelName::new(name).ok()).collect();
         Self {
             routes: place(paths.routes, "routes"),
             workflows: place(paths.workflows, "workflows"),
-            around: Around { connections, ..Around::default() },
+            around: Around { connections, channels, ..Around::default() },
             named: Vec::new(),
             source: source_of(head, folder),
             azure: Arc::default(),

@@ -15,6 +15,7 @@ mod inputs;
 mod journals;
 mod launch_command;
 mod next;
+mod notify;
 mod output;
 mod progress;
 mod reload;
@@ -82,6 +83,8 @@ enum Verb {
     Estimate(estimate::Estimating),
     /// Runs a workflow here and now, without a server
     Run(run::Run),
+    /// Sends one message on a channel, to try it
+    Notify(notify::Notify),
     /// Shows when the schedules are due
     Next(next::Next),
     /// Opens the doors and runs what comes in
@@ -158,6 +161,7 @@ async fn dispatch(verb: Verb, output: Output) -> Result<ExitCode, Error> {
         Verb::Doctor(doctor) => doctor::run(&doctor, output).await,
         Verb::Estimate(asked) => estimate::run(&asked),
         Verb::Run(run) => run::run(&run, output).await,
+        Verb::Notify(notify) => notify::run(&notify, output).await,
         Verb::Next(next) => next::run(&next),
         Verb::Serve(serve) => serve::run(serve).await,
         Verb::Trigger(trigger) => trigger::run(&trigger).await,
@@ -202,6 +206,7 @@ mod tests {
             "clawhook init",
             "clawhook init shop",
             "clawhook check --json",
+            "clawhook notify ops --text hello --json",
             "clawhook run w.yaml --input a=1 --input b=x=y --inputs i.json",
             "clawhook next --count 3 --schedule s --from 2026-03-29T00:00:00Z",
             "clawhook trigger w --input a=1 --wait 30s --idempotency-key k",

@@ -18,6 +18,7 @@ use super::inputs::{self, Given};
 use super::output::{self, Output};
 use super::progress::Progress;
 use super::show;
+use crate::channels::Channels;
 use crate::clock::{Clock, SystemClock};
 use crate::domain::state::State;
 use crate::engine::{self, Engine, Retention};
@@ -117,12 +118,14 @@ impl Here {
             }
             None => Commands::default(),
         };
-        let (connections, egress, source, azure, retention) = match settings {
+        let (connections, channels, egress, source, azure, retention) = match settings {
             Some(settings) => {
-                (settings.connections, settings.egress, settings.secrets, settings.azure, settings.retention)
+                let Settings { connections, channels, egress, secrets, azure, retention, .. } = settings;
+                (connections, channels, egress, secrets, azure, retention)
             }
             None => (
                 Connections::default(),
+                Channels::default(),
                 Egress::default(),
                 secrets::Settings { source: "env".to_owned(), path: None, vault_url: None },
                 Arc::default(),
@@ -133,7 +136,7 @@ impl Here {
         let vault = Vault::open(&source, &azure, Arc::clone(&clock)).map_err(|error| Error::new(error.to_string()))?;
         let store: Arc<dyn Store> = Arc::new(Memory::new());
         FilesInForce::keep_documents(store.as_ref(), &catalog).await.map_err(told)?;
-        let loaded = gateway::Loaded { catalog, connections };
+        let loaded = gateway::Loaded { catalog, connections, channels };
         let files = Arc::new(FilesInForce::new(Box::new(OneFile), Arc::clone(&store), loaded));
         let client = Arc::new(Client::new(egress));
         let secrets = Arc::new(vault);

@@ -53,6 +53,8 @@ pub enum Pause {
     Quota { place: String },
     /// The far end is still at work; what it said last.
     Poll { said: String },
+    /// The channel takes no message now: its rate is used up, or it cannot be reached.
+    Channel { name: String, why: String },
 }
 
 impl fmt::Display for Pause {
@@ -62,6 +64,7 @@ impl fmt::Display for Pause {
             Self::Run { run } => write!(f, "{run} has not ended"),
             Self::Delay => f.write_str("it waits"),
             Self::Quota { place } => write!(f, "it waits for quota of `{place}`"),
+            Self::Channel { name, why } => write!(f, "it waits for channel `{name}`: {why}"),
             Self::Poll { said } => write!(f, "the far end is still at work ({said})"),
         }
     }

@@ -2,6 +2,7 @@
 //! it happens, and goes on where a log ends after a crash. It knows nothing of HTTP, SQL or YAML.
 
 mod accept;
+mod alerts;
 mod callback;
 mod dispatch;
 mod drive;
@@ -32,6 +33,8 @@ pub use self::accept::{AcceptError, Intake};
 pub use self::retention::Retention;
 pub use self::scheduler::{Backfill, ScheduleStatus};
 pub use self::verbs::{Cancelled, Resumed};
+use crate::channels::Channels;
+use crate::channels::alerts::Alerts;
 use crate::clock::{Clock, Timestamp};
 use crate::domain::delivery::RouteRef;
 use crate::domain::failure::Failure;
@@ -81,6 +84,10 @@ pub trait Files: Send + Sync + fmt::Debug {
     fn schedules(&self) -> Vec<Arc<SchedulePlan>>;
     /// The far ends in force.
     fn connections(&self) -> Arc<Connections>;
+    /// The places in force where people are told.
+    fn channels(&self) -> Arc<Channels> {
+        Arc::default()
+    }
 }
 
 /// How the engine works.
@@ -120,6 +127,10 @@ struct Inner {
     wake: Notify,
     /// Slots may have changed: a reload, a resumed schedule.
     reschedule: Notify,
+    /// The gateway has something to tell.
+    told: Notify,
+    /// How often people are told.
+    alerts: Alerts,
     tracker: TaskTracker,
     /// No new work; what runs may finish its attempt.
     drain: CancellationToken,
@@ -156,25 +167,31 @@ impl Engine {
     /// An engine that does nothing until it is started or stepped.
     pub fn new(parts: Parts) -> Self {
         let incarnation = format!("{:016x}", rand::random::<u64>());
+        let book = Arc::new(alerts::Marks(Arc::clone(&parts.store)));
+        let (client, secrets) = (Arc::clone(&parts.client), Arc::clone(&parts.secrets));
+        let alerts = Alerts::new(client, secrets, Arc::clone(&parts.clock), book);
         Self(Arc::new(Inner {
             parts,
             incarnation,
             table: Mutex::new(Table { rescan: true, ..Table::default() }),
             wake: Notify::new(),
             reschedule: Notify::new(),
+            told: Notify::new(),
+            alerts,
             tracker: TaskTracker::new(),
             drain: CancellationToken::new(),
             halt: CancellationToken::new(),
         }))
     }
 
-    /// Starts the long-lived loops: dispatch, scheduler, retention.
+    /// Starts the long-lived loops: dispatch, scheduler, retention, alerts.
     pub fn start(&self) {
-        let loops = [self.clone(), self.clone(), self.clone()];
-        let [dispatch, scheduler, retention] = loops;
+        let loops = [self.clone(), self.clone(), self.clone(), self.clone()];
+        let [dispatch, scheduler, retention, alerts] = loops;
         self.0.tracker.spawn(async move { dispatch.dispatch_loop().await });
         self.0.tracker.spawn(async move { scheduler.scheduler_loop().await });
         self.0.tracker.spawn(async move { retention.retention_loop().await });
+        self.0.tracker.spawn(async move { alerts.alerts_loop().await });
     }
 
     /// Stops taking work, lets running attempts end for at most `limit`, then stops everything. What was cut off goes

@@ -110,6 +110,7 @@ impl Engine {
         let missed = schedule.missed(watermark, now.minus(first));
         if let Some(given_up) = &missed.given_up {
             self.tell_missed(plan, given_up).await?;
+            self.alert_missed(plan, given_up).await;
         }
         let mut dealt_with = missed.given_up.map_or(watermark, |given_up| given_up.last);
         for slot in missed.enter {

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use serde_json::json;
 
 use super::{Caller, Error, Gateway, Scope, members, routes, view};
+use crate::channels::Channels;
 use crate::domain::delivery::RouteRef;
 use crate::domain::failure::{Class, Failure, Fault};
 use crate::domain::journal::JournalKind;
@@ -35,6 +36,7 @@ pub trait Source: Send + Sync + fmt::Debug {
 pub struct Loaded {
     pub catalog: Catalog,
     pub connections: Connections,
+    pub channels: Channels,
 }
 
 /// The files in force.
@@ -51,6 +53,17 @@ pub struct FilesInForce {
 struct Now {
     catalog: Arc<Catalog>,
     connections: Arc<Connections>,
+    channels: Arc<Channels>,
+}
+
+impl Now {
+    fn of(loaded: Loaded) -> Self {
+        Self {
+            catalog: Arc::new(loaded.catalog),
+            connections: Arc::new(loaded.connections),
+            channels: Arc::new(loaded.channels),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -63,8 +76,7 @@ struct Older {
 impl FilesInForce {
     /// Puts what was loaded in force. `keep_documents` must have been called for it.
     pub fn new(source: Box<dyn Source>, store: Arc<dyn Store>, loaded: Loaded) -> Self {
-        let now = Now { catalog: Arc::new(loaded.catalog), connections: Arc::new(loaded.connections) };
-        Self { source, store, now: ArcSwap::from_pointee(now), older: Mutex::default() }
+        Self { source, store, now: ArcSwap::from_pointee(Now::of(loaded)), older: Mutex::default() }
     }
 
     /// Writes the text of every file to the store, so that runs can be pinned to it.
@@ -181,6 +193,10 @@ impl Files for FilesInForce {
     fn connections(&self) -> Arc<Connections> {
         Arc::clone(&self.now.load().connections)
     }
+
+    fn channels(&self) -> Arc<Channels> {
+        Arc::clone(&self.now.load().channels)
+    }
 }
 
 impl Gateway {
@@ -212,8 +228,7 @@ impl Gateway {
             schedules: loaded.catalog.schedules.len(),
             changed,
         };
-        let now = Now { catalog: Arc::new(loaded.catalog), connections: Arc::new(loaded.connections) };
-        files.now.store(Arc::new(now));
+        files.now.store(Arc::new(Now::of(loaded)));
         self.0.doors.store(Arc::new(doors));
         self.0.engine.nudge();
         let detail = json!({

@@ -107,7 +107,7 @@ impl Connector {
     }
 
     /// The addresses of `host` that the guard lets through. A host with none is refused by its first address.
-    async fn allowed(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Cause> {
+    pub(super) async fn allowed(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Cause> {
         let found = match host.parse::<IpAddr>() {
             Ok(address) => vec![SocketAddr::new(address, port)],
             Err(_) => self.lookup(host, port).await?,
@@ -140,7 +140,7 @@ impl Connector {
     }
 
     /// Connects to the first address that answers; each gets an equal share of the time that is left.
-    async fn tcp(
+    pub(super) async fn tcp(
         &self,
         host: &str,
         addresses: &[SocketAddr],

@@ -11,6 +11,7 @@ mod body;
 mod connect;
 /// A named far end.
 pub mod connection;
+mod dial;
 mod egress;
 mod error;
 mod redirect;
@@ -39,6 +40,7 @@ use tokio_util::task::TaskTracker;
 
 pub use body::{Body, Part};
 pub use connect::{Resolver, SystemResolver};
+pub use dial::Dialed;
 pub use egress::{Egress, Refusal};
 pub use error::{Cause, Error, Phase};
 pub use request::{Request, Tls, parse_url};

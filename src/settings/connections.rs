@@ -69,7 +69,8 @@ impl Table<'_> {
         })
     }
 
-    fn base_url(&mut self, path: &Path, text: &str, egress: Option<&Egress>) -> Option<BaseUrl> {
+    /// A base URL that the guard lets workflows call, as far as it can be told from its text.
+    pub(super) fn base_url(&mut self, path: &Path, text: &str, egress: Option<&Egress>) -> Option<BaseUrl> {
         let url = match BaseUrl::new(text) {
             Ok(url) => url,
             Err(cause) => {

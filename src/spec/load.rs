@@ -13,7 +13,7 @@ use super::schema::Extensions;
 use super::source_map::{Source, SourceMap};
 use super::structure::{Reader, RoutesFile, WorkflowFile};
 use super::yaml;
-use crate::id::{ConnectionName, Revision};
+use crate::id::{ChannelName, ConnectionName, Revision};
 use crate::limits;
 use crate::signature;
 use crate::tasks;
@@ -25,6 +25,8 @@ use crate::tasks::plan::{Catalog, Plan, RoutePlan, SchedulePlan};
 pub struct Around {
     /// The connections of the settings.
     pub connections: BTreeSet<ConnectionName>,
+    /// The channels of the settings.
+    pub channels: BTreeSet<ChannelName>,
     /// The programs that the settings allow.
     pub commands: command::Settings,
     /// Body of a delivery, bytes, for routes that set none (`limits.max_body` of the settings).
@@ -35,6 +37,7 @@ impl Default for Around {
     fn default() -> Self {
         Self {
             connections: BTreeSet::new(),
+            channels: BTreeSet::new(),
             commands: command::Settings::default(),
             body_bytes_max: limits::BODY_BYTES_MAX,
         }
@@ -167,6 +170,7 @@ fn desk<'a>(
         map,
         connections: around.map(|around| &around.connections),
         callees,
+        channels: around.map(|around| &around.channels),
         commands: around.map(|around| &around.commands),
         body_bytes_max: around.map_or(limits::BODY_BYTES_MAX, |around| around.body_bytes_max),
         problems,

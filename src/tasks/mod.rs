@@ -9,6 +9,7 @@ pub mod approval;
 /// Programs of this machine.
 pub mod command;
 mod http_request;
+mod notify;
 mod set_state;
 mod stop;
 mod transform;
@@ -25,6 +26,8 @@ use async_trait::async_trait;
 use schemars::Schema;
 use serde_json::{Map, Value};
 
+use crate::channels::Channels;
+use crate::channels::alerts::Alerts;
 use crate::clock::{Clock, Timestamp};
 use crate::domain::approval::Decision;
 use crate::domain::attempt::{Exchange, Pause};
@@ -33,7 +36,7 @@ use crate::domain::run::Run;
 use crate::domain::secret::{SecretRef, Secrets};
 use crate::domain::step::StepId;
 use crate::expr::{self, Context, Mapping, Place};
-use crate::id::{ConnectionName, RunId, WorkflowName};
+use crate::id::{ChannelName, ConnectionName, RunId, WorkflowName};
 use crate::outbound::Client;
 use crate::outbound::connection::Connection;
 
@@ -42,6 +45,7 @@ pub static KINDS: &[TaskKind] = &[
     http_request::KIND,
     transform::KIND,
     workflow::KIND,
+    notify::KIND,
     approval::KIND,
     wait::KIND,
     set_state::KIND,
@@ -153,6 +157,11 @@ pub trait Task: Send + Sync + fmt::Debug {
         None
     }
 
+    /// The channels that it names and where, so that unknown ones are found at load time.
+    fn channels(&self) -> Vec<(String, ChannelName)> {
+        Vec::new()
+    }
+
     /// What it wants of this machine that `commands` of the settings does not allow.
     fn beyond(&self, commands: &command::settings::Settings) -> Vec<WithProblem> {
         let _ = commands;
@@ -206,6 +215,10 @@ pub struct TaskContext<'a> {
     pub secrets: &'a dyn Secrets,
     /// Runs programs of this machine.
     pub commands: &'a command::Commands,
+    /// The places where people are told.
+    pub channels: &'a Channels,
+    /// How often people are told.
+    pub alerts: &'a Alerts,
     /// The attempt is cut off after this long.
     pub time_limit: Duration,
     /// What people decided about this task so far.

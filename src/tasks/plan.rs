@@ -279,6 +279,6 @@ pub struct SchedulePlan {
     pub revision: Revision,
     pub workflow: WorkflowName,
     pub inputs: Mapping,
-    /// Who is to be told when a slot did not fire; an event and a metric for now.
+    /// Who is to be told when a slot did not fire; the channel beside the event and the metric.
     pub alert_if_missed: Option<String>,
 }

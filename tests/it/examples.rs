@@ -34,6 +34,7 @@ async fn shipped(erp: &Standin) -> App {
         ("SECRETS__SOURCE", "file"),
         ("SECRETS__PATH", "./secrets"),
         ("CONNECTIONS__ERP__BASE_URL", &erp.url()),
+        ("CHANNELS__OPS__URL", &format!("{}/alerts", erp.url())),
     ] {
         folder.env.insert(format!("CLAWHOOK__{setting}"), value.to_owned());
     }
@@ -102,8 +103,9 @@ async fn the_shipped_stock_check_tells_a_gap_once() {
         assert_eq!(erp.requests_to("/alerts").len(), alerts, "a gap is told once");
     }
     let told = erp.requests_to("/alerts")[0].json().unwrap();
-    assert_eq!(told["text"], "1 SKUs differ");
-    assert_eq!(told["rows"], json!([{ "sku": "LAMP-OAK", "shop": 50, "erp": 42, "gap": 8 }]));
+    assert_eq!((&told["title"], &told["level"]), (&json!("1 SKUs differ"), &json!("warning")));
+    let table = json!({ "columns": ["sku", "shop", "erp", "gap"], "rows": [["LAMP-OAK", "50", "42", "8"]], "more": 0 });
+    assert_eq!(told["table"], table);
     assert_eq!(erp.wrongs(), Vec::<String>::new());
     app.stop().await;
 }

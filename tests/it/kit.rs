@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use clawhook::channels::Channels;
 use clawhook::clock::{Clock, TestClock, Timestamp};
 use clawhook::domain::delivery::{DeliveryKey, RouteRef};
 use clawhook::domain::event::{Accepted, Entry, Event};
@@ -37,6 +38,20 @@ pub(crate) struct Kit {
     pub(crate) clock: TestClock,
     pub(crate) erp: Standin,
     files: Arc<KitFiles>,
+    telling: Telling,
+}
+
+/// Where people are told, and the secrets for it.
+#[derive(Clone)]
+pub(crate) struct Telling {
+    pub(crate) channels: Channels,
+    pub(crate) secrets: Arc<dyn Secrets>,
+}
+
+impl Default for Telling {
+    fn default() -> Self {
+        Self { channels: Channels::default(), secrets: Arc::new(OneSecret) }
+    }
 }
 
 impl Kit {
@@ -47,17 +62,25 @@ impl Kit {
 
     /// The same, with room for this many runs at one time.
     pub(crate) fn with_room(workflows: &[&str], routes: &str, room: usize) -> Self {
-        Self::on(Arc::new(Memory::new()), TestClock::at(START), workflows, routes, room, Commands::default())
+        let (store, clock) = (Arc::new(Memory::new()), TestClock::at(START));
+        Self::on(store, clock, workflows, routes, room, Commands::default(), Telling::default())
     }
 
     /// A gateway that may run these commands.
     pub(crate) fn with_commands(workflows: &[&str], commands: Commands) -> Self {
-        Self::on(Arc::new(Memory::new()), TestClock::at(START), workflows, "", 64, commands)
+        let (store, clock) = (Arc::new(Memory::new()), TestClock::at(START));
+        Self::on(store, clock, workflows, "", 64, commands, Telling::default())
+    }
+
+    /// A gateway that has these channels, on this clock.
+    pub(crate) fn with_channels(workflows: &[&str], routes: &str, clock: TestClock, telling: Telling) -> Self {
+        Self::on(Arc::new(Memory::new()), clock, workflows, routes, 64, Commands::default(), telling)
     }
 
     /// The gateway that comes after this one: on the same store, with these files.
     pub(crate) fn restarted(&self, workflows: &[&str], routes: &str) -> Self {
-        Self::on(Arc::clone(self.engine.store()), self.clock.clone(), workflows, routes, 64, Commands::default())
+        let (store, clock) = (Arc::clone(self.engine.store()), self.clock.clone());
+        Self::on(store, clock, workflows, routes, 64, Commands::default(), self.telling.clone())
     }
 
     fn on(
@@ -67,15 +90,16 @@ impl Kit {
         routes: &str,
         room: usize,
         commands: Commands,
+        telling: Telling,
     ) -> Self {
         let erp = Standin::start(&standin::Settings::default()).unwrap();
-        let files = Arc::new(KitFiles::new(workflows, routes, &erp));
+        let files = Arc::new(KitFiles::new(workflows, routes, &erp, telling.channels.clone()));
         let engine = Engine::new(Parts {
             store,
             clock: Arc::new(clock.clone()),
             files: Arc::clone(&files) as Arc<dyn Files>,
             client: Arc::new(Client::new(Egress::new(["127.0.0.0/8".parse().unwrap()]))),
-            secrets: Arc::new(OneSecret),
+            secrets: Arc::clone(&telling.secrets),
             commands,
             settings: Settings {
                 runs_active_max: room.try_into().unwrap(),
@@ -83,7 +107,7 @@ impl Kit {
                 retention: Retention { runs: DAY * 90, payloads: DAY * 30, failed_runs: DAY * 180 },
             },
         });
-        Self { engine, clock, erp, files }
+        Self { engine, clock, erp, files, telling }
     }
 
     /// Puts another version of a workflow in force.
@@ -225,6 +249,7 @@ struct KitFiles {
     schedules: Vec<Arc<SchedulePlan>>,
     connections: Arc<Connections>,
     erp: String,
+    channels: Arc<Channels>,
 }
 
 /// Stands for the URL of the stand-in in workflows that name it whole.
@@ -233,7 +258,7 @@ const ERP: &str = "http://erp.test";
 pub(crate) const KEY: &str = "s3cret-value";
 
 impl KitFiles {
-    fn new(workflows: &[&str], routes: &str, erp: &Standin) -> Self {
+    fn new(workflows: &[&str], routes: &str, erp: &Standin, channels: Channels) -> Self {
         let name = ConnectionName::new("erp").unwrap();
         let connection = Connection {
             name: name.clone(),
@@ -255,6 +280,7 @@ impl KitFiles {
             schedules: compiled.schedules.into_iter().map(Arc::new).collect(),
             connections: Arc::new(Connections::from([(name, Arc::new(connection))])),
             erp: erp.url(),
+            channels: Arc::new(channels),
         };
         for workflow in workflows {
             files.put(workflow);
@@ -316,6 +342,10 @@ impl Files for KitFiles {
 
     fn connections(&self) -> Arc<Connections> {
         Arc::clone(&self.connections)
+    }
+
+    fn channels(&self) -> Arc<Channels> {
+        Arc::clone(&self.channels)
     }
 }
 

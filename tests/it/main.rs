@@ -20,6 +20,7 @@ mod infra;
 mod key_vault;
 mod kit;
 mod migrate;
+mod notify;
 mod numbered;
 mod outage;
 mod process;

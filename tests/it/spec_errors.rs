@@ -54,7 +54,11 @@ fn bad_files() -> Vec<PathBuf> {
 }
 
 fn around() -> Around {
-    Around { connections: ["erp".parse().unwrap(), "oms".parse().unwrap()].into(), ..Around::default() }
+    Around {
+        connections: ["erp".parse().unwrap(), "oms".parse().unwrap()].into(),
+        channels: ["ops-wecom".parse().unwrap()].into(),
+        ..Around::default()
+    }
 }
 
 fn report(path: &Path) -> Report {

@@ -211,6 +211,7 @@ fn tables_are_complete() {
     check_table("src/outbound/auth", "pub(super) const KIND:", "src/outbound/auth/mod.rs", "KIND");
     check_table("src/outbound/auth", "const KIND:", "src/outbound/auth/mod.rs", "KIND");
     check_table("src/signature", "pub(super) const SCHEME:", "src/signature/mod.rs", "SCHEME");
+    check_table("src/channels", "pub(super) const CHANNEL:", "src/channels/mod.rs", "CHANNEL");
     check_table("src/secrets", "pub(super) const SOURCE:", "src/secrets/mod.rs", "SOURCE");
     check_table("src/http/api", "pub(super) const PART:", "src/http/api/mod.rs", "PART");
     check_table("src/store", "const BACKEND:", "src/store/mod.rs", "BACKEND");

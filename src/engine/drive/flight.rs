@@ -54,7 +54,7 @@ pub(super) async fn fly<'p>(engine: &'p Engine, ticket: Ticket<'p>) -> Flown<'p>
 async fn attempt(engine: &Engine, ticket: &Ticket<'_>) -> Attempted {
     let parts = &engine.0.parts;
     let Ticket { step, task, limit, .. } = ticket;
-    let connections = parts.files.connections();
+    let (connections, channels) = (parts.files.connections(), parts.files.channels());
     let connection = match &task.connection {
         Some(name) => match connections.get(name) {
             Some(connection) => Some(Arc::clone(connection)),
@@ -72,6 +72,8 @@ async fn attempt(engine: &Engine, ticket: &Ticket<'_>) -> Attempted {
         client: &parts.client,
         secrets: parts.secrets.as_ref(),
         commands: &parts.commands,
+        channels: &channels,
+        alerts: &engine.0.alerts,
         time_limit: *limit,
         decisions: &ticket.decisions,
         runs: engine,

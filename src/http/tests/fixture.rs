@@ -22,7 +22,6 @@ use crate::outbound::{Client, Egress};
 use crate::spec::{self, Files, SourceFile};
 use crate::store::Store;
 use crate::store::memory::Memory;
-use crate::tasks::Connections;
 use crate::tasks::command::Commands;
 use crate::tasks::plan::{Plan, RoutePlan, SchedulePlan};
 
@@ -198,7 +197,7 @@ impl Source for Texts {
         if loaded.has_errors() {
             return Err(format!("{:?}", loaded.problems));
         }
-        Ok(Loaded { catalog: loaded.catalog, connections: Connections::default() })
+        Ok(Loaded { catalog: loaded.catalog, ..Loaded::default() })
     }
 
     fn workflow(&self, text: &str) -> Result<Plan, String> {

@@ -8,7 +8,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::{Duration, ListenAddress, Rate, SecretName, SecretRef, Size, TextOrSecret, Version};
+use super::{Channel, Duration, ListenAddress, Rate, SecretName, SecretRef, Size, TextOrSecret, Version};
 use crate::tasks::command::settings::Cores;
 
 /// The settings of one machine.
@@ -40,6 +40,9 @@ pub struct Settings {
     /// Far ends by name, with their address and how to prove who we are.
     #[serde(default)]
     pub connections: BTreeMap<String, Connection>,
+    /// Places where people are told, by name.
+    #[serde(default)]
+    pub channels: BTreeMap<String, Channel>,
     /// Where the other files are, relative to this one.
     #[serde(default)]
     pub paths: Paths,

@@ -17,11 +17,12 @@ use crate::domain::rate::Rate;
 use crate::domain::secret::SecretRef;
 use crate::domain::{byte_size, duration};
 use crate::expr::{self, Expression, Mapping, Name, Place, Template};
-use crate::id::{ConnectionName, SecretName};
+use crate::id::{ChannelName, ConnectionName, SecretName};
 use crate::spec::diagnostic::{Problem, Severity, Spot};
 use crate::spec::raw;
 use crate::spec::source_map::{Path, SourceMap, Span};
 use crate::spec::words;
+use crate::tasks::Task;
 use crate::tasks::command::settings as command;
 use crate::tasks::plan::RateLimit;
 
@@ -32,6 +33,8 @@ pub(crate) struct Desk<'a> {
     pub(crate) connections: Option<&'a BTreeSet<ConnectionName>>,
     /// The workflows that tasks may start; any when absent.
     pub(crate) callees: Callees<'a>,
+    /// The channels that tasks and schedules may name; any when absent.
+    pub(crate) channels: Option<&'a BTreeSet<ChannelName>>,
     /// The programs that tasks may run; any when absent.
     pub(crate) commands: Option<&'a command::Settings>,
     /// Body of a delivery, bytes, for routes that set none.
@@ -85,6 +88,21 @@ impl Desk<'_> {
             None => problem.help(there_are(known)),
         };
         self.push(problem);
+    }
+
+    /// A channel that is named at `path` must be there.
+    pub(super) fn channel(&mut self, path: &Path, name: &str) {
+        let Some(known) = self.channels.filter(|known| !known.contains(name)) else { return };
+        let known: Vec<&str> = known.iter().map(ChannelName::as_str).collect();
+        self.unknown("spec.unknown_channel", format!("there is no channel `{name}`"), path, name, &known);
+    }
+
+    /// The channels that the settings of a task name.
+    pub(super) fn channels_of(&mut self, path: &Path, with: &Value, task: &dyn Task) {
+        for (pointer, name) in task.channels() {
+            let (place, _) = below(path, with, &pointer);
+            self.channel(&place, name.as_str());
+        }
     }
 
     /// A duration of at least a millisecond.
@@ -290,8 +308,8 @@ impl Desk<'_> {
         for pointer in found.iter().filter(|pointer| !allowed.contains(&pointer.as_str())) {
             let (path, _) = below(path, value, pointer);
             let span = self.map.key(&path, "secret_ref");
-            let help = "name it in the `auth` or `headers` of a connection, in the `headers` of an `http_request` task, \
-                        in the `env` of a `command`, or in a route's `verify`";
+            let help = "name it in the `auth` or `headers` of a connection, in a channel, in the `headers` of an `http_request` \
+                        task, in the `env` of a `command`, or in a route's `verify`";
             let problem = self.problem("spec.secret_place", "a secret cannot stand here", span);
             self.push(problem.label("it would be stored with the run").help(help));
         }

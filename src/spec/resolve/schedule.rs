@@ -36,6 +36,9 @@ pub(in crate::spec) fn resolve_schedule(
             desk.problem("spec.no_effect", "`catchup_window` does nothing with `catchup: none`", span).warning();
         desk.push(problem.help("remove the line, or write `catchup: latest`"));
     }
+    if let Some(channel) = &raw.alert_if_missed {
+        desk.channel(&path.with("alert_if_missed"), channel);
+    }
     if desk.errors() > errors {
         return None;
     }

@@ -97,6 +97,7 @@ fn settings(
         route::workflow(desk, &path, name.as_str(), callees);
         route::check_inputs(desk, &path, &given, name.as_str(), callees);
     }
+    desk.channels_of(&path, &with, &*task);
     desk.places(&path, &with, &task.names(), scope);
     let secrets = task.secrets();
     let declared: Vec<&str> = secrets.iter().map(|(pointer, _)| pointer.as_str()).collect();

@@ -2,7 +2,6 @@
 
 /// Keys of the language that come in a later version: the map that would hold them (its name in the schema), and the keys.
 const KEYS: &[(&str, &[&str])] = &[
-    ("", &["channels"]),
     ("Task", &["redact"]),
     ("Listeners", &["grpc"]),
     ("ListenTls", &["acme"]),
@@ -23,9 +22,6 @@ const VALUES: &[(&str, &[&str])] = &[
             "sql_load",
             "blob_put",
             "blob_get",
-            "notify",
-            "approval",
-            "workflow",
             "amazon_report",
             "shopify_bulk",
             "walmart_report",

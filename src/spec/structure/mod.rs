@@ -52,10 +52,12 @@ impl<T> Item<T> {
 pub struct SettingsFile {
     /// Where everything stands.
     pub map: SourceMap,
-    /// All but `connections`, which is empty here.
+    /// All but `connections` and `channels`, which are empty here.
     pub head: Option<raw::Settings>,
     /// The connections; the last key of the path is the name.
     pub connections: Vec<Item<raw::Connection>>,
+    /// The channels; the last key of the path is the name.
+    pub channels: Vec<Item<raw::Channel>>,
     homes: Homes,
 }
 
@@ -127,13 +129,14 @@ impl Reader {
         let parts = Parts::judge(&self.settings, document, problems);
         let entries = parts.map(|mut parts| {
             let connections = parts.entries("connections", problems);
-            (connections, parts.head(&[], problems), parts.map)
+            let channels = parts.entries("channels", problems);
+            (connections, channels, parts.head(&[], problems), parts.map)
         });
         for problem in problems.iter_mut() {
             homes.send(problem);
         }
-        let (connections, head, map) = entries?;
-        Some(SettingsFile { map, head, connections, homes })
+        let (connections, channels, head, map) = entries?;
+        Some(SettingsFile { map, head, connections, channels, homes })
     }
 
     /// Reads a file of `routes/`. `None` when nothing of it can be used.
