@@ -6,6 +6,7 @@ pub mod plan;
 
 /// Programs of this machine.
 pub mod command;
+mod http;
 mod http_request;
 mod set_state;
 mod stop;

@@ -35,14 +35,14 @@ pub(super) fn quoted(body: &Value) -> String {
     format!(": {cut}{dots}")
 }
 
-pub(super) fn at_connection(failure: Failure, ctx: &TaskContext<'_>) -> Failure {
+pub(in crate::tasks) fn at_connection(failure: Failure, ctx: &TaskContext<'_>) -> Failure {
     match ctx.connection {
         Some(connection) => failure.at(connection.name.as_str()),
         None => failure,
     }
 }
 
-pub(super) fn masked(mut failure: Failure, masker: &Masker) -> Failure {
+pub(in crate::tasks) fn masked(mut failure: Failure, masker: &Masker) -> Failure {
     failure.message = masker.mask(&failure.message).into_owned();
     failure
 }
@@ -51,7 +51,7 @@ pub(super) fn unsendable(cause: &outbound::Cause) -> Failure {
     Failure::new(cause.code(), Fault::Config, cause.sentence()).help(cause.help())
 }
 
-pub(super) fn unproved(error: &outbound::auth::Error, ctx: &TaskContext<'_>) -> Failure {
+pub(in crate::tasks) fn unproved(error: &outbound::auth::Error, ctx: &TaskContext<'_>) -> Failure {
     match error {
         outbound::auth::Error::Secret(error) => at_connection(secret_failure(error), ctx),
         // The identity may come back; settings that make no client do not mend themselves.
