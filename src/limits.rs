@@ -376,3 +376,17 @@ pub const POSTGRES_NOTICE_EVERY: Duration = Duration::from_millis(20);
 pub const POSTGRES_KEYS_FORGOTTEN_MAX: usize = 5_000;
 /// How much time the runs of one partition span.
 pub const POSTGRES_PARTITION: Duration = Duration::from_hours(7 * 24);
+/// How long a call for a token of a connection may take.
+pub const TOKEN_TIMEOUT: Duration = Duration::from_secs(20);
+/// Bytes of the answer to a call for a token.
+pub const TOKEN_ANSWER_BYTES_MAX: usize = 256 * 1024;
+/// How long a token serves when the far end does not say (RFC 6749 section 5.1 lets it); a 401 ends it sooner.
+pub const TOKEN_LIFETIME: Duration = Duration::from_hours(1);
+/// Longest that a token serves, whatever the far end says.
+pub const TOKEN_LIFETIME_MAX: Duration = Duration::from_hours(30 * 24);
+/// How long all calls that need a token take over a failure to get it, before somebody asks again.
+pub const TOKEN_FAILURE_KEPT: Duration = Duration::from_secs(1);
+/// Sets of credentials whose tokens are kept; of more, those that can be asked for anew are forgotten.
+pub const TOKEN_GRANTS_MAX: usize = 1024;
+/// Tokens that are masked wherever they turn up, the newest ones.
+pub const TOKENS_MASKED_MAX: usize = 64;

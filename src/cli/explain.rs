@@ -134,6 +134,8 @@ pub static CODES: &[(&str, &str)] = &[
     ("store.unavailable", include_str!("../../docs/errors/store.unavailable.md")),
     ("task.output_too_large", include_str!("../../docs/errors/task.output_too_large.md")),
     ("task.timeout", include_str!("../../docs/errors/task.timeout.md")),
+    ("token.refused", include_str!("../../docs/errors/token.refused.md")),
+    ("token.unavailable", include_str!("../../docs/errors/token.unavailable.md")),
     ("token_claim", include_str!("../../docs/errors/token_claim.md")),
     ("token_head", include_str!("../../docs/errors/token_head.md")),
     ("transform.failed", include_str!("../../docs/errors/transform.failed.md")),

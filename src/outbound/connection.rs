@@ -12,11 +12,11 @@ use http::header::{HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::auth::{self, Auth, put_secret};
+use super::auth::{self, Auth, Means, Proof, put_secret};
 use super::error::Cause;
 use super::request::{Request, Tls, parse_url};
 use crate::domain::masking::Masker;
-use crate::domain::secret::{SecretRef, Secrets};
+use crate::domain::secret::SecretRef;
 use crate::id::ConnectionName;
 use crate::limits;
 
@@ -55,23 +55,23 @@ impl Connection {
     pub async fn prove(
         &self,
         request: &mut Request,
-        secrets: &dyn Secrets,
+        with: &Means<'_>,
         masker: &mut Masker,
-    ) -> Result<(), auth::Error> {
+    ) -> Result<Proof, auth::Error> {
         for (name, value) in &self.headers {
             match value {
                 Value::Plain(_) if request.has(name) => {}
                 Value::Plain(value) => request.header(name.as_str(), value.as_bytes())?,
                 Value::Secret(reference) => {
-                    let value = secrets.resolve(reference).await?;
+                    let value = with.secrets.resolve(reference).await?;
                     masker.learn(reference, &value);
                     put_secret(request, name.as_str(), value.expose(), reference)?;
                 }
             }
         }
         match &self.auth {
-            Some(auth) => auth.apply(request, secrets, masker).await,
-            None => Ok(()),
+            Some(auth) => auth.apply(request, with, masker).await,
+            None => Ok(Proof::Fixed),
         }
     }
 
@@ -164,8 +164,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::domain::secret::{self, SecretValue};
+    use crate::clock::SystemClock;
+    use crate::domain::secret::{self, SecretValue, Secrets};
     use crate::id::SecretName;
+    use crate::outbound::{Client, Egress};
 
     #[track_caller]
     fn check(base: &str, path: &str, query: &[(&str, &str)], expected: Option<&str>) {
@@ -206,7 +208,9 @@ mod tests {
         let mut request = connection.request(Method::GET, "/orders", &[]).unwrap();
         request.header("X-Tenant", b"2").unwrap();
         request.header("Authorization", b"mine").unwrap();
-        connection.prove(&mut request, &Vault, &mut masker).await.unwrap();
+        let client = Client::new(Egress::default());
+        let means = Means { client: &client, secrets: &Vault, clock: &SystemClock, refused: None };
+        connection.prove(&mut request, &means, &mut masker).await.unwrap();
         assert_eq!(request.timeout, Duration::from_secs(7));
         let record = request.record(&masker);
         let shown: Vec<_> = record.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();

@@ -8,6 +8,8 @@
 /// How a connection proves who it is.
 pub mod auth;
 mod body;
+/// One call of a workflow, with the proof of its connection.
+pub mod call;
 mod connect;
 /// A named far end.
 pub mod connection;
@@ -16,7 +18,9 @@ mod error;
 mod redirect;
 mod request;
 mod response;
+mod retry_after;
 mod tls;
+mod token;
 mod trace;
 
 #[cfg(test)]
@@ -43,13 +47,17 @@ pub use egress::{Egress, Refusal};
 pub use error::{Cause, Error, Phase};
 pub use request::{Request, Tls, parse_url};
 pub use response::Response;
+pub use retry_after::retry_after;
 
 use crate::domain::failure::Sent;
+use crate::domain::masking::Masker;
+use crate::domain::secret::Secrets;
 use crate::limits;
 use connect::Connector;
 use request::place;
 use response::{Reading, broken, header_pairs};
 use tls::{MachineRoots, Trust};
+use token::Tokens;
 use trace::{Call, TRACE, Trace};
 
 type Pool = legacy::Client<Connector, Full<Bytes>>;
@@ -65,6 +73,7 @@ struct Inner {
     /// One pool for each way to trust: a connection is only reused under the trust it was verified by.
     pools: Mutex<HashMap<Tls, Pool>>,
     tasks: Tasks,
+    tokens: Tokens,
 }
 
 impl Client {
@@ -75,8 +84,8 @@ impl Client {
 
     /// A client with a resolver of its own.
     pub fn with_resolver(egress: Egress, resolver: Arc<dyn Resolver>) -> Self {
-        let (machine, pools, tasks) = (Arc::default(), Mutex::default(), Tasks::default());
-        Self(Arc::new(Inner { egress, resolver, machine, pools, tasks }))
+        let (machine, pools) = (Arc::default(), Mutex::default());
+        Self(Arc::new(Inner { egress, resolver, machine, pools, tasks: Tasks::default(), tokens: Tokens::default() }))
     }
 
     /// Makes one call and reads its answer, any status. The error says whether the request may have arrived.
@@ -106,6 +115,21 @@ impl Client {
         self.0.tasks.stop.cancel();
         self.0.tasks.tracker.close();
         self.0.tasks.tracker.wait().await;
+    }
+
+    /// A masker that knows all secrets that were resolved so far, and the tokens that were made of them.
+    pub fn known(&self, secrets: &dyn Secrets) -> Arc<Masker> {
+        self.0.tokens.known(secrets.known())
+    }
+
+    /// The tokens of all connections.
+    fn tokens(&self) -> &Tokens {
+        &self.0.tokens
+    }
+
+    /// Runs work to its end whoever waits for it, until `close`.
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        hyper::rt::Executor::execute(&self.0.tasks, work);
     }
 
     /// Follows redirects to the last answer and reads it.

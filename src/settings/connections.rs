@@ -14,7 +14,7 @@ use crate::id::{ConnectionName, SecretName};
 use crate::limits;
 use crate::outbound::auth::{self, Auth};
 use crate::outbound::connection::{BaseUrl, Connection, Value};
-use crate::outbound::{Egress, Refusal, Tls};
+use crate::outbound::{Egress, Refusal, Tls, parse_url};
 use crate::spec::raw;
 use crate::spec::source_map::Path;
 use crate::spec::structure::Item;
@@ -100,14 +100,8 @@ impl Table<'_> {
         json: &Json,
         azure: &Arc<Azure>,
     ) -> Option<Arc<dyn Auth>> {
-        use raw::ConnectionAuthType::{Basic, Bearer, Header, ManagedIdentity};
         let errors = self.desk.errors();
-        let (kind, needs, may): (&str, &[&str], &[&str]) = match raw.kind {
-            Header => ("header", &["header", "secret_ref"], &["prefix", "version", "field"]),
-            Bearer => ("bearer", &["secret_ref"], &["version", "field"]),
-            Basic => ("basic", &["username", "secret_ref"], &["version", "field"]),
-            ManagedIdentity => ("managed_identity", &["scope"], &[]),
-        };
+        let Words { kind, needs, may } = words(raw.kind);
         let given = [
             ("header", raw.header.is_some(), "header: X-Api-Key"),
             ("prefix", raw.prefix.is_some(), ""),
@@ -116,6 +110,16 @@ impl Table<'_> {
             ("version", raw.version.is_some(), ""),
             ("field", raw.field.is_some(), ""),
             ("scope", raw.scope.is_some(), "scope: https://management.azure.com/.default"),
+            ("token_url", raw.token_url.is_some(), "token_url: https://…/token"),
+            ("client_id", raw.client_id.is_some(), "client_id: …"),
+            ("client_secret", raw.client_secret.is_some(), "client_secret: { secret_ref: NAME }"),
+            ("client_auth", raw.client_auth.is_some(), ""),
+            ("refresh_token", raw.refresh_token.is_some(), "refresh_token: { secret_ref: NAME }"),
+            ("audience", raw.audience.is_some(), ""),
+            ("params", !raw.params.is_empty(), ""),
+            ("api", raw.api.is_some(), ""),
+            ("service", raw.service.is_some(), ""),
+            ("channel_type", raw.channel_type.is_some(), ""),
         ];
         for (key, given, example) in given {
             let needed = needs.contains(&key);
@@ -132,13 +136,7 @@ impl Table<'_> {
         if let Some(header) = &raw.header {
             self.header_name(&path.with("header"), header);
         }
-        if let Some(raw::TextOrSecret::Secret(user)) = &raw.username {
-            self.secret(&path.with("username"), user);
-        }
-        if let Some(scope) = raw.scope.as_ref().filter(|scope| !is_scope(scope)) {
-            let help = "write the resource with `/.default` behind it, such as `https://management.azure.com/.default`";
-            self.desk.bad_value(&path.with("scope"), &format!("`{scope}` is no scope of a token"), help);
-        }
+        self.token_settings(path, raw);
         if let Some(secret_ref) = raw.secret_ref.clone() {
             let (version, field) = (raw.version.clone(), raw.field.clone());
             self.secret(path, &raw::SecretRef { secret_ref, prefix: None, version, field });
@@ -155,6 +153,44 @@ impl Table<'_> {
                 self.desk.push(problem);
                 None
             }
+        }
+    }
+
+    /// The parts of a proof that are places, scopes and secrets.
+    fn token_settings(&mut self, path: &Path, raw: &raw::ConnectionAuth) {
+        use raw::ConnectionAuthType::{Lwa, ManagedIdentity};
+        let mut texts = vec![("username", &raw.username), ("client_id", &raw.client_id)];
+        texts.push(("channel_type", &raw.channel_type));
+        for (key, text) in texts {
+            if let Some(raw::TextOrSecret::Secret(secret)) = text {
+                self.secret(&path.with(key), secret);
+            }
+        }
+        for (name, value) in &raw.params {
+            if let raw::TextOrSecret::Secret(secret) = value {
+                self.secret(&path.with("params").with(name.as_str()), secret);
+            }
+        }
+        for (key, secret) in [("client_secret", &raw.client_secret), ("refresh_token", &raw.refresh_token)] {
+            if let Some(secret) = secret {
+                self.secret(&path.with(key), secret);
+            }
+        }
+        if let Some(url) = &raw.token_url
+            && let Err(cause) = parse_url(url)
+        {
+            let problem = self.desk.at("spec.connection", cause.to_string(), &path.with("token_url"));
+            self.desk.push(problem.help("write it like `token_url: https://login.example.com/oauth2/token`"));
+        }
+        let scope = raw.scope.as_ref().filter(|scope| raw.kind == ManagedIdentity && !is_scope(scope));
+        if let Some(scope) = scope {
+            let help = "write the resource with `/.default` behind it, such as `https://management.azure.com/.default`";
+            self.desk.bad_value(&path.with("scope"), &format!("`{scope}` is no scope of a token"), help);
+        }
+        if raw.kind == Lwa && raw.refresh_token.is_some() == raw.scope.is_some() {
+            let message = "`type: lwa` speaks for a seller by a `refresh_token`, or for nobody by a `scope`";
+            let problem = self.desk.problem("spec.connection", message, self.desk.map.entry(path));
+            self.desk.push(problem.help("write one of the two"));
         }
     }
 
@@ -198,6 +234,36 @@ impl Table<'_> {
         self.desk.uses_secret(&path.with("secret_ref"), reference.clone());
         Some(reference)
     }
+}
+
+/// The name of a way to prove who we are, the keys it needs beside its `type`, and those it may have.
+struct Words {
+    kind: &'static str,
+    needs: &'static [&'static str],
+    may: &'static [&'static str],
+}
+
+fn words(kind: raw::ConnectionAuthType) -> Words {
+    use raw::ConnectionAuthType as Type;
+    let (kind, needs, may): (_, &[_], &[_]) = match kind {
+        Type::Header => ("header", &["header", "secret_ref"], &["prefix", "version", "field"]),
+        Type::Bearer => ("bearer", &["secret_ref"], &["version", "field"]),
+        Type::Basic => ("basic", &["username", "secret_ref"], &["version", "field"]),
+        Type::ManagedIdentity => ("managed_identity", &["scope"], &[]),
+        Type::OAuth2ClientCredentials => (
+            "oauth2_client_credentials",
+            &["token_url", "client_id", "client_secret"],
+            &["client_auth", "scope", "audience", "params"],
+        ),
+        Type::OAuth2RefreshToken => (
+            "oauth2_refresh_token",
+            &["token_url", "client_id", "client_secret", "refresh_token"],
+            &["client_auth", "scope", "params"],
+        ),
+        Type::Lwa => ("lwa", &["client_id", "client_secret"], &["refresh_token", "scope", "token_url", "api"]),
+        Type::Walmart => ("walmart", &["client_id", "client_secret"], &["token_url", "service", "channel_type"]),
+    };
+    Words { kind, needs, may }
 }
 
 /// Whether a text is a scope as managed identities know them: one resource, all that we may do there.

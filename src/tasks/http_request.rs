@@ -4,12 +4,12 @@ use async_trait::async_trait;
 use schemars::schema_for;
 use serde_json::Value;
 
-use super::http::{Answer, Call, RawAnswer, RawCall, at_connection, joined_schema, masked, unproved};
+use super::http::{Answer, Call, RawAnswer, RawCall, joined_schema, masked, send};
 use super::{Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem};
-use crate::domain::attempt::Exchange;
 use crate::domain::masking::Masker;
 use crate::domain::secret::SecretRef;
 use crate::expr::Place;
+use crate::outbound::Response;
 
 pub(super) const KIND: TaskKind = TaskKind {
     name: "http_request",
@@ -47,36 +47,15 @@ impl Task for HttpRequest {
     }
 
     async fn attempt(&self, ctx: &TaskContext<'_>) -> Attempted {
-        let mut masker = Masker::over(ctx.secrets.known());
-        let mut request = match self.call.request(ctx, &mut masker).await {
+        let mut masker = Masker::over(ctx.client.known(ctx.secrets));
+        let request = match self.call.request(ctx, &mut masker).await {
             Ok(request) => request,
             Err(failure) => return Err(masked(failure, &masker)).into(),
         };
-        if let Some(connection) = ctx.connection
-            && let Err(error) = connection.prove(&mut request, ctx.secrets, &mut masker).await
-        {
-            return Err(masked(unproved(&error, ctx), &masker)).into();
-        }
-        let record = request.record(&masker);
         let method = request.method.clone();
-        match ctx.client.send(request).await {
-            Ok(response) => {
-                let timings = response.timings;
-                let result = self.answer.judge(ctx, &method, &response, &masker);
-                let response = response.record(&masker, result.is_err());
-                let exchange = Exchange { request: record, response: Some(response), timings };
-                Attempted { result: result.map(Done::Output), exchange: Some(Box::new(exchange)), checkpoint: None }
-            }
-            Err(error) => {
-                let exchange = Exchange { request: record, response: None, timings: error.timings };
-                let failure = at_connection(error.failure(), ctx);
-                Attempted {
-                    result: Err(masked(failure, &masker)),
-                    exchange: Some(Box::new(exchange)),
-                    checkpoint: None,
-                }
-            }
-        }
+        let judge =
+            |response: &Response, masker: &Masker| self.answer.judge(ctx, &method, response, masker).map(Done::Output);
+        send(ctx, request, &mut masker, judge).await
     }
 }
 

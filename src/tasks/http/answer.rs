@@ -5,12 +5,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::failures::{at_connection, quoted, retry_after};
+use super::failures::{at_connection, quoted};
 use crate::domain::body;
 use crate::domain::failure::{Class, Failure, Fault, Sent};
 use crate::domain::masking::Masker;
 use crate::expr::{Place, Template};
-use crate::outbound::Response;
+use crate::outbound::{Response, retry_after};
 use crate::tasks::{TaskContext, WithProblem, expression_failure, read_with};
 
 /// Settings of what counts as a good answer.

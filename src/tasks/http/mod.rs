@@ -1,16 +1,18 @@
-//! What every kind that calls a far end is made of: a [`Call`] that makes the request, and an [`Answer`] that judges
-//! what came back. There is no second way to speak HTTP.
+//! What every kind that calls a far end is made of: a [`Call`] makes the request, [`send`] makes it go out with all that
+//! its connection wants, and an [`Answer`] judges what came back. There is no second way to speak HTTP.
 
 mod answer;
 mod call;
 mod failures;
+mod send;
 
 use schemars::Schema;
 use serde_json::Value;
 
 pub(super) use answer::{Answer, RawAnswer};
 pub(super) use call::{Call, RawCall};
-pub(super) use failures::{at_connection, masked, unproved};
+pub(super) use failures::masked;
+pub(super) use send::send;
 
 /// The schema of a `with` that is read by several parts: all their keys, and no others.
 pub(super) fn joined_schema(description: &str, parts: impl IntoIterator<Item = Schema>) -> Schema {
