@@ -44,6 +44,8 @@ pub enum AttemptResult {
 pub enum Pause {
     /// Nothing was sent: the rate budget of this connection, or of one operation there, is used up.
     Quota { place: String },
+    /// Nothing was sent: this connection failed too often, and is left alone for a while.
+    Open { place: String },
     /// The far end is still at work; what it said last.
     Poll { said: String },
 }
@@ -52,6 +54,7 @@ impl fmt::Display for Pause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Quota { place } => write!(f, "it waits for quota of `{place}`"),
+            Self::Open { place } => write!(f, "`{place}` failed several times in a row and is left alone for a while"),
             Self::Poll { said } => write!(f, "the far end is still at work ({said})"),
         }
     }

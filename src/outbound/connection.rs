@@ -15,6 +15,7 @@ use url::Url;
 use super::auth::{self, Auth, Means, Proof, put_secret};
 use super::error::Cause;
 use super::request::{Request, Tls, parse_url};
+use super::{breaker, budget};
 use crate::domain::masking::Masker;
 use crate::domain::secret::SecretRef;
 use crate::id::ConnectionName;
@@ -31,6 +32,10 @@ pub struct Connection {
     /// Longest that one request may take, when the task does not say.
     pub timeout: Option<Duration>,
     pub tls: Tls,
+    /// How often it may be called.
+    pub rate_limit: budget::Settings,
+    /// When it is left alone; never without.
+    pub circuit_breaker: Option<breaker::Settings>,
 }
 
 /// A header's value: written, or kept by the secret source.
@@ -105,6 +110,11 @@ impl BaseUrl {
     /// The base URL, without a slash at its end but for a bare host's.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
+    }
+
+    /// The path of a URL behind this one.
+    pub(super) fn behind<'u>(&self, url: &'u Url) -> &'u str {
+        url.path().strip_prefix(self.0.path().trim_end_matches('/')).unwrap_or(url.path())
     }
 
     /// The URL of `path` behind this one, `query` added to what query `path` has.
@@ -202,6 +212,8 @@ mod tests {
             ],
             timeout: Some(Duration::from_secs(7)),
             tls: Tls::default(),
+            rate_limit: budget::Settings::default(),
+            circuit_breaker: None,
         };
         assert_eq!(connection.secrets(), [&secret("key"), &secret("token")]);
         let mut masker = Masker::new();

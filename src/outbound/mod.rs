@@ -8,6 +8,10 @@
 /// How a connection proves who it is.
 pub mod auth;
 mod body;
+/// Far ends that failed are left alone.
+pub mod breaker;
+/// How often a far end may be called.
+pub mod budget;
 /// One call of a workflow, with the proof of its connection.
 pub mod call;
 mod connect;
@@ -49,10 +53,14 @@ pub use request::{Request, Tls, parse_url};
 pub use response::Response;
 pub use retry_after::retry_after;
 
+use crate::clock::Timestamp;
 use crate::domain::failure::Sent;
 use crate::domain::masking::Masker;
 use crate::domain::secret::Secrets;
+use crate::id::ConnectionName;
 use crate::limits;
+use breaker::Breakers;
+use budget::Budgets;
 use connect::Connector;
 use request::place;
 use response::{Reading, broken, header_pairs};
@@ -66,6 +74,17 @@ type Pool = legacy::Client<Connector, Full<Bytes>>;
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 
+/// How a connection stands, as this process knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// The far end wants nobody before this moment; in the past when it does not mind.
+    pub paused_until: Option<Timestamp>,
+    /// Calls that wait for its budgets.
+    pub waiting: usize,
+    /// It failed too often, and is left alone until then.
+    pub open_until: Option<Timestamp>,
+}
+
 struct Inner {
     egress: Egress,
     resolver: Arc<dyn Resolver>,
@@ -74,6 +93,8 @@ struct Inner {
     pools: Mutex<HashMap<Tls, Pool>>,
     tasks: Tasks,
     tokens: Tokens,
+    budgets: Budgets,
+    breakers: Breakers,
 }
 
 impl Client {
@@ -85,7 +106,16 @@ impl Client {
     /// A client with a resolver of its own.
     pub fn with_resolver(egress: Egress, resolver: Arc<dyn Resolver>) -> Self {
         let (machine, pools) = (Arc::default(), Mutex::default());
-        Self(Arc::new(Inner { egress, resolver, machine, pools, tasks: Tasks::default(), tokens: Tokens::default() }))
+        Self(Arc::new(Inner {
+            egress,
+            resolver,
+            machine,
+            pools,
+            tasks: Tasks::default(),
+            tokens: Tokens::default(),
+            budgets: Budgets::default(),
+            breakers: Breakers::default(),
+        }))
     }
 
     /// Makes one call and reads its answer, any status. The error says whether the request may have arrived.
@@ -120,6 +150,12 @@ impl Client {
     /// A masker that knows all secrets that were resolved so far, and the tokens that were made of them.
     pub fn known(&self, secrets: &dyn Secrets) -> Arc<Masker> {
         self.0.tokens.known(secrets.known())
+    }
+
+    /// How a connection stands at this moment.
+    pub fn standing(&self, connection: &ConnectionName) -> Standing {
+        let (paused_until, waiting) = self.0.budgets.standing(connection);
+        Standing { paused_until, waiting, open_until: self.0.breakers.open_until(connection) }
     }
 
     /// The tokens of all connections.

@@ -1,6 +1,7 @@
 //! The far ends that workflows call.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use http::header::{HeaderName, HeaderValue};
@@ -14,11 +15,12 @@ use crate::id::{ConnectionName, SecretName};
 use crate::limits;
 use crate::outbound::auth::{self, Auth};
 use crate::outbound::connection::{BaseUrl, Connection, Value};
-use crate::outbound::{Egress, Refusal, Tls, parse_url};
+use crate::outbound::{Egress, Refusal, Tls, breaker, budget, parse_url};
 use crate::spec::raw;
 use crate::spec::source_map::Path;
 use crate::spec::structure::Item;
 use crate::tasks::Connections;
+use crate::tasks::plan::RateLimit;
 
 impl Table<'_> {
     /// The healthy connections; what is wrong with the others is told. `egress` is absent when it is not known.
@@ -58,6 +60,9 @@ impl Table<'_> {
         }
         let timeout = self.desk.duration(&path.with("timeout"), raw.timeout.as_ref());
         let ca_pem = raw.tls.as_ref().map(|tls| self.file(&path.with("tls").with("ca"), &tls.ca, limits::CA_BYTES_MAX));
+        let rate_limit = self.budget(&path.with("rate_limit"), raw.rate_limit.as_ref());
+        let breaker = raw.circuit_breaker.as_ref();
+        let circuit_breaker = breaker.map(|breaker| self.breaker(&path.with("circuit_breaker"), breaker));
         Some(Connection {
             name: name.ok()?,
             base_url: base_url?,
@@ -66,7 +71,42 @@ impl Table<'_> {
             headers,
             timeout,
             tls: Tls { ca_pem: ca_pem.map_or(Some(None), |pem| pem.map(Some))? },
+            rate_limit,
+            circuit_breaker,
         })
+    }
+
+    fn budget(&mut self, path: &Path, raw: Option<&raw::ConnectionRateLimit>) -> budget::Settings {
+        let Some(raw) = raw else { return budget::Settings::default() };
+        if raw.rate.is_none() && raw.operations.is_empty() {
+            let problem =
+                self.desk.problem("spec.no_effect", "this `rate_limit` limits nothing", self.desk.map.entry(path));
+            self.desk.push(problem.warning().help("add a `rate`, such as `rate: 2/s`, or remove it"));
+        }
+        let rest = self.desk.rate_limit(path, raw.rate.as_ref(), raw.burst).map(limit);
+        let mut operations = Vec::new();
+        for (place, operation) in raw.operations.iter().enumerate() {
+            let path = path.with("operations").with(place);
+            let limited = self.desk.rate_limit(&path, Some(&operation.rate), operation.burst);
+            match operation.pattern.parse() {
+                Ok(pattern) => operations.extend(limited.map(|limited| (pattern, limit(limited)))),
+                Err(why) => {
+                    let help = "write method and path, such as `match: POST /reports/*`";
+                    self.desk.bad_value(
+                        &path.with("match"),
+                        &format!("`{}` names no operation: {why}", operation.pattern),
+                        help,
+                    );
+                }
+            }
+        }
+        budget::Settings { rest, operations }
+    }
+
+    fn breaker(&mut self, path: &Path, raw: &raw::CircuitBreaker) -> breaker::Settings {
+        let failures = raw.failures.and_then(NonZeroU32::new).unwrap_or(limits::BREAKER_FAILURES);
+        let open_for = self.desk.duration(&path.with("open_for"), raw.open_for.as_ref());
+        breaker::Settings { failures, open_for: open_for.unwrap_or(limits::BREAKER_OPEN_FOR) }
     }
 
     fn base_url(&mut self, path: &Path, text: &str, egress: Option<&Egress>) -> Option<BaseUrl> {
@@ -234,6 +274,10 @@ impl Table<'_> {
         self.desk.uses_secret(&path.with("secret_ref"), reference.clone());
         Some(reference)
     }
+}
+
+fn limit(limited: RateLimit) -> budget::Limit {
+    budget::Limit { rate: limited.rate, burst: limited.burst }
 }
 
 /// The name of a way to prove who we are, the keys it needs beside its `type`, and those it may have.

@@ -17,7 +17,7 @@ use clawhook::domain::trigger::Trigger;
 use clawhook::engine::{Engine, Files, Intake, Parts, Retention, Settings};
 use clawhook::id::{ConnectionName, Revision, RunId, ScheduleName, WorkflowName};
 use clawhook::outbound::connection::{BaseUrl, Connection};
-use clawhook::outbound::{Client, Egress, Tls};
+use clawhook::outbound::{Client, Egress, Tls, budget};
 use clawhook::spec;
 use clawhook::store::memory::Memory;
 use clawhook::store::{Receipt, Store};
@@ -49,6 +49,12 @@ impl Kit {
         Self::on(Arc::new(Memory::new()), TestClock::at(START), workflows, routes, room, Commands::default())
     }
 
+    /// A gateway whose connection `erp` is changed before it starts.
+    pub(crate) fn with_connection(workflows: &[&str], change: impl FnOnce(&mut Connection)) -> Self {
+        let (store, clock) = (Arc::new(Memory::new()), TestClock::at(START));
+        Self::open(store, clock, workflows, "", 64, Commands::default(), change)
+    }
+
     /// A gateway that may run these commands.
     pub(crate) fn with_commands(workflows: &[&str], commands: Commands) -> Self {
         Self::on(Arc::new(Memory::new()), TestClock::at(START), workflows, "", 64, commands)
@@ -67,8 +73,20 @@ impl Kit {
         room: usize,
         commands: Commands,
     ) -> Self {
+        Self::open(store, clock, workflows, routes, room, commands, |_| {})
+    }
+
+    fn open(
+        store: Arc<dyn Store>,
+        clock: TestClock,
+        workflows: &[&str],
+        routes: &str,
+        room: usize,
+        commands: Commands,
+        change: impl FnOnce(&mut Connection),
+    ) -> Self {
         let erp = Standin::start(&standin::Settings::default()).unwrap();
-        let files = Arc::new(KitFiles::new(workflows, routes, &erp));
+        let files = Arc::new(KitFiles::new(workflows, routes, &erp, change));
         let engine = Engine::new(Parts {
             store,
             clock: Arc::new(clock.clone()),
@@ -219,16 +237,19 @@ struct KitFiles {
 }
 
 impl KitFiles {
-    fn new(workflows: &[&str], routes: &str, erp: &Standin) -> Self {
+    fn new(workflows: &[&str], routes: &str, erp: &Standin, change: impl FnOnce(&mut Connection)) -> Self {
         let name = ConnectionName::new("erp").unwrap();
-        let connection = Connection {
+        let mut connection = Connection {
             name: name.clone(),
             base_url: BaseUrl::new(&erp.url()).unwrap(),
             auth: None,
             headers: Vec::new(),
             timeout: None,
             tls: Tls::default(),
+            rate_limit: budget::Settings::default(),
+            circuit_breaker: None,
         };
+        change(&mut connection);
         let compiled = if routes.is_empty() {
             spec::RoutesCompiled::default()
         } else {

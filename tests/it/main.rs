@@ -17,6 +17,7 @@ mod key_vault;
 mod kit;
 mod numbered;
 mod process;
+mod quota;
 mod replay;
 mod retry;
 mod schedule;

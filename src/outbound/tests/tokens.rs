@@ -9,7 +9,7 @@ use super::*;
 use crate::clock::{Clock, TestClock, Timestamp};
 use crate::domain::failure::{Failure, Retry};
 use crate::domain::secret::{self, SecretRef, SecretValue};
-use crate::id::ConnectionName;
+use crate::id::{ConnectionName, RunId};
 use crate::outbound::call::{Called, Caller, Outcome};
 use crate::outbound::connection::{BaseUrl, Connection};
 
@@ -78,6 +78,8 @@ impl Platform {
             headers: Vec::new(),
             timeout: None,
             tls: Tls::default(),
+            rate_limit: budget::Settings::default(),
+            circuit_breaker: None,
         })
     }
 }
@@ -163,7 +165,14 @@ impl Desk {
     async fn call(&self, connection: &Connection) -> Called {
         let request = connection.request(Method::POST, "/orders", &[]).unwrap();
         let mut masker = Masker::over(self.client.known(&self.secrets));
-        let caller = Caller { connection: Some(connection), secrets: &self.secrets, clock: &self.clock };
+        let caller = Caller {
+            connection: Some(connection),
+            run: RunId::floor(self.clock.now()),
+            ticket: "ticket",
+            secrets: &self.secrets,
+            clock: &self.clock,
+            time_limit: Duration::from_mins(1),
+        };
         let called = self.client.call(&caller, request, &mut masker).await;
         let record = format!("{:?}", called.request);
         assert!(!record.contains("access-") || record.contains("access-token]"), "{record}");

@@ -357,6 +357,49 @@ pub struct Connection {
     pub timeout: Option<Duration>,
     /// Whom we trust.
     pub tls: Option<ConnectionTls>,
+    /// How often it may be called, by all workflows together.
+    pub rate_limit: Option<ConnectionRateLimit>,
+    /// Leaves it alone for a while when it fails several times in a row; never when left out.
+    pub circuit_breaker: Option<CircuitBreaker>,
+}
+
+/// How often a far end may be called.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConnectionRateLimit {
+    /// How many calls in a time, of all that are of no operation below.
+    pub rate: Option<Rate>,
+    /// How many calls may go out at once before `rate` counts; as many as `rate` says when left out.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub burst: Option<u32>,
+    /// Operations that the far end counts by themselves; the first that covers a call counts it.
+    #[serde(default)]
+    pub operations: Vec<OperationRateLimit>,
+}
+
+/// How often one operation may be called.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OperationRateLimit {
+    /// Method and path behind `base_url`, such as `POST /reports/*`: `*` is one segment, `**` at the end any number.
+    #[serde(rename = "match")]
+    pub pattern: String,
+    /// How many calls in a time.
+    pub rate: Rate,
+    /// How many calls may go out at once before `rate` counts; as many as `rate` says when left out.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub burst: Option<u32>,
+}
+
+/// When a far end is left alone.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CircuitBreaker {
+    /// Failures in a row: no connection, no answer in time, a status of 500 or more; 5 when left out.
+    #[schemars(range(min = 1, max = 1000))]
+    pub failures: Option<u32>,
+    /// How long nobody calls before one call looks again; 30 seconds when left out.
+    pub open_for: Option<Duration>,
 }
 
 /// How we prove to a far end who we are.

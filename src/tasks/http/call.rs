@@ -2,8 +2,6 @@
 //!
 //! Every kind that calls a far end reads the same keys here, so that a path, a header or a secret means the same in each.
 
-use std::time::Duration;
-
 use http::Method;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -126,9 +124,6 @@ struct MultipartPart {
     value: Mapping,
     filename: Option<String>,
 }
-
-/// The client gives up this much before the engine cuts the attempt off, so that the time split is kept.
-const HEADROOM: Duration = Duration::from_millis(20);
 
 impl Call {
     /// Reads the keys of a call from a task's `with`. Keys that are not its own are left to others.
@@ -282,7 +277,6 @@ impl Call {
                 Request::new(self.method.clone(), url.as_str()).map_err(|cause| unsendable(&cause))?
             }
         };
-        request.timeout = request.timeout.min(ctx.time_limit.saturating_sub(HEADROOM));
         request.response_bytes_max = self.response_bytes_max;
         request.redirects_max = self.redirects_max;
         request.body = self.content(ctx)?;
