@@ -410,3 +410,7 @@ pub const QUOTA_PAUSE: Duration = Duration::from_secs(1);
 pub const QUOTA_PAUSE_MAX: Duration = Duration::from_mins(5);
 /// Refusals of a budget in a row that only pause calls; further ones are failures of their tasks.
 pub const QUOTA_REFUSALS_MAX: u32 = 20;
+/// Pages that one `paginate` reads when it sets no `max_pages`.
+pub const PAGES_DEFAULT: u32 = 100;
+/// Bytes of pages that tasks have read and not handed over yet, of all tasks together; past this the oldest begin anew.
+pub const PAGES_HELD_BYTES_MAX: usize = 64 * 1024 * 1024;

@@ -59,6 +59,7 @@ pub static CODES: &[(&str, &str)] = &[
     ("http.method", include_str!("../../docs/errors/http.method.md")),
     ("http.not_found", include_str!("../../docs/errors/http.not_found.md")),
     ("http.origin", include_str!("../../docs/errors/http.origin.md")),
+    ("http.pages", include_str!("../../docs/errors/http.pages.md")),
     ("http.parameter", include_str!("../../docs/errors/http.parameter.md")),
     ("http.protocol", include_str!("../../docs/errors/http.protocol.md")),
     ("http.redirect", include_str!("../../docs/errors/http.redirect.md")),

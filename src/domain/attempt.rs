@@ -46,6 +46,8 @@ pub enum Pause {
     Quota { place: String },
     /// Nothing was sent: this connection failed too often, and is left alone for a while.
     Open { place: String },
+    /// A page was read, and the next one is to come.
+    Page { number: u32 },
     /// The far end is still at work; what it said last.
     Poll { said: String },
 }
@@ -55,6 +57,7 @@ impl fmt::Display for Pause {
         match self {
             Self::Quota { place } => write!(f, "it waits for quota of `{place}`"),
             Self::Open { place } => write!(f, "`{place}` failed several times in a row and is left alone for a while"),
+            Self::Page { number } => write!(f, "page {number} is next"),
             Self::Poll { said } => write!(f, "the far end is still at work ({said})"),
         }
     }

@@ -252,7 +252,11 @@ impl Run {
         let record = self.task(ended.task);
         record.checkpoint = ended.checkpoint;
         match ended.result {
-            AttemptResult::Paused { until, why } => record.state = TaskState::Paused { until, why },
+            AttemptResult::Paused { until, why } => {
+                // A page that was read ends the trouble of the page before: retries count for each page.
+                record.failed = if matches!(why, Pause::Page { .. }) { 0 } else { record.failed };
+                record.state = TaskState::Paused { until, why };
+            }
             AttemptResult::Succeeded { output } => record.state = TaskState::Succeeded { output },
             AttemptResult::Failed { failure, retry_at } => {
                 if failure.class == Class::Interrupted {

@@ -112,6 +112,14 @@ impl BaseUrl {
         self.0.as_str()
     }
 
+    /// Whether a URL stands behind this one.
+    pub fn holds(&self, url: &Url) -> bool {
+        let rest = url.path().strip_prefix(self.0.path().trim_end_matches('/'));
+        url.origin() == self.0.origin()
+            && escape(url.path()).is_none()
+            && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     /// The path of a URL behind this one.
     pub(super) fn behind<'u>(&self, url: &'u Url) -> &'u str {
         url.path().strip_prefix(self.0.path().trim_end_matches('/')).unwrap_or(url.path())

@@ -19,6 +19,7 @@ mod connect;
 pub mod connection;
 mod egress;
 mod error;
+mod gathered;
 mod redirect;
 mod request;
 mod response;
@@ -49,6 +50,7 @@ pub use body::{Body, Part};
 pub use connect::{Resolver, SystemResolver};
 pub use egress::{Egress, Refusal};
 pub use error::{Cause, Error, Phase};
+pub use gathered::{Gathered, Pages};
 pub use request::{Request, Tls, parse_url};
 pub use response::Response;
 pub use retry_after::retry_after;
@@ -93,6 +95,7 @@ struct Inner {
     pools: Mutex<HashMap<Tls, Pool>>,
     tasks: Tasks,
     tokens: Tokens,
+    gathered: Gathered,
     budgets: Budgets,
     breakers: Breakers,
 }
@@ -113,6 +116,7 @@ impl Client {
             pools,
             tasks: Tasks::default(),
             tokens: Tokens::default(),
+            gathered: Gathered::default(),
             budgets: Budgets::default(),
             breakers: Breakers::default(),
         }))
@@ -156,6 +160,11 @@ impl Client {
     pub fn standing(&self, connection: &ConnectionName) -> Standing {
         let (paused_until, waiting) = self.0.budgets.standing(connection);
         Standing { paused_until, waiting, open_until: self.0.breakers.open_until(connection) }
+    }
+
+    /// Pages that tasks have read through this client so far.
+    pub fn gathered(&self) -> &Gathered {
+        &self.0.gathered
     }
 
     /// The tokens of all connections.

@@ -16,6 +16,7 @@ mod infra;
 mod key_vault;
 mod kit;
 mod numbered;
+mod paginate;
 mod process;
 mod quota;
 mod replay;

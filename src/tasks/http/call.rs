@@ -216,6 +216,10 @@ impl Call {
         })
     }
 
+    pub(in crate::tasks) fn method(&self) -> &Method {
+        &self.method
+    }
+
     /// What the engine must know: whether the far end can tell a repeat.
     pub(in crate::tasks) fn effect(&self) -> Effect {
         // RFC 9110 section 9.2.2: doing these twice is as doing them once.

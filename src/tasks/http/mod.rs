@@ -4,6 +4,8 @@
 mod answer;
 mod call;
 mod failures;
+mod link;
+mod paginate;
 mod send;
 
 use schemars::Schema;
@@ -12,6 +14,7 @@ use serde_json::Value;
 pub(super) use answer::{Answer, RawAnswer};
 pub(super) use call::{Call, RawCall};
 pub(super) use failures::masked;
+pub(super) use paginate::{Page, Paginate, RawPages, remember};
 pub(super) use send::send;
 
 /// The schema of a `with` that is read by several parts: all their keys, and no others.

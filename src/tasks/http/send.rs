@@ -38,11 +38,9 @@ pub(in crate::tasks) async fn send(
             (result, Some(record), response.timings)
         }
         Outcome::Throttled { response, at, place } => {
-            let result = match judge(&response, masker) {
-                // The settings say that this answer is welcome.
-                Ok(done) if response.status.as_u16() == 429 => Ok(done),
-                _ => Ok(later(at, Pause::Quota { place })),
-            };
+            // A 429 may be welcome, if the settings say so. A query that was refused with status 200 holds nothing.
+            let welcome = if response.status.as_u16() == 429 { judge(&response, masker).ok() } else { None };
+            let result = Ok(welcome.unwrap_or_else(|| later(at, Pause::Quota { place })));
             (result, Some(response.record(masker, true)), response.timings)
         }
         Outcome::Later { at, why } => {
