@@ -76,7 +76,9 @@ impl Client {
         loop {
             let pass = match self.pass(connection, caller.clock.now()) {
                 Ok(pass) => pass,
-                Err(later) => return later.into(),
+                Err(at) => {
+                    return Outcome::Later { at, why: Pause::Open { place: connection.name.to_string() } }.into();
+                }
             };
             let mut proved = request.clone();
             let proof = match connection.prove(&mut proved, &means, masker).await {
@@ -127,11 +129,10 @@ impl Client {
         Called { outcome, request: record }
     }
 
-    fn pass(&self, connection: &Connection, now: Timestamp) -> Result<Option<Pass>, Outcome> {
+    /// Whether the breaker of a connection lets a call through, or when it may.
+    fn pass(&self, connection: &Connection, now: Timestamp) -> Result<Option<Pass>, Timestamp> {
         let Some(settings) = connection.circuit_breaker else { return Ok(None) };
-        let place = || connection.name.to_string();
-        let pass = self.0.breakers.enter(&connection.name, settings, now);
-        pass.map(Some).map_err(|at| Outcome::Later { at, why: Pause::Open { place: place() } })
+        self.0.breakers.enter(&connection.name, settings, now).map(Some)
     }
 }
 

@@ -79,7 +79,7 @@ impl Task for HttpRequest {
             Ok(done)
         };
         let attempted = send(ctx, request, &mut masker, judge).await;
-        remember(attempted, &position, next)
+        remember(attempted, &position, next.as_ref())
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) const KIND: AuthKind = AuthKind {
         };
         let grant = Grant {
             url: settings.token_url.unwrap_or_else(|| TOKEN_URL.to_owned()),
-            grant_type: if refresh_token.is_some() { "refresh_token" } else { "client_credentials" },
+            kind: if refresh_token.is_some() { "refresh_token" } else { "client_credentials" },
             client_id: settings.client_id,
             client_secret: settings.client_secret.into(),
             client_auth: ClientAuth::Post,

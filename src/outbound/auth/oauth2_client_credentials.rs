@@ -17,7 +17,7 @@ pub(super) const KIND: AuthKind = AuthKind {
         let named = named.into_iter().filter_map(|(name, text)| Some((name.to_owned(), Text::Plain(text?))));
         let grant = Grant {
             url: settings.token_url,
-            grant_type: "client_credentials",
+            kind: "client_credentials",
             client_id: settings.client_id,
             client_secret: settings.client_secret.into(),
             client_auth: settings.client_auth,

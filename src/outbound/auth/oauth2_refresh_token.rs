@@ -19,7 +19,7 @@ pub(super) const KIND: AuthKind = AuthKind {
         let scope = settings.scope.map(|scope| ("scope".to_owned(), Text::Plain(scope)));
         let grant = Grant {
             url: settings.token_url,
-            grant_type: "refresh_token",
+            kind: "refresh_token",
             client_id: settings.client_id,
             client_secret: settings.client_secret.into(),
             client_auth: settings.client_auth,

@@ -21,7 +21,7 @@ pub(super) const KIND: AuthKind = AuthKind {
         beside.push(("accept", Fill::Default("application/json")));
         let grant = Grant {
             url: settings.token_url.unwrap_or_else(|| TOKEN_URL.to_owned()),
-            grant_type: "client_credentials",
+            kind: "client_credentials",
             client_id: settings.client_id,
             client_secret: settings.client_secret.into(),
             client_auth: ClientAuth::Basic,

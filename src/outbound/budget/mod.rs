@@ -72,7 +72,10 @@ pub(super) enum Take {
 
 /// All budgets of a process; those of connections that are gone stay, few as they are.
 #[derive(Debug, Default)]
-pub(super) struct Budgets(Mutex<HashMap<(ConnectionName, Option<Pattern>), Arc<Shared>>>);
+pub(super) struct Budgets(Mutex<HashMap<Place, Arc<Shared>>>);
+
+/// A connection, or one operation of it.
+type Place = (ConnectionName, Option<Pattern>);
 
 /// The budget that counts one call.
 #[derive(Debug, Clone)]
@@ -246,15 +249,13 @@ impl Budget {
         if let Some((left, until)) = told.window {
             self.window = Some((left - others, until));
         }
-        match told.throttled {
-            Some(throttled) => self.pause(throttled, told, now),
-            None => {
-                if now >= self.paused_until {
-                    self.pauses = 0;
-                }
-                None
-            }
+        if let Some(throttled) = told.throttled {
+            return self.pause(throttled, told, now);
         }
+        if now >= self.paused_until {
+            self.pauses = 0;
+        }
+        None
     }
 
     fn pause(&mut self, throttled: Throttled, told: &Told, now: Timestamp) -> Option<Timestamp> {

@@ -6,8 +6,8 @@ use super::*;
 
 const START: Timestamp = Timestamp::from_secs(1_795_338_000);
 
-fn limit(rate: &str, burst: u32) -> Option<Limit> {
-    Some(Limit { rate: rate.parse().unwrap(), burst: NonZeroU32::new(burst).unwrap() })
+fn limit(rate: &str, burst: u32) -> Limit {
+    Limit { rate: rate.parse().unwrap(), burst: NonZeroU32::new(burst).unwrap() }
 }
 
 fn run(number: i64) -> RunId {
@@ -58,7 +58,7 @@ fn refused(after: Option<Duration>) -> Told {
 
 #[test]
 fn a_burst_goes_out_and_then_the_rate_rules() {
-    let mut desk = Desk::new(limit("2/s", 10));
+    let mut desk = Desk::new(Some(limit("2/s", 10)));
     assert_eq!(desk.drain(), 9, "what comes back in half a second is kept back");
     assert_eq!(desk.take(1, "a"), Some(Duration::from_millis(501)));
     assert_eq!(desk.take(2, "b"), Some(Duration::from_millis(1001)));
@@ -74,7 +74,7 @@ fn a_burst_goes_out_and_then_the_rate_rules() {
 
 #[test]
 fn a_run_with_a_thousand_calls_does_not_hold_up_another() {
-    let mut desk = Desk::new(limit("1/s", 1));
+    let mut desk = Desk::new(Some(limit("1/s", 1)));
     assert_eq!(desk.take(1, "first"), None);
     for item in 0..1000 {
         assert!(desk.take(1, &format!("item-{item}")).is_some());
@@ -97,7 +97,7 @@ fn a_run_with_a_thousand_calls_does_not_hold_up_another() {
 
 #[test]
 fn fresh_runs_do_not_starve_an_old_one() {
-    let mut desk = Desk::new(limit("1/s", 1));
+    let mut desk = Desk::new(Some(limit("1/s", 1)));
     desk.drain();
     for item in 0..5 {
         desk.take(0, &format!("old-{item}"));
@@ -124,7 +124,7 @@ fn fresh_runs_do_not_starve_an_old_one() {
 
 #[test]
 fn a_place_is_kept_for_who_comes_back_and_lapses_for_who_does_not() {
-    let mut desk = Desk::new(limit("1/m", 1));
+    let mut desk = Desk::new(Some(limit("1/m", 1)));
     desk.drain();
     let at = desk.take(1, "parked").unwrap();
     assert!(desk.take(2, "behind").unwrap() > at);
@@ -139,7 +139,7 @@ fn a_place_is_kept_for_who_comes_back_and_lapses_for_who_does_not() {
 
 #[test]
 fn the_memory_of_a_queue_is_bounded_and_stays_fair() {
-    let mut desk = Desk::new(limit("1/h", 1));
+    let mut desk = Desk::new(Some(limit("1/h", 1)));
     desk.drain();
     for item in 0..limits::QUOTA_TICKETS_MAX + 10 {
         desk.take(1, &item.to_string());
@@ -151,7 +151,7 @@ fn the_memory_of_a_queue_is_bounded_and_stays_fair() {
 
 #[test]
 fn nobody_goes_before_a_pause_is_over() {
-    for limit in [None, limit("10/s", 20)] {
+    for limit in [None, Some(limit("10/s", 20))] {
         let mut desk = Desk::new(limit);
         assert_eq!(desk.take(1, "a"), None);
         let known = desk.follow(&refused(Some(2 * SEC)));
@@ -166,7 +166,7 @@ fn nobody_goes_before_a_pause_is_over() {
 
 #[test]
 fn a_refusal_without_a_moment_backs_off_by_one_turn_and_doubles() {
-    let mut desk = Desk::new(limit("1/m", 15));
+    let mut desk = Desk::new(Some(limit("1/m", 15)));
     let mut pauses = Vec::new();
     for _ in 0..3 {
         pauses.push(desk.follow(&refused(None)).unwrap().as_secs());
@@ -188,7 +188,7 @@ fn a_refusal_without_a_moment_backs_off_by_one_turn_and_doubles() {
 #[test]
 fn the_far_end_is_followed_and_what_is_written_is_never_exceeded() {
     let slower = Told { per_second: Some(0.5), ..Told::default() };
-    let mut desk = Desk::new(limit("2/s", 1));
+    let mut desk = Desk::new(Some(limit("2/s", 1)));
     desk.follow(&slower);
     desk.drain();
     assert_eq!(desk.take(1, "a"), Some(Duration::from_millis(2001)));
@@ -201,7 +201,7 @@ fn the_far_end_is_followed_and_what_is_written_is_never_exceeded() {
     desk.follow(&shopify(38.0, 40.0));
     assert_eq!(desk.drain(), 2);
     assert_eq!(desk.take(1, "a"), Some(Duration::from_millis(501)), "40 requests come back at 2 a second");
-    let mut desk = Desk::new(limit("1/s", 5));
+    let mut desk = Desk::new(Some(limit("1/s", 5)));
     desk.follow(&shopify(1.0, 40.0));
     assert_eq!(desk.drain(), 4);
     desk.pass(Duration::from_mins(1));
@@ -260,8 +260,8 @@ impl FarBucket {
 #[test]
 fn no_refusal_in_a_day_of_report_pulls() {
     for (rate, burst, calls) in [("1/m", 15, 1_400), ("2/s", 15, 40_000)] {
-        let mut desk = Desk::new(limit(rate, burst));
-        let per_second = limit(rate, burst).unwrap().per_second();
+        let mut desk = Desk::new(Some(limit(rate, burst)));
+        let per_second = limit(rate, burst).per_second();
         let mut far = FarBucket { level: f64::from(burst), at: START, burst: f64::from(burst), per_second };
         // What wants to go: the moment, then the run and its call.
         let mut wanting: BinaryHeap<_> = (0..calls)
@@ -274,13 +274,13 @@ fn no_refusal_in_a_day_of_report_pulls() {
         let mut seed = 17_u64;
         while let Some((std::cmp::Reverse(at), run_number, call)) = wanting.pop() {
             desk.now = desk.now.max(at);
-            match desk.budget.take(Ticket { run: run(run_number), key: &call.to_string() }, desk.now) {
-                Some(later) => wanting.push((std::cmp::Reverse(later), run_number, call)),
-                None => {
-                    seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                    arrivals.push(desk.now.plus(Duration::from_millis(20 + (seed >> 33) % 480)));
-                }
+            let ticket = Ticket { run: run(run_number), key: &call.to_string() };
+            if let Some(later) = desk.budget.take(ticket, desk.now) {
+                wanting.push((std::cmp::Reverse(later), run_number, call));
+                continue;
             }
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            arrivals.push(desk.now.plus(Duration::from_millis(20 + (seed >> 33) % 480)));
         }
         arrivals.sort();
         let refused = arrivals.iter().filter(|at| !far.takes(**at)).count();

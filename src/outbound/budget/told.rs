@@ -163,17 +163,17 @@ mod tests {
         assert_eq!(&read(&response, Timestamp::from_secs(1_795_338_000)), expected, "{headers:?} {body}");
     }
 
-    fn throttled(after: Option<u64>) -> Option<Throttled> {
-        Some(Throttled { retry_after: after.map(Duration::from_millis) })
+    fn throttled(after: Option<u64>) -> Throttled {
+        Throttled { retry_after: after.map(Duration::from_millis) }
     }
 
     #[test]
     fn every_platform_is_understood() {
         let none = Told::default;
         check(200, &[], "{}", &none());
-        check(429, &[], "", &Told { throttled: throttled(None), ..none() });
-        check(429, &[("Retry-After", "2.0")], "", &Told { throttled: throttled(Some(2000)), ..none() });
-        check(429, &[("retry-after", "0.5")], "", &Told { throttled: throttled(Some(500)), ..none() });
+        check(429, &[], "", &Told { throttled: Some(throttled(None)), ..none() });
+        check(429, &[("Retry-After", "2.0")], "", &Told { throttled: Some(throttled(Some(2000))), ..none() });
+        check(429, &[("retry-after", "0.5")], "", &Told { throttled: Some(throttled(Some(500))), ..none() });
         check(200, &[("x-amzn-RateLimit-Limit", "0.0167")], "", &Told { per_second: Some(0.0167), ..none() });
         check(200, &[("X-Shopify-Shop-Api-Call-Limit", "32/40")], "", &Told { used: Some((32.0, 40.0)), ..none() });
         let replenish = Told { window: Some((0.0, Timestamp::from_millis(1_795_338_060_000))), ..none() };
@@ -199,7 +199,7 @@ mod tests {
         check(200, &[], &body, &Told { points, ..Told::default() });
         let errors = r#"[{"message":"Throttled","extensions":{"code":"THROTTLED"}}]"#;
         let body = format!(r#"{{"errors":{errors},"extensions":{{"cost":{cost}}}}}"#);
-        check(200, &[], &body, &Told { points, throttled: throttled(None), ..Told::default() });
+        check(200, &[], &body, &Told { points, throttled: Some(throttled(None)), ..Told::default() });
         let errors = r#"[{"message":"too much","extensions":{"code":"MAX_COST_EXCEEDED"}}]"#;
         let body = format!(r#"{{"errors":{errors},"extensions":{{"cost":{cost}}}}}"#);
         check(200, &[], &body, &Told { points, ..Told::default() });

@@ -63,7 +63,7 @@ impl Platform {
         self.state.lock().unwrap()
     }
 
-    fn connection(&self, kind: &str, extra: Json) -> Arc<Connection> {
+    fn connection(&self, kind: &str, extra: &Json) -> Arc<Connection> {
         let mut settings = json!({
             "token_url": self.far.url("/token"),
             "client_id": "the-client",
@@ -173,10 +173,12 @@ impl Desk {
             clock: &self.clock,
             time_limit: Duration::from_mins(1),
         };
-        let called = self.client.call(&caller, request, &mut masker).await;
-        let record = format!("{:?}", called.request);
-        assert!(!record.contains("access-") || record.contains("access-token]"), "{record}");
-        called
+        let ended = self.client.call(&caller, request, &mut masker).await;
+        let record = format!("{:?}", ended.request);
+        assert!(!record.contains("the-client-secret") && !record.contains(": access-"), "{record}");
+        let token = record.replace("[secret:access-token]", "");
+        assert!(!token.contains("access-1") && !token.contains("access-2"), "{record}");
+        ended
     }
 
     async fn status(&self, connection: &Connection) -> u16 {
@@ -200,7 +202,7 @@ impl Desk {
 }
 
 fn lwa(platform: &Platform) -> Arc<Connection> {
-    platform.connection("lwa", json!({"refresh_token": {"secret_ref": "refresh"}}))
+    platform.connection("lwa", &json!({"refresh_token": {"secret_ref": "refresh"}}))
 }
 
 #[tokio::test]
@@ -236,7 +238,7 @@ async fn a_token_is_replaced_early_while_it_serves_on() {
 async fn a_refused_token_is_replaced_once_for_all() {
     let (platform, desk) = (Platform::start().await, Desk::new());
     for (kind, extra) in [("lwa", json!({"refresh_token": {"secret_ref": "refresh"}})), ("walmart", json!({}))] {
-        let connection = platform.connection(kind, extra);
+        let connection = platform.connection(kind, &extra);
         desk.status(&connection).await;
         let tokens = platform.lock().tokens;
         platform.lock().valid = "none of ours".to_owned();
@@ -276,7 +278,7 @@ async fn an_endpoint_that_is_down_is_worth_a_retry() {
     assert_eq!((failure.code.as_str(), failure.class), ("token.unavailable", Class::Status(503)));
     assert_eq!((failure.retry, failure.sent), (Retry::Backoff, Sent::No));
     let gone = json!({"token_url": "http://127.0.0.1:9/token", "refresh_token": {"secret_ref": "refresh"}});
-    let failure = desk.refusal(&platform.connection("lwa", gone)).await;
+    let failure = desk.refusal(&platform.connection("lwa", &gone)).await;
     assert_eq!((failure.code.as_str(), failure.class), ("token.unavailable", Class::Connect));
     assert_eq!((failure.retry, failure.sent), (Retry::Backoff, Sent::No));
 }
@@ -284,7 +286,7 @@ async fn an_endpoint_that_is_down_is_worth_a_retry() {
 #[tokio::test]
 async fn a_replaced_refresh_token_is_kept_until_the_source_has_another() {
     let (platform, desk) = (Platform::start().await, Desk::new());
-    let connection = platform.connection("oauth2_refresh_token", json!({"refresh_token": {"secret_ref": "refresh"}}));
+    let connection = platform.connection("oauth2_refresh_token", &json!({"refresh_token": {"secret_ref": "refresh"}}));
     platform.lock().refresh = Some("the-refresh-token".to_owned());
     for _ in 0..3 {
         assert_eq!(desk.status(&connection).await, 200);
@@ -300,12 +302,12 @@ async fn a_replaced_refresh_token_is_kept_until_the_source_has_another() {
 #[tokio::test]
 async fn every_way_sends_what_its_platform_wants() {
     let (platform, desk) = (Platform::start().await, Desk::new());
-    let walmart = platform.connection("walmart", json!({"channel_type": {"secret_ref": "channel"}}));
+    let walmart = platform.connection("walmart", &json!({"channel_type": {"secret_ref": "channel"}}));
     assert_eq!(desk.crowd(&walmart, 3).await, [200; 3]);
     let ads = json!({"api": "ads", "refresh_token": {"secret_ref": "refresh"}});
-    assert_eq!(desk.status(&platform.connection("lwa", ads)).await, 200);
+    assert_eq!(desk.status(&platform.connection("lwa", &ads)).await, 200);
     let machine = json!({"client_auth": "post", "audience": "erp", "params": {"resource": {"secret_ref": "extra"}}});
-    assert_eq!(desk.status(&platform.connection("oauth2_client_credentials", machine)).await, 200);
+    assert_eq!(desk.status(&platform.connection("oauth2_client_credentials", &machine)).await, 200);
     let requests = platform.far.requests();
     let holds = |place: usize, parts: &[&str]| {
         for part in parts {

@@ -22,7 +22,8 @@ use crate::outbound::{Body, Response};
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(in crate::outbound) struct Grant {
     pub(in crate::outbound) url: String,
-    pub(in crate::outbound) grant_type: &'static str,
+    /// `grant_type` of the form.
+    pub(in crate::outbound) kind: &'static str,
     pub(in crate::outbound) client_id: Text,
     pub(in crate::outbound) client_secret: SecretRef,
     pub(in crate::outbound) client_auth: ClientAuth,
@@ -135,7 +136,7 @@ impl Grant {
             params.push((name, with.read(value, masker).await?));
         }
         let mut form = form_urlencoded::Serializer::new(String::new());
-        form.append_pair("grant_type", self.grant_type);
+        form.append_pair("grant_type", self.kind);
         if let Some(token) = refresh_token {
             form.append_pair("refresh_token", self.text(token.expose())?);
         }

@@ -9,7 +9,8 @@ use crate::id::SecretName;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::outbound) struct Secret {
-    secret_ref: SecretName,
+    #[serde(rename = "secret_ref")]
+    name: SecretName,
     prefix: Option<String>,
     version: Option<String>,
     field: Option<String>,
@@ -17,7 +18,7 @@ pub(in crate::outbound) struct Secret {
 
 impl From<Secret> for SecretRef {
     fn from(secret: Secret) -> Self {
-        let Secret { secret_ref: name, prefix, version, field } = secret;
+        let Secret { name, prefix, version, field } = secret;
         Self { name, prefix, version, field }
     }
 }

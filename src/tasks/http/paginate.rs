@@ -230,16 +230,12 @@ impl Paginate {
             let failure = Failure::new("task.output_too_large", Fault::Config, message).sent(Sent::Maybe);
             return Err(failure.help("take only what is needed into `items`, or ask for less"));
         }
-        match next {
-            Some(at) => {
-                let done = Done::Later { at: ctx.clock.now(), why: Pause::Page { number: pages + 1 } };
-                Ok((done, Some(Position { pages, at: Some(at) })))
-            }
-            None => {
-                let items = gathered.take(ctx.idempotency_key).items;
-                Ok((Done::Output(json!({ "items": items, "pages": pages, "status": page.output["status"] })), None))
-            }
+        if let Some(at) = next {
+            let done = Done::Later { at: ctx.clock.now(), why: Pause::Page { number: pages + 1 } };
+            return Ok((done, Some(Position { pages, at: Some(at) })));
         }
+        let items = gathered.take(ctx.idempotency_key).items;
+        Ok((Done::Output(json!({ "items": items, "pages": pages, "status": page.output["status"] })), None))
     }
 
     fn next(
@@ -273,7 +269,7 @@ impl Paginate {
                 let headers = page.response.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("link"));
                 match link::next(headers.map(|(_, value)| value.as_str())) {
                     None => None,
-                    Some(link) => Some(self.linked(page, link)?),
+                    Some(link) => Some(page.linked(link)?),
                 }
             }
         };
@@ -284,19 +280,6 @@ impl Paginate {
             ));
         }
         Ok(next)
-    }
-
-    /// The URL of a link, when it stays where the call went.
-    fn linked(&self, page: &Page<'_>, link: &str) -> Result<Target, Failure> {
-        let help = "a next page is behind the `base_url` of the connection, or on the host of the `url`";
-        let url = page.response.url.join(link).map_err(|_| bad("the `Link` to the next page is no URL", help))?;
-        if !page.may_follow(&url) {
-            return Err(bad("the `Link` to the next page leads to another place", help));
-        }
-        if page.masker.mask(url.as_str()) != url.as_str() {
-            return Err(bad("the `Link` to the next page holds a secret, which is not kept", help));
-        }
-        Ok(Target::Url(url.into()))
     }
 }
 
@@ -312,6 +295,19 @@ pub(in crate::tasks) struct Page<'p> {
 }
 
 impl Page<'_> {
+    /// The URL of a link, when it stays where the call went.
+    fn linked(&self, link: &str) -> Result<Target, Failure> {
+        let help = "a next page is behind the `base_url` of the connection, or on the host of the `url`";
+        let url = self.response.url.join(link).map_err(|_| bad("the `Link` to the next page is no URL", help))?;
+        if !self.may_follow(&url) {
+            return Err(bad("the `Link` to the next page leads to another place", help));
+        }
+        if self.masker.mask(url.as_str()) != url.as_str() {
+            return Err(bad("the `Link` to the next page holds a secret, which is not kept", help));
+        }
+        Ok(Target::Url(url.into()))
+    }
+
     fn may_follow(&self, url: &Url) -> bool {
         match self.ctx.connection {
             Some(connection) => connection.base_url.holds(url),
@@ -342,8 +338,8 @@ impl Position {
 }
 
 /// Keeps what a task remembers with how its attempt ended: a page that failed is read again from where it is.
-pub(in crate::tasks) fn remember(mut attempted: Attempted, old: &Position, new: Option<Position>) -> Attempted {
-    let kept = new.as_ref().unwrap_or(old);
+pub(in crate::tasks) fn remember(mut attempted: Attempted, old: &Position, new: Option<&Position>) -> Attempted {
+    let kept = new.unwrap_or(old);
     attempted.checkpoint = match attempted.result {
         Ok(Done::Output(_) | Done::At(_)) => None,
         Ok(Done::Later { .. }) | Err(_) => serde_json::to_value(kept).ok(),
