@@ -1,7 +1,7 @@
 //! Every bound of the gateway, with its unit and its reason. A bound that a user may move is the
 //! default of a setting and says so.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 /// Body of a delivery, bytes, unless the route sets `limits.max_body`. Shopify's largest orders are about 1 MiB.
@@ -461,3 +461,41 @@ pub const ALERT_SAMPLE_BYTES_MAX: usize = 160;
 pub const CHANNEL_MOMENTS_MAX: usize = 1_000;
 /// How often the groups of alerts are looked through when none is known to come due.
 pub const ALERTS_LOOK_EVERY: Duration = Duration::from_secs(30);
+/// How long a call for a token of a connection may take.
+pub const TOKEN_TIMEOUT: Duration = Duration::from_secs(20);
+/// Bytes of the answer to a call for a token.
+pub const TOKEN_ANSWER_BYTES_MAX: usize = 256 * 1024;
+/// How long a token serves when the far end does not say (RFC 6749 section 5.1 lets it); a 401 ends it sooner.
+pub const TOKEN_LIFETIME: Duration = Duration::from_hours(1);
+/// Longest that a token serves, whatever the far end says.
+pub const TOKEN_LIFETIME_MAX: Duration = Duration::from_hours(30 * 24);
+/// How long all calls that need a token take over a failure to get it, before somebody asks again.
+pub const TOKEN_FAILURE_KEPT: Duration = Duration::from_secs(1);
+/// Sets of credentials whose tokens are kept; of more, those that can be asked for anew are forgotten.
+pub const TOKEN_GRANTS_MAX: usize = 1024;
+/// Tokens that are masked wherever they turn up, the newest ones.
+pub const TOKENS_MASKED_MAX: usize = 64;
+/// Failures in a row after which a connection with a `circuit_breaker` is left alone, when it sets no `failures`.
+pub const BREAKER_FAILURES: NonZeroU32 = NonZeroU32::new(5).expect("five is not zero");
+/// How long it is left alone when it sets no `open_for`.
+pub const BREAKER_OPEN_FOR: Duration = Duration::from_secs(30);
+/// How long a call waits in place for its budget, inside its attempt; for longer its run gives up the worker.
+pub const QUOTA_WAIT_MAX: Duration = Duration::from_secs(1);
+/// How much the times differ that requests take to arrive: what a far end's bucket wins in it is kept back of a burst.
+pub const QUOTA_ARRIVAL_SPREAD: Duration = Duration::from_millis(500);
+/// How long the place of a call in the queue of a budget is kept after the moment at which it was to come.
+pub const QUOTA_TICKET_KEPT: Duration = Duration::from_secs(30);
+/// Calls that wait for one budget; of more the last ones have no place and ask again.
+pub const QUOTA_TICKETS_MAX: usize = 10_000;
+/// Time between calls that leave a pause when no rate is known.
+pub const QUOTA_SPACING: Duration = Duration::from_millis(100);
+/// The first pause of a budget after a refusal that does not say how long.
+pub const QUOTA_PAUSE: Duration = Duration::from_secs(1);
+/// The longest such pause: they double while refusals go on.
+pub const QUOTA_PAUSE_MAX: Duration = Duration::from_mins(5);
+/// Refusals of a budget in a row that only pause calls; further ones are failures of their tasks.
+pub const QUOTA_REFUSALS_MAX: u32 = 20;
+/// Pages that one `paginate` reads when it sets no `max_pages`.
+pub const PAGES_DEFAULT: u32 = 100;
+/// Bytes of pages that tasks have read and not handed over yet, of all tasks together; past this the oldest begin anew.
+pub const PAGES_HELD_BYTES_MAX: usize = 64 * 1024 * 1024;

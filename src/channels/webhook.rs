@@ -10,6 +10,7 @@ use super::{Channel, ChannelKind, Given, Key, Misfit, Notice, Sending, Text, Tro
 use crate::domain::failure::{Failure, Fault};
 use crate::domain::masking::Masker;
 use crate::domain::secret::SecretRef;
+use crate::domain::signing;
 use crate::limits;
 use crate::outbound::Response;
 
@@ -85,9 +86,9 @@ impl Webhook {
             "table": notice.message.table,
             "mention": notice.mention,
         });
-        let (id, timestamp) = (notice.id.to_owned(), now.as_secs().to_string());
+        let (id, timestamp) = (notice.id.to_owned(), now.as_secs());
         let mut headers =
-            vec![("webhook-id".to_owned(), id.clone()), ("webhook-timestamp".to_owned(), timestamp.clone())];
+            vec![("webhook-id".to_owned(), id.clone()), ("webhook-timestamp".to_owned(), timestamp.to_string())];
         for (name, value) in &self.headers {
             let value = match value {
                 Text::Plain(value) => value.clone(),
@@ -97,25 +98,17 @@ impl Webhook {
         }
         if let Some(reference) = &self.sign {
             let secret = wire.secret_text(reference, masker).await?;
-            let sign = signature(&secret, &id, &timestamp, &body.to_string()).ok_or_else(|| {
+            let sign = signing::standard_webhook(secret.as_bytes(), &id, timestamp, body.to_string().as_bytes());
+            let sign = sign.ok_or_else(|| {
                 let message = format!("secret `{}` begins with `whsec_` and is not base64 behind it", reference.name);
                 let help = "copy the key whole, as `whsec_…`";
                 Trouble::refused(Failure::new("notify.refused", Fault::Config, message).help(help))
             })?;
             http::hide(masker, reference, &sign);
-            headers.push(("webhook-signature".to_owned(), format!("v1,{sign}")));
+            headers.push(("webhook-signature".to_owned(), sign));
         }
         Ok(Post { url, headers, body })
     }
-}
-
-/// `{id}.{timestamp}.{body}` by HMAC-SHA256 (standardwebhooks.com, specification 1.0.0).
-fn signature(secret: &str, id: &str, timestamp: &str, body: &str) -> Option<String> {
-    let key = match secret.strip_prefix("whsec_") {
-        Some(key) => data_encoding::BASE64.decode(key.as_bytes()).ok()?,
-        None => secret.as_bytes().to_vec(),
-    };
-    Some(http::hmac(&key, format!("{id}.{timestamp}.{body}").as_bytes()))
 }
 
 fn judge(response: &Response) -> Result<Value, Said> {
@@ -124,22 +117,4 @@ fn judge(response: &Response) -> Result<Value, Said> {
     }
     let what = format!("{} {}", response.status.as_u16(), http::body_text(response));
     Err(Said::Refused { what, help: "look into the log of whoever takes these messages" })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The example of the specification (github.com/standard-webhooks/standard-webhooks, libraries' tests).
-    #[test]
-    fn signs_as_the_specification_does() {
-        let sign = signature(
-            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-            "msg_p5jXN8AQM9LWM0D4loKWxJek",
-            "1614265330",
-            r#"{"test": 2432232314}"#,
-        );
-        assert_eq!(sign.as_deref(), Some("g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="));
-        assert_eq!(signature("whsec_*", "a", "1", ""), None);
-    }
 }

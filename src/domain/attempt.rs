@@ -51,6 +51,10 @@ pub enum Pause {
     Run { run: RunId },
     /// Nothing was sent: the rate budget of this connection, or of one operation there, is used up.
     Quota { place: String },
+    /// Nothing was sent: this connection failed too often, and is left alone for a while.
+    Open { place: String },
+    /// A page was read, and the next one is to come.
+    Page { number: u32 },
     /// The far end is still at work; what it said last.
     Poll { said: String },
     /// The channel takes no message now: its rate is used up, or it cannot be reached.
@@ -65,6 +69,8 @@ impl fmt::Display for Pause {
             Self::Delay => f.write_str("it waits"),
             Self::Quota { place } => write!(f, "it waits for quota of `{place}`"),
             Self::Channel { name, why } => write!(f, "it waits for channel `{name}`: {why}"),
+            Self::Open { place } => write!(f, "`{place}` failed several times in a row and is left alone for a while"),
+            Self::Page { number } => write!(f, "page {number} is next"),
             Self::Poll { said } => write!(f, "the far end is still at work ({said})"),
         }
     }

@@ -90,7 +90,11 @@ impl Masker {
         let read = bytes.len().min(keep.saturating_add(PREFIX_MARGIN_BYTES));
         match beneath.mask_prefix(&bytes[..read], read) {
             Cow::Borrowed(_) => self.own_prefix(bytes, keep),
-            Cow::Owned(masked) => Cow::Owned(self.own_prefix(&masked, keep).into_owned()),
+            // A chip may be longer than what it stands for: of a text that is kept whole nothing is cut off.
+            Cow::Owned(masked) => {
+                let keep = if keep >= bytes.len() { masked.len() } else { keep };
+                Cow::Owned(self.own_prefix(&masked, keep).into_owned())
+            }
         }
     }
 
@@ -467,6 +471,13 @@ mod tests {
     fn short_secrets_are_masked_in_clear_only() {
         check("abc", "abc YWJj 616263 %61bc", "[secret:key] YWJj 616263 %61bc");
         check("", "abc", "abc");
+    }
+
+    #[test]
+    fn what_is_masked_beneath_is_not_cut() {
+        let masker = Masker::over(Arc::new(masker(&[("a-long-name", "s3cr3t")])));
+        assert_eq!(masker.mask("s3cr3t"), "[secret:a-long-name]");
+        assert_eq!(masker.mask_prefix(b"abc s3cr3t def", 99).as_ref(), b"abc [secret:a-long-name] def");
     }
 
     #[test]

@@ -12,11 +12,12 @@ use http::header::{HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::auth::{self, Auth, put_secret};
+use super::auth::{self, Auth, Means, Proof, put_secret};
 use super::error::Cause;
 use super::request::{Request, Tls, parse_url};
+use super::{breaker, budget};
 use crate::domain::masking::Masker;
-use crate::domain::secret::{SecretRef, Secrets};
+use crate::domain::secret::SecretRef;
 use crate::id::ConnectionName;
 use crate::limits;
 
@@ -31,6 +32,10 @@ pub struct Connection {
     /// Longest that one request may take, when the task does not say.
     pub timeout: Option<Duration>,
     pub tls: Tls,
+    /// How often it may be called.
+    pub rate_limit: budget::Settings,
+    /// When it is left alone; never without.
+    pub circuit_breaker: Option<breaker::Settings>,
 }
 
 /// A header's value: written, or kept by the secret source.
@@ -55,23 +60,23 @@ impl Connection {
     pub async fn prove(
         &self,
         request: &mut Request,
-        secrets: &dyn Secrets,
+        with: &Means<'_>,
         masker: &mut Masker,
-    ) -> Result<(), auth::Error> {
+    ) -> Result<Proof, auth::Error> {
         for (name, value) in &self.headers {
             match value {
                 Value::Plain(_) if request.has(name) => {}
                 Value::Plain(value) => request.header(name.as_str(), value.as_bytes())?,
                 Value::Secret(reference) => {
-                    let value = secrets.resolve(reference).await?;
+                    let value = with.secrets.resolve(reference).await?;
                     masker.learn(reference, &value);
                     put_secret(request, name.as_str(), value.expose(), reference)?;
                 }
             }
         }
         match &self.auth {
-            Some(auth) => auth.apply(request, secrets, masker).await,
-            None => Ok(()),
+            Some(auth) => auth.apply(request, with, masker).await,
+            None => Ok(Proof::Fixed),
         }
     }
 
@@ -105,6 +110,19 @@ impl BaseUrl {
     /// The base URL, without a slash at its end but for a bare host's.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
+    }
+
+    /// Whether a URL stands behind this one.
+    pub fn holds(&self, url: &Url) -> bool {
+        let rest = url.path().strip_prefix(self.0.path().trim_end_matches('/'));
+        url.origin() == self.0.origin()
+            && escape(url.path()).is_none()
+            && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// The path of a URL behind this one.
+    pub(super) fn behind<'u>(&self, url: &'u Url) -> &'u str {
+        url.path().strip_prefix(self.0.path().trim_end_matches('/')).unwrap_or(url.path())
     }
 
     /// The URL of `path` behind this one, `query` added to what query `path` has.
@@ -164,8 +182,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::domain::secret::{self, SecretValue};
+    use crate::clock::SystemClock;
+    use crate::domain::secret::{self, SecretValue, Secrets};
     use crate::id::SecretName;
+    use crate::outbound::{Client, Egress};
 
     #[track_caller]
     fn check(base: &str, path: &str, query: &[(&str, &str)], expected: Option<&str>) {
@@ -200,13 +220,17 @@ mod tests {
             ],
             timeout: Some(Duration::from_secs(7)),
             tls: Tls::default(),
+            rate_limit: budget::Settings::default(),
+            circuit_breaker: None,
         };
         assert_eq!(connection.secrets(), [&secret("key"), &secret("token")]);
         let mut masker = Masker::new();
         let mut request = connection.request(Method::GET, "/orders", &[]).unwrap();
         request.header("X-Tenant", b"2").unwrap();
         request.header("Authorization", b"mine").unwrap();
-        connection.prove(&mut request, &Vault, &mut masker).await.unwrap();
+        let client = Client::new(Egress::default());
+        let means = Means { client: &client, secrets: &Vault, clock: &SystemClock, refused: None };
+        connection.prove(&mut request, &means, &mut masker).await.unwrap();
         assert_eq!(request.timeout, Duration::from_secs(7));
         let record = request.record(&masker);
         let shown: Vec<_> = record.headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();

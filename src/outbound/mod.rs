@@ -8,16 +8,25 @@
 /// How a connection proves who it is.
 pub mod auth;
 mod body;
+/// Far ends that failed are left alone.
+pub mod breaker;
+/// How often a far end may be called.
+pub mod budget;
+/// One call of a workflow, with the proof of its connection.
+pub mod call;
 mod connect;
 /// A named far end.
 pub mod connection;
 mod dial;
 mod egress;
 mod error;
+mod gathered;
 mod redirect;
 mod request;
 mod response;
+mod retry_after;
 mod tls;
+mod token;
 mod trace;
 
 #[cfg(test)]
@@ -43,15 +52,24 @@ pub use connect::{Resolver, SystemResolver};
 pub use dial::Dialed;
 pub use egress::{Egress, Refusal};
 pub use error::{Cause, Error, Phase};
+pub use gathered::{Gathered, Pages};
 pub use request::{Request, Tls, parse_url};
 pub use response::Response;
+pub use retry_after::retry_after;
 
+use crate::clock::Timestamp;
 use crate::domain::failure::Sent;
+use crate::domain::masking::Masker;
+use crate::domain::secret::Secrets;
+use crate::id::ConnectionName;
 use crate::limits;
+use breaker::Breakers;
+use budget::Budgets;
 use connect::Connector;
 use request::place;
 use response::{Reading, broken, header_pairs};
 use tls::{MachineRoots, Trust};
+use token::Tokens;
 use trace::{Call, TRACE, Trace};
 
 type Pool = legacy::Client<Connector, Full<Bytes>>;
@@ -60,6 +78,17 @@ type Pool = legacy::Client<Connector, Full<Bytes>>;
 #[derive(Clone)]
 pub struct Client(Arc<Inner>);
 
+/// How a connection stands, as this process knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// The far end wants nobody before this moment; in the past when it does not mind.
+    pub paused_until: Option<Timestamp>,
+    /// Calls that wait for its budgets.
+    pub waiting: usize,
+    /// It failed too often, and is left alone until then.
+    pub open_until: Option<Timestamp>,
+}
+
 struct Inner {
     egress: Egress,
     resolver: Arc<dyn Resolver>,
@@ -67,6 +96,10 @@ struct Inner {
     /// One pool for each way to trust: a connection is only reused under the trust it was verified by.
     pools: Mutex<HashMap<Tls, Pool>>,
     tasks: Tasks,
+    tokens: Tokens,
+    gathered: Gathered,
+    budgets: Budgets,
+    breakers: Breakers,
 }
 
 impl Client {
@@ -77,8 +110,18 @@ impl Client {
 
     /// A client with a resolver of its own.
     pub fn with_resolver(egress: Egress, resolver: Arc<dyn Resolver>) -> Self {
-        let (machine, pools, tasks) = (Arc::default(), Mutex::default(), Tasks::default());
-        Self(Arc::new(Inner { egress, resolver, machine, pools, tasks }))
+        let (machine, pools) = (Arc::default(), Mutex::default());
+        Self(Arc::new(Inner {
+            egress,
+            resolver,
+            machine,
+            pools,
+            tasks: Tasks::default(),
+            tokens: Tokens::default(),
+            gathered: Gathered::default(),
+            budgets: Budgets::default(),
+            breakers: Breakers::default(),
+        }))
     }
 
     /// Makes one call and reads its answer, any status. The error says whether the request may have arrived.
@@ -108,6 +151,32 @@ impl Client {
         self.0.tasks.stop.cancel();
         self.0.tasks.tracker.close();
         self.0.tasks.tracker.wait().await;
+    }
+
+    /// A masker that knows all secrets that were resolved so far, and the tokens that were made of them.
+    pub fn known(&self, secrets: &dyn Secrets) -> Arc<Masker> {
+        self.0.tokens.known(secrets.known())
+    }
+
+    /// How a connection stands at this moment.
+    pub fn standing(&self, connection: &ConnectionName) -> Standing {
+        let (paused_until, waiting) = self.0.budgets.standing(connection);
+        Standing { paused_until, waiting, open_until: self.0.breakers.open_until(connection) }
+    }
+
+    /// Pages that tasks have read through this client so far.
+    pub fn gathered(&self) -> &Gathered {
+        &self.0.gathered
+    }
+
+    /// The tokens of all connections.
+    fn tokens(&self) -> &Tokens {
+        &self.0.tokens
+    }
+
+    /// Runs work to its end whoever waits for it, until `close`.
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        hyper::rt::Executor::execute(&self.0.tasks, work);
     }
 
     /// Follows redirects to the last answer and reads it.

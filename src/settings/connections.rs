@@ -1,6 +1,7 @@
 //! The far ends that workflows call.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use http::header::{HeaderName, HeaderValue};
@@ -14,11 +15,12 @@ use crate::id::ConnectionName;
 use crate::limits;
 use crate::outbound::auth::{self, Auth};
 use crate::outbound::connection::{BaseUrl, Connection, Value};
-use crate::outbound::{Egress, Refusal, Tls};
+use crate::outbound::{Egress, Refusal, Tls, breaker, budget, parse_url};
 use crate::spec::raw;
 use crate::spec::source_map::Path;
 use crate::spec::structure::Item;
 use crate::tasks::Connections;
+use crate::tasks::plan::RateLimit;
 
 impl Table<'_> {
     /// The healthy connections; what is wrong with the others is told. `egress` is absent when it is not known.
@@ -58,6 +60,9 @@ impl Table<'_> {
         }
         let timeout = self.desk.duration(&path.with("timeout"), raw.timeout.as_ref());
         let ca_pem = raw.tls.as_ref().map(|tls| self.file(&path.with("tls").with("ca"), &tls.ca, limits::CA_BYTES_MAX));
+        let rate_limit = self.budget(&path.with("rate_limit"), raw.rate_limit.as_ref());
+        let breaker = raw.circuit_breaker.as_ref();
+        let circuit_breaker = breaker.map(|breaker| self.breaker(&path.with("circuit_breaker"), breaker));
         Some(Connection {
             name: name.ok()?,
             base_url: base_url?,
@@ -66,7 +71,42 @@ impl Table<'_> {
             headers,
             timeout,
             tls: Tls { ca_pem: ca_pem.map_or(Some(None), |pem| pem.map(Some))? },
+            rate_limit,
+            circuit_breaker,
         })
+    }
+
+    fn budget(&mut self, path: &Path, raw: Option<&raw::ConnectionRateLimit>) -> budget::Settings {
+        let Some(raw) = raw else { return budget::Settings::default() };
+        if raw.rate.is_none() && raw.operations.is_empty() {
+            let problem =
+                self.desk.problem("spec.no_effect", "this `rate_limit` limits nothing", self.desk.map.entry(path));
+            self.desk.push(problem.warning().help("add a `rate`, such as `rate: 2/s`, or remove it"));
+        }
+        let rest = self.desk.rate_limit(path, raw.rate.as_ref(), raw.burst).map(limit);
+        let mut operations = Vec::new();
+        for (place, operation) in raw.operations.iter().enumerate() {
+            let path = path.with("operations").with(place);
+            let limited = self.desk.rate_limit(&path, Some(&operation.rate), operation.burst);
+            match operation.pattern.parse() {
+                Ok(pattern) => operations.extend(limited.map(|limited| (pattern, limit(limited)))),
+                Err(why) => {
+                    let help = "write method and path, such as `match: POST /reports/*`";
+                    self.desk.bad_value(
+                        &path.with("match"),
+                        &format!("`{}` names no operation: {why}", operation.pattern),
+                        help,
+                    );
+                }
+            }
+        }
+        budget::Settings { rest, operations }
+    }
+
+    fn breaker(&mut self, path: &Path, raw: &raw::CircuitBreaker) -> breaker::Settings {
+        let failures = raw.failures.and_then(NonZeroU32::new).unwrap_or(limits::BREAKER_FAILURES);
+        let open_for = self.desk.duration(&path.with("open_for"), raw.open_for.as_ref());
+        breaker::Settings { failures, open_for: open_for.unwrap_or(limits::BREAKER_OPEN_FOR) }
     }
 
     /// A base URL that the guard lets workflows call, as far as it can be told from its text.
@@ -101,14 +141,8 @@ impl Table<'_> {
         json: &Json,
         azure: &Arc<Azure>,
     ) -> Option<Arc<dyn Auth>> {
-        use raw::ConnectionAuthType::{Basic, Bearer, Header, ManagedIdentity};
         let errors = self.desk.errors();
-        let (kind, needs, may): (&str, &[&str], &[&str]) = match raw.kind {
-            Header => ("header", &["header", "secret_ref"], &["prefix", "version", "field"]),
-            Bearer => ("bearer", &["secret_ref"], &["version", "field"]),
-            Basic => ("basic", &["username", "secret_ref"], &["version", "field"]),
-            ManagedIdentity => ("managed_identity", &["scope"], &[]),
-        };
+        let Words { kind, needs, may } = words(raw.kind);
         let given = [
             ("header", raw.header.is_some(), "header: X-Api-Key"),
             ("prefix", raw.prefix.is_some(), ""),
@@ -117,6 +151,16 @@ impl Table<'_> {
             ("version", raw.version.is_some(), ""),
             ("field", raw.field.is_some(), ""),
             ("scope", raw.scope.is_some(), "scope: https://management.azure.com/.default"),
+            ("token_url", raw.token_url.is_some(), "token_url: https://…/token"),
+            ("client_id", raw.client_id.is_some(), "client_id: …"),
+            ("client_secret", raw.client_secret.is_some(), "client_secret: { secret_ref: NAME }"),
+            ("client_auth", raw.client_auth.is_some(), ""),
+            ("refresh_token", raw.refresh_token.is_some(), "refresh_token: { secret_ref: NAME }"),
+            ("audience", raw.audience.is_some(), ""),
+            ("params", !raw.params.is_empty(), ""),
+            ("api", raw.api.is_some(), ""),
+            ("service", raw.service.is_some(), ""),
+            ("channel_type", raw.channel_type.is_some(), ""),
         ];
         for (key, given, example) in given {
             let needed = needs.contains(&key);
@@ -133,13 +177,7 @@ impl Table<'_> {
         if let Some(header) = &raw.header {
             self.header_name(&path.with("header"), header);
         }
-        if let Some(raw::TextOrSecret::Secret(user)) = &raw.username {
-            self.secret(&path.with("username"), user);
-        }
-        if let Some(scope) = raw.scope.as_ref().filter(|scope| !is_scope(scope)) {
-            let help = "write the resource with `/.default` behind it, such as `https://management.azure.com/.default`";
-            self.desk.bad_value(&path.with("scope"), &format!("`{scope}` is no scope of a token"), help);
-        }
+        self.token_settings(path, raw);
         if let Some(secret_ref) = raw.secret_ref.clone() {
             let (version, field) = (raw.version.clone(), raw.field.clone());
             self.secret(path, &raw::SecretRef { secret_ref, prefix: None, version, field });
@@ -156,6 +194,44 @@ impl Table<'_> {
                 self.desk.push(problem);
                 None
             }
+        }
+    }
+
+    /// The parts of a proof that are places, scopes and secrets.
+    fn token_settings(&mut self, path: &Path, raw: &raw::ConnectionAuth) {
+        use raw::ConnectionAuthType::{Lwa, ManagedIdentity};
+        let mut texts = vec![("username", &raw.username), ("client_id", &raw.client_id)];
+        texts.push(("channel_type", &raw.channel_type));
+        for (key, text) in texts {
+            if let Some(raw::TextOrSecret::Secret(secret)) = text {
+                self.secret(&path.with(key), secret);
+            }
+        }
+        for (name, value) in &raw.params {
+            if let raw::TextOrSecret::Secret(secret) = value {
+                self.secret(&path.with("params").with(name.as_str()), secret);
+            }
+        }
+        for (key, secret) in [("client_secret", &raw.client_secret), ("refresh_token", &raw.refresh_token)] {
+            if let Some(secret) = secret {
+                self.secret(&path.with(key), secret);
+            }
+        }
+        if let Some(url) = &raw.token_url
+            && let Err(cause) = parse_url(url)
+        {
+            let problem = self.desk.at("spec.connection", cause.to_string(), &path.with("token_url"));
+            self.desk.push(problem.help("write it like `token_url: https://login.example.com/oauth2/token`"));
+        }
+        let scope = raw.scope.as_ref().filter(|scope| raw.kind == ManagedIdentity && !is_scope(scope));
+        if let Some(scope) = scope {
+            let help = "write the resource with `/.default` behind it, such as `https://management.azure.com/.default`";
+            self.desk.bad_value(&path.with("scope"), &format!("`{scope}` is no scope of a token"), help);
+        }
+        if raw.kind == Lwa && raw.refresh_token.is_some() == raw.scope.is_some() {
+            let message = "`type: lwa` speaks for a seller by a `refresh_token`, or for nobody by a `scope`";
+            let problem = self.desk.problem("spec.connection", message, self.desk.map.entry(path));
+            self.desk.push(problem.help("write one of the two"));
         }
     }
 
@@ -194,6 +270,40 @@ impl Table<'_> {
     pub(super) fn secret(&mut self, path: &Path, raw: &raw::SecretRef) -> Option<SecretRef> {
         self.desk.secret(path, raw)
     }
+}
+
+fn limit(limited: RateLimit) -> budget::Limit {
+    budget::Limit { rate: limited.rate, burst: limited.burst }
+}
+
+/// The name of a way to prove who we are, the keys it needs beside its `type`, and those it may have.
+struct Words {
+    kind: &'static str,
+    needs: &'static [&'static str],
+    may: &'static [&'static str],
+}
+
+fn words(kind: raw::ConnectionAuthType) -> Words {
+    use raw::ConnectionAuthType as Type;
+    let (kind, needs, may): (_, &[_], &[_]) = match kind {
+        Type::Header => ("header", &["header", "secret_ref"], &["prefix", "version", "field"]),
+        Type::Bearer => ("bearer", &["secret_ref"], &["version", "field"]),
+        Type::Basic => ("basic", &["username", "secret_ref"], &["version", "field"]),
+        Type::ManagedIdentity => ("managed_identity", &["scope"], &[]),
+        Type::OAuth2ClientCredentials => (
+            "oauth2_client_credentials",
+            &["token_url", "client_id", "client_secret"],
+            &["client_auth", "scope", "audience", "params"],
+        ),
+        Type::OAuth2RefreshToken => (
+            "oauth2_refresh_token",
+            &["token_url", "client_id", "client_secret", "refresh_token"],
+            &["client_auth", "scope", "params"],
+        ),
+        Type::Lwa => ("lwa", &["client_id", "client_secret"], &["refresh_token", "scope", "token_url", "api"]),
+        Type::Walmart => ("walmart", &["client_id", "client_secret"], &["token_url", "service", "channel_type"]),
+    };
+    Words { kind, needs, may }
 }
 
 /// Whether a text is a scope as managed identities know them: one resource, all that we may do there.

@@ -174,3 +174,56 @@ fn a_managed_identity_wants_a_scope_and_no_secret() {
     check(&connection("type: bearer"), &[], &["spec.missing_key"]);
     check(&connection("type: bearer, secret_ref: x, scope: https://a/.default"), &[], &["spec.connection"]);
 }
+
+/// The example of the guide, and every way that asks for tokens.
+#[test]
+fn budgets_and_tokens_are_read() {
+    let text = r#"
+version: 1
+auth: none
+connections:
+  amazon:
+    base_url: https://sellingpartnerapi-na.amazon.com
+    auth: { type: lwa, client_id: c, client_secret: { secret_ref: s }, refresh_token: { secret_ref: r } }
+    rate_limit:
+      rate: 2/s
+      burst: 10
+      operations:
+        - { match: POST /reports/2021-06-30/reports, rate: 1/m, burst: 15 }
+        - { match: "* /orders/**", rate: 30/m }
+    circuit_breaker: {}
+  ads:
+    base_url: https://advertising-api.amazon.com
+    auth: { type: lwa, api: ads, client_id: { secret_ref: i }, client_secret: { secret_ref: s }, scope: x }
+  walmart:
+    base_url: https://marketplace.walmartapis.com
+    auth: { type: walmart, client_id: c, client_secret: { secret_ref: s }, channel_type: { secret_ref: t } }
+  erp:
+    base_url: https://erp.example.com
+    auth: { type: oauth2_client_credentials, token_url: "https://id/t", client_id: c, client_secret: { secret_ref: s }, client_auth: post, audience: a, params: { p: q } }
+  crm:
+    base_url: https://crm.example.com
+    auth: { type: oauth2_refresh_token, token_url: "https://id/t", client_id: c, client_secret: { secret_ref: s }, refresh_token: { secret_ref: r } }
+"#;
+    let (settings, problems) = resolve(text, &[]);
+    assert!(problems.is_empty(), "{}", Report::new(problems).render(Look::Plain));
+    let connections = settings.unwrap().connections;
+    let amazon = &connections["amazon"];
+    let shown: Vec<_> = amazon
+        .rate_limit
+        .operations
+        .iter()
+        .map(|(pattern, limit)| format!("{pattern}: {} {}", limit.rate, limit.burst))
+        .collect();
+    assert_eq!(shown, ["POST /reports/2021-06-30/reports: 1/m 15", "* /orders/**: 30/m 30"]);
+    assert_eq!(amazon.rate_limit.rest.map(|rest| rest.burst.get()), Some(10));
+    let breaker = amazon.circuit_breaker.unwrap();
+    assert_eq!((breaker.failures, breaker.open_for), (limits::BREAKER_FAILURES, limits::BREAKER_OPEN_FOR));
+    let secrets = |name: &str| connections[name].secrets().iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(secrets("amazon"), ["s", "r"]);
+    assert_eq!(secrets("ads"), ["i", "s", "i"]);
+    assert_eq!(
+        (secrets("walmart"), secrets("erp")),
+        (vec!["s".to_owned(), "t".to_owned(), "t".to_owned()], vec!["s".to_owned()])
+    );
+}

@@ -8,6 +8,7 @@ pub mod plan;
 pub mod approval;
 /// Programs of this machine.
 pub mod command;
+mod http;
 mod http_request;
 mod notify;
 mod set_state;

@@ -19,7 +19,7 @@ use clawhook::domain::trigger::Trigger;
 use clawhook::engine::{Engine, Files, Intake, Parts, Retention, Settings};
 use clawhook::id::{ConnectionName, Revision, RunId, ScheduleName, WorkflowName};
 use clawhook::outbound::connection::{BaseUrl, Connection};
-use clawhook::outbound::{Client, Egress, Tls};
+use clawhook::outbound::{Client, Egress, Tls, budget};
 use clawhook::spec;
 use clawhook::store::memory::Memory;
 use clawhook::store::{Receipt, Store};
@@ -54,6 +54,32 @@ impl Default for Telling {
     }
 }
 
+type Change = Box<dyn FnOnce(&mut Connection)>;
+
+/// What a gateway of a test starts with.
+struct Given {
+    store: Arc<dyn Store>,
+    clock: TestClock,
+    room: usize,
+    commands: Commands,
+    telling: Telling,
+    /// What is done to the connection `erp`.
+    change: Change,
+}
+
+impl Given {
+    fn new(clock: TestClock) -> Self {
+        Self {
+            store: Arc::new(Memory::new()),
+            clock,
+            room: 64,
+            commands: Commands::default(),
+            telling: Telling::default(),
+            change: Box::new(|_| {}),
+        }
+    }
+}
+
 impl Kit {
     /// A gateway with these workflows and routes in force. The connection `erp` is the stand-in.
     pub(crate) fn new(workflows: &[&str], routes: &str) -> Self {
@@ -62,38 +88,34 @@ impl Kit {
 
     /// The same, with room for this many runs at one time.
     pub(crate) fn with_room(workflows: &[&str], routes: &str, room: usize) -> Self {
-        let (store, clock) = (Arc::new(Memory::new()), TestClock::at(START));
-        Self::on(store, clock, workflows, routes, room, Commands::default(), Telling::default())
+        Self::on(Given { room, ..Given::new(TestClock::at(START)) }, workflows, routes)
+    }
+
+    /// A gateway whose connection `erp` is changed before it starts.
+    pub(crate) fn with_connection(workflows: &[&str], change: impl FnOnce(&mut Connection) + 'static) -> Self {
+        Self::on(Given { change: Box::new(change), ..Given::new(TestClock::at(START)) }, workflows, "")
     }
 
     /// A gateway that may run these commands.
     pub(crate) fn with_commands(workflows: &[&str], commands: Commands) -> Self {
-        let (store, clock) = (Arc::new(Memory::new()), TestClock::at(START));
-        Self::on(store, clock, workflows, "", 64, commands, Telling::default())
+        Self::on(Given { commands, ..Given::new(TestClock::at(START)) }, workflows, "")
     }
 
     /// A gateway that has these channels, on this clock.
     pub(crate) fn with_channels(workflows: &[&str], routes: &str, clock: TestClock, telling: Telling) -> Self {
-        Self::on(Arc::new(Memory::new()), clock, workflows, routes, 64, Commands::default(), telling)
+        Self::on(Given { telling, ..Given::new(clock) }, workflows, routes)
     }
 
     /// The gateway that comes after this one: on the same store, with these files.
     pub(crate) fn restarted(&self, workflows: &[&str], routes: &str) -> Self {
-        let (store, clock) = (Arc::clone(self.engine.store()), self.clock.clone());
-        Self::on(store, clock, workflows, routes, 64, Commands::default(), self.telling.clone())
+        let (store, telling) = (Arc::clone(self.engine.store()), self.telling.clone());
+        Self::on(Given { store, telling, ..Given::new(self.clock.clone()) }, workflows, routes)
     }
 
-    fn on(
-        store: Arc<dyn Store>,
-        clock: TestClock,
-        workflows: &[&str],
-        routes: &str,
-        room: usize,
-        commands: Commands,
-        telling: Telling,
-    ) -> Self {
+    fn on(given: Given, workflows: &[&str], routes: &str) -> Self {
+        let Given { store, clock, room, commands, telling, change } = given;
         let erp = Standin::start(&standin::Settings::default()).unwrap();
-        let files = Arc::new(KitFiles::new(workflows, routes, &erp, telling.channels.clone()));
+        let files = Arc::new(KitFiles::new(workflows, routes, &erp, telling.channels.clone(), change));
         let engine = Engine::new(Parts {
             store,
             clock: Arc::new(clock.clone()),
@@ -258,16 +280,19 @@ const ERP: &str = "http://erp.test";
 pub(crate) const KEY: &str = "s3cret-value";
 
 impl KitFiles {
-    fn new(workflows: &[&str], routes: &str, erp: &Standin, channels: Channels) -> Self {
+    fn new(workflows: &[&str], routes: &str, erp: &Standin, channels: Channels, change: Change) -> Self {
         let name = ConnectionName::new("erp").unwrap();
-        let connection = Connection {
+        let mut connection = Connection {
             name: name.clone(),
             base_url: BaseUrl::new(&erp.url()).unwrap(),
             auth: None,
             headers: Vec::new(),
             timeout: None,
             tls: Tls::default(),
+            rate_limit: budget::Settings::default(),
+            circuit_breaker: None,
         };
+        change(&mut connection);
         let compiled = if routes.is_empty() {
             spec::RoutesCompiled::default()
         } else {

@@ -4,11 +4,12 @@ use async_trait::async_trait;
 use data_encoding::BASE64;
 use serde::Deserialize;
 
-use super::{Auth, AuthKind, Error, put_secret};
+use super::{Auth, AuthKind, Error, Means, Proof, put_secret};
 use crate::domain::masking::Masker;
-use crate::domain::secret::{SecretRef, SecretValue, Secrets};
+use crate::domain::secret::{SecretRef, SecretValue};
 use crate::id::SecretName;
 use crate::outbound::request::Request;
+use crate::outbound::token::Text;
 
 pub(super) const KIND: AuthKind = AuthKind::of::<Basic>("basic", "Send a user name and a secret password.");
 
@@ -17,53 +18,23 @@ pub(super) const KIND: AuthKind = AuthKind::of::<Basic>("basic", "Send a user na
 #[serde(from = "Settings")]
 pub struct Basic {
     /// The user name; RFC 7617 does not let it hold a colon.
-    pub username: User,
+    pub(super) username: Text,
     /// The password.
     pub password: SecretRef,
-}
-
-/// A user name: plain, or secret as some APIs have it (a consumer key).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum User {
-    Plain(String),
-    Secret(SecretRef),
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    username: UserSettings,
+    username: Text,
     secret_ref: SecretName,
-    version: Option<String>,
-    field: Option<String>,
-}
-
-/// Text, or a map with `secret_ref`; none of it is a number.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum UserSettings {
-    Plain(String),
-    Secret(UserSecret),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct UserSecret {
-    secret_ref: SecretName,
-    prefix: Option<String>,
     version: Option<String>,
     field: Option<String>,
 }
 
 impl From<Settings> for Basic {
     fn from(settings: Settings) -> Self {
-        let username = match settings.username {
-            UserSettings::Plain(user) => User::Plain(user),
-            UserSettings::Secret(UserSecret { secret_ref: name, prefix, version, field }) => {
-                User::Secret(SecretRef { name, prefix, version, field })
-            }
-        };
-        let Settings { secret_ref: name, version, field, .. } = settings;
+        let Settings { username, secret_ref: name, version, field } = settings;
         Self { username, password: SecretRef { name, prefix: None, version, field } }
     }
 }
@@ -71,32 +42,33 @@ impl From<Settings> for Basic {
 #[async_trait]
 impl Auth for Basic {
     fn secrets(&self) -> Vec<&SecretRef> {
-        match &self.username {
-            User::Plain(_) => vec![&self.password],
-            User::Secret(user) => vec![user, &self.password],
-        }
+        self.username.secret().into_iter().chain([&self.password]).collect()
     }
 
-    async fn apply(&self, request: &mut Request, secrets: &dyn Secrets, masker: &mut Masker) -> Result<(), Error> {
-        let user = match &self.username {
-            User::Plain(user) => user.as_bytes().to_vec(),
-            User::Secret(user) => {
-                let value = secrets.resolve(user).await?;
-                masker.learn(user, &value);
-                value.expose().to_vec()
-            }
-        };
+    async fn apply(&self, request: &mut Request, with: &Means<'_>, masker: &mut Masker) -> Result<Proof, Error> {
+        let user = with.read(&self.username, masker).await?;
         if user.contains(&b':') {
             let why = "the user name holds a `:`, which ends it (RFC 7617)".to_owned();
             return Err(Error::Unfit { secret: self.password.clone(), why });
         }
-        let password = secrets.resolve(&self.password).await?;
-        masker.learn(&self.password, &password);
-        let pair = [&user, b":".as_slice(), password.expose()].concat();
-        let credential = BASE64.encode(&pair);
-        // A short password is not found inside the credential, so the credential is a secret of its own.
-        masker.add(&self.password.name, &SecretValue::new(pair));
-        masker.add(&self.password.name, &SecretValue::new(credential.clone()));
-        put_secret(request, "authorization", format!("Basic {credential}").as_bytes(), &self.password)
+        let password = with.secret(&self.password, masker).await?;
+        let credential = basic_credential(&user, password.expose(), &self.password, masker);
+        put_secret(request, "authorization", credential.as_bytes(), &self.password)?;
+        Ok(Proof::Fixed)
     }
+}
+
+/// `Basic …` of a user and a password. A short password is not found inside the credential, so the masker learns the
+/// credential as a secret of its own.
+pub(in crate::outbound) fn basic_credential(
+    user: &[u8],
+    password: &[u8],
+    from: &SecretRef,
+    masker: &mut Masker,
+) -> String {
+    let pair = [user, b":".as_slice(), password].concat();
+    let credential = BASE64.encode(&pair);
+    masker.add(&from.name, &SecretValue::new(pair));
+    masker.add(&from.name, &SecretValue::new(credential.clone()));
+    format!("Basic {credential}")
 }

@@ -3,9 +3,9 @@
 use async_trait::async_trait;
 use serde::Deserialize;
 
-use super::{Auth, AuthKind, Error, put_secret};
+use super::{Auth, AuthKind, Error, Means, Proof, put_secret};
 use crate::domain::masking::Masker;
-use crate::domain::secret::{SecretRef, Secrets};
+use crate::domain::secret::SecretRef;
 use crate::id::SecretName;
 use crate::outbound::request::Request;
 
@@ -40,10 +40,10 @@ impl Auth for Bearer {
         vec![&self.token]
     }
 
-    async fn apply(&self, request: &mut Request, secrets: &dyn Secrets, masker: &mut Masker) -> Result<(), Error> {
-        let token = secrets.resolve(&self.token).await?;
-        masker.learn(&self.token, &token);
+    async fn apply(&self, request: &mut Request, with: &Means<'_>, masker: &mut Masker) -> Result<Proof, Error> {
+        let token = with.secret(&self.token, masker).await?;
         let value = [b"Bearer ", token.expose()].concat();
-        put_secret(request, "authorization", &value, &self.token)
+        put_secret(request, "authorization", &value, &self.token)?;
+        Ok(Proof::Fixed)
     }
 }

@@ -3,9 +3,9 @@
 use async_trait::async_trait;
 use serde::Deserialize;
 
-use super::{Auth, AuthKind, Error, put_secret};
+use super::{Auth, AuthKind, Error, Means, Proof, put_secret};
 use crate::domain::masking::Masker;
-use crate::domain::secret::{SecretRef, Secrets};
+use crate::domain::secret::SecretRef;
 use crate::id::SecretName;
 use crate::outbound::request::Request;
 
@@ -44,9 +44,9 @@ impl Auth for Header {
         vec![&self.value]
     }
 
-    async fn apply(&self, request: &mut Request, secrets: &dyn Secrets, masker: &mut Masker) -> Result<(), Error> {
-        let value = secrets.resolve(&self.value).await?;
-        masker.learn(&self.value, &value);
-        put_secret(request, &self.name, value.expose(), &self.value)
+    async fn apply(&self, request: &mut Request, with: &Means<'_>, masker: &mut Masker) -> Result<Proof, Error> {
+        let value = with.secret(&self.value, masker).await?;
+        put_secret(request, &self.name, value.expose(), &self.value)?;
+        Ok(Proof::Fixed)
     }
 }

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde::Deserialize;
 
-use super::{Auth, AuthKind, Error, put_secret};
+use super::{Auth, AuthKind, Error, Means, Proof, put_secret};
 use crate::azure::Azure;
 use crate::domain::masking::Masker;
-use crate::domain::secret::{SecretRef, SecretValue, Secrets};
+use crate::domain::secret::{SecretRef, SecretValue};
 use crate::id::SecretName;
 use crate::outbound::request::Request;
 
@@ -49,11 +49,12 @@ impl Auth for ManagedIdentity {
         Vec::new()
     }
 
-    async fn apply(&self, request: &mut Request, _: &dyn Secrets, masker: &mut Masker) -> Result<(), Error> {
+    async fn apply(&self, request: &mut Request, _: &Means<'_>, masker: &mut Masker) -> Result<Proof, Error> {
         let token = self.azure.token(&self.scope).await?;
         let token = SecretValue::new(token.token.secret());
         masker.add(&self.shown_as.name, &token);
         let value = [b"Bearer ", token.expose()].concat();
-        put_secret(request, "authorization", &value, &self.shown_as)
+        put_secret(request, "authorization", &value, &self.shown_as)?;
+        Ok(Proof::Fixed)
     }
 }

@@ -2,11 +2,18 @@
 //!
 //! A way gets its secrets at the moment of use and puts them into the request; it stores none. Each value it puts
 //! there is told to the masker, and so is each credential made from one, before the request goes anywhere.
+//!
+//! Ways that trade credentials for a token that ends are data: a [`Grant`](super::token::Grant) says how the token is
+//! asked for, and [`TokenAuth`](super::token::TokenAuth) where it goes.
 
 mod basic;
 mod bearer;
 mod header;
+mod lwa;
 mod managed_identity;
+mod oauth2_client_credentials;
+mod oauth2_refresh_token;
+mod walmart;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,17 +24,31 @@ use serde_json::Value;
 
 use super::error::Cause;
 use super::request::Request;
+use super::token::Text;
+use super::{Client, Response};
 use crate::azure::{self, Azure};
+use crate::clock::Clock;
+use crate::domain::failure::Failure;
 use crate::domain::masking::Masker;
-use crate::domain::secret::{self, SecretRef, Secrets};
+use crate::domain::secret::{self, SecretRef, SecretValue, Secrets};
 
 pub use basic::Basic;
+pub(super) use basic::basic_credential;
 pub use bearer::Bearer;
 pub use header::Header;
 pub use managed_identity::ManagedIdentity;
 
 /// All ways, in the order of the docs.
-pub static AUTHS: &[AuthKind] = &[header::KIND, bearer::KIND, basic::KIND, managed_identity::KIND];
+pub static AUTHS: &[AuthKind] = &[
+    header::KIND,
+    bearer::KIND,
+    basic::KIND,
+    managed_identity::KIND,
+    oauth2_client_credentials::KIND,
+    oauth2_refresh_token::KIND,
+    lwa::KIND,
+    walmart::KIND,
+];
 
 /// The way of this name.
 pub fn kind(name: &str) -> Option<&'static AuthKind> {
@@ -41,8 +62,54 @@ pub trait Auth: fmt::Debug + Send + Sync {
     fn secrets(&self) -> Vec<&SecretRef>;
 
     /// Puts the proof into the request and tells the masker what is secret in it.
-    async fn apply(&self, request: &mut Request, secrets: &dyn Secrets, masker: &mut Masker) -> Result<(), Error>;
+    async fn apply(&self, request: &mut Request, with: &Means<'_>, masker: &mut Masker) -> Result<Proof, Error>;
+
+    /// Whether the far end says by this answer that a token of ours is over before its time.
+    fn is_refusal(&self, response: &Response) -> bool {
+        let _ = response;
+        false
+    }
 }
+
+/// What a way may use to make its proof.
+#[derive(Clone, Copy)]
+pub struct Means<'m> {
+    pub client: &'m Client,
+    pub secrets: &'m dyn Secrets,
+    pub clock: &'m dyn Clock,
+    /// A token that the far end has just refused: it is not used again.
+    pub refused: Option<TokenId>,
+}
+
+impl Means<'_> {
+    /// The value of a secret, told to the masker.
+    pub(super) async fn secret(&self, reference: &SecretRef, masker: &mut Masker) -> Result<SecretValue, Error> {
+        let value = self.secrets.resolve(reference).await?;
+        masker.learn(reference, &value);
+        Ok(value)
+    }
+
+    /// The bytes of a text, told to the masker when it is a secret.
+    pub(super) async fn read(&self, text: &Text, masker: &mut Masker) -> Result<Vec<u8>, Error> {
+        match text {
+            Text::Plain(text) => Ok(text.clone().into_bytes()),
+            Text::Secret(reference) => Ok(self.secret(reference, masker).await?.expose().to_vec()),
+        }
+    }
+}
+
+/// What the proof of a request was made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// Of what does not change by itself: sending it again proves nothing new.
+    Fixed,
+    /// Of a token that can be asked for anew.
+    Token(TokenId),
+}
+
+/// Tells tokens of one process apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TokenId(pub(super) u64);
 
 /// Why a request could not be given its proof. Nothing was sent.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +120,9 @@ pub enum Error {
     /// The identity has no token.
     #[error(transparent)]
     Token(#[from] azure::Error),
+    /// The far end gives no token.
+    #[error("{}", .0.message)]
+    Grant(Arc<Failure>),
     /// A secret does not fit where it belongs.
     #[error("secret `{secret}` cannot be used here: {why}")]
     Unfit { secret: SecretRef, why: String },
@@ -98,7 +168,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::domain::secret::SecretValue;
+    use crate::clock::SystemClock;
+    use crate::outbound::Egress;
 
     /// Every secret's value is its name backwards.
     #[derive(Debug)]
@@ -112,6 +183,10 @@ mod tests {
         }
     }
 
+    fn means(client: &Client) -> Means<'_> {
+        Means { client, secrets: &Backwards, clock: &SystemClock, refused: None }
+    }
+
     fn azure() -> Arc<Azure> {
         Arc::default()
     }
@@ -122,7 +197,8 @@ mod tests {
         let mut request = Request::new(http::Method::GET, "https://h/").unwrap();
         request.header("authorization", b"of the task").unwrap();
         let mut masker = Masker::new();
-        auth.apply(&mut request, &Backwards, &mut masker).await.unwrap();
+        let client = Client::new(Egress::default());
+        auth.apply(&mut request, &means(&client), &mut masker).await.unwrap();
         let (name, value) = request.headers.last().unwrap();
         assert_eq!(format!("{name}: {}", value.to_str().unwrap()), sent);
         assert!(value.is_sensitive());
@@ -151,7 +227,8 @@ mod tests {
         ] {
             let auth = kind(kind_name).unwrap().parse(settings, &azure()).unwrap();
             let mut request = Request::new(http::Method::GET, "https://h/").unwrap();
-            assert!(auth.apply(&mut request, &Backwards, &mut Masker::new()).await.is_err());
+            let client = Client::new(Egress::default());
+            assert!(auth.apply(&mut request, &means(&client), &mut Masker::new()).await.is_err());
         }
         assert!(kind("header").unwrap().parse(json!({"header": "x", "secret_ref": "x", "y": 1}), &azure()).is_err());
         assert!(kind("oauth9").is_none());

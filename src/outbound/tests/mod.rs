@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod far_end;
+mod tokens;
 
 use std::collections::HashMap;
 use std::io::{self, Write};

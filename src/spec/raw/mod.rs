@@ -19,9 +19,10 @@ pub use self::route::{
     Catchup, Dedupe, Overlap, ReplayGuard, Respond, Route, RouteLimits, Routes, Schedule, Verify, VerifyPreset,
 };
 pub use self::settings::{
-    Auth, AuthMethods, Azure, AzureCloud, AzureIdentity, BasicAuth, Commands, Connection, ConnectionAuth,
-    ConnectionAuthType, ConnectionTls, ControlListener, Egress, HooksListener, JwtAuth, ListenTls, Listeners, Paths,
-    PostgresAuth, Records, Retention, SecretSource, Secrets, Settings, SettingsLimits, Storage, StorageBackend,
+    Auth, AuthMethods, Azure, AzureCloud, AzureIdentity, BasicAuth, CircuitBreaker, Commands, Connection,
+    ConnectionAuth, ConnectionAuthType, ConnectionRateLimit, ConnectionTls, ControlListener, Egress, HooksListener,
+    JwtAuth, ListenTls, Listeners, Paths, PostgresAuth, Records, Retention, SecretSource, Secrets, Settings,
+    SettingsLimits, Storage, StorageBackend,
 };
 pub use self::workflow::{
     Backoff, Callback, CallbackEvent, Case, Concurrency, ConcurrencyBehavior, Input, ItemList, Label, Poll, RetryOn,

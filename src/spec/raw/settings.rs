@@ -360,6 +360,49 @@ pub struct Connection {
     pub timeout: Option<Duration>,
     /// Whom we trust.
     pub tls: Option<ConnectionTls>,
+    /// How often it may be called, by all workflows together.
+    pub rate_limit: Option<ConnectionRateLimit>,
+    /// Leaves it alone for a while when it fails several times in a row; never when left out.
+    pub circuit_breaker: Option<CircuitBreaker>,
+}
+
+/// How often a far end may be called.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConnectionRateLimit {
+    /// How many calls in a time, of all that are of no operation below.
+    pub rate: Option<Rate>,
+    /// How many calls may go out at once before `rate` counts; as many as `rate` says when left out.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub burst: Option<u32>,
+    /// Operations that the far end counts by themselves; the first that covers a call counts it.
+    #[serde(default)]
+    pub operations: Vec<OperationRateLimit>,
+}
+
+/// How often one operation may be called.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OperationRateLimit {
+    /// Method and path behind `base_url`, such as `POST /reports/*`: `*` is one segment, `**` at the end any number.
+    #[serde(rename = "match")]
+    pub pattern: String,
+    /// How many calls in a time.
+    pub rate: Rate,
+    /// How many calls may go out at once before `rate` counts; as many as `rate` says when left out.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub burst: Option<u32>,
+}
+
+/// When a far end is left alone.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CircuitBreaker {
+    /// Failures in a row: no connection, no answer in time, a status of 500 or more; 5 when left out.
+    #[schemars(range(min = 1, max = 1000))]
+    pub failures: Option<u32>,
+    /// How long nobody calls before one call looks again; 30 seconds when left out.
+    pub open_for: Option<Duration>,
 }
 
 /// How we prove to a far end who we are.
@@ -373,10 +416,31 @@ pub struct ConnectionAuth {
     pub header: Option<String>,
     /// The user, for `type: basic`.
     pub username: Option<TextOrSecret>,
-    /// The secret: a key, a token or a password; for all types but `managed_identity`.
+    /// The secret: a key, a token or a password; for `header`, `bearer` and `basic`.
     pub secret_ref: Option<SecretName>,
-    /// Whom the token is for, such as `https://management.azure.com/.default`, for `type: managed_identity`.
+    /// Whom or what the token is for, such as `https://management.azure.com/.default`; for types that ask for tokens.
     pub scope: Option<String>,
+    /// Where tokens are asked for; `lwa` and `walmart` know theirs.
+    pub token_url: Option<String>,
+    /// The id of the client that asks for tokens.
+    pub client_id: Option<TextOrSecret>,
+    /// The secret of that client.
+    pub client_secret: Option<SecretRef>,
+    /// How the client sends id and secret, for the `oauth2` types: `basic` when left out.
+    pub client_auth: Option<ClientAuth>,
+    /// The refresh token that is traded for tokens, for `oauth2_refresh_token` and `lwa`.
+    pub refresh_token: Option<SecretRef>,
+    /// The audience of the token, for `oauth2_client_credentials`.
+    pub audience: Option<String>,
+    /// Further members of the form that asks for a token, for the `oauth2` types.
+    #[serde(default)]
+    pub params: BTreeMap<String, TextOrSecret>,
+    /// Which of Amazon's APIs, for `lwa`: `selling_partner` when left out.
+    pub api: Option<LwaApi>,
+    /// `WM_SVC.NAME`, for `walmart`.
+    pub service: Option<String>,
+    /// `WM_CONSUMER.CHANNEL.TYPE`, for `walmart` and solution providers.
+    pub channel_type: Option<TextOrSecret>,
     /// Text to put before the secret, for `type: header`.
     pub prefix: Option<String>,
     /// A version of the secret, where the source keeps several.
@@ -397,6 +461,36 @@ pub enum ConnectionAuthType {
     Basic,
     /// A token of the identity under `azure`.
     ManagedIdentity,
+    /// A token for a client id and secret, RFC 6749 section 4.4.
+    #[serde(rename = "oauth2_client_credentials")]
+    OAuth2ClientCredentials,
+    /// A token for a refresh token, RFC 6749 section 6.
+    #[serde(rename = "oauth2_refresh_token")]
+    OAuth2RefreshToken,
+    /// Login with Amazon.
+    Lwa,
+    /// The Walmart Marketplace API.
+    Walmart,
+}
+
+/// How a client proves who it is when it asks for a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientAuth {
+    /// By `Authorization: Basic`.
+    Basic,
+    /// By members of the form.
+    Post,
+}
+
+/// One of Amazon's APIs that take Login with Amazon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LwaApi {
+    /// The Selling Partner API.
+    SellingPartner,
+    /// The Ads API.
+    Ads,
 }
 
 /// Whom we trust at a far end.

@@ -7,7 +7,6 @@ const KEYS: &[(&str, &[&str])] = &[
     ("ListenTls", &["acme"]),
     ("AuthMethods", &["oidc"]),
     ("SettingsLimits", &["inline_max"]),
-    ("Connection", &["rate_limit"]),
 ];
 
 /// Values of the language that come in a later version: the key, and the values.

@@ -1,0 +1,47 @@
+//! What every kind that calls a far end is made of: a [`Call`] makes the request, [`send`] makes it go out with all that
+//! its connection wants, and an [`Answer`] judges what came back. There is no second way to speak HTTP.
+
+mod answer;
+mod call;
+mod failures;
+mod link;
+mod paginate;
+mod send;
+
+use schemars::Schema;
+use serde_json::Value;
+
+pub(super) use answer::{Answer, RawAnswer};
+pub(super) use call::{Call, RawCall};
+pub(super) use failures::masked;
+pub(super) use paginate::{Page, Paginate, RawPages, remember};
+pub(super) use send::send;
+
+/// The schema of a `with` that is read by several parts: all their keys, and no others.
+pub(super) fn joined_schema(description: &str, parts: impl IntoIterator<Item = Schema>) -> Schema {
+    let mut parts = parts.into_iter();
+    let mut joined = parts.next().unwrap_or_default();
+    for mut part in parts {
+        for key in ["properties", "required", "$defs"] {
+            match (joined.get_mut(key), part.remove(key)) {
+                (Some(Value::Object(all)), Some(Value::Object(more))) => all.extend(more),
+                (Some(Value::Array(all)), Some(Value::Array(more))) => all.extend(more),
+                (None, Some(more)) => drop(joined.insert(key.to_owned(), more)),
+                _ => {}
+            }
+        }
+    }
+    joined.insert("title".to_owned(), "With".into());
+    joined.insert("description".to_owned(), description.into());
+    joined.insert("additionalProperties".to_owned(), false.into());
+    joined
+}
+
+/// A value as it stands in a URL, a header or a form.
+fn printed(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
