@@ -345,6 +345,30 @@ pub const RECORDS_PER_LOOK_MAX: usize = 100_000;
 pub const RECORDS_TURN: Duration = Duration::from_mins(5);
 /// How long a resume that was asked for is waited for, so that its record is written again.
 pub const RECORDS_RESUME_MAX: Duration = Duration::from_mins(10);
+/// Bytes of a body or table that stay in the log of a run (`limits.inline_max`); what is larger is an artifact.
+pub const INLINE_BYTES_MAX: usize = 64 * 1024;
+/// The most that `limits.inline_max` may ask for: logs are read into memory whole.
+pub const INLINE_BYTES_CEILING: usize = 8 * 1024 * 1024;
+/// Bytes of an artifact that its writer holds in memory.
+pub const ARTIFACT_PIECE_BYTES: usize = 1024 * 1024;
+/// Bytes of an artifact that are read from a file at once.
+pub const ARTIFACT_READ_BYTES: usize = 256 * 1024;
+/// Bytes of one block of an artifact in Blob Storage, which takes 50,000 of them.
+pub const ARTIFACT_BLOCK_BYTES: usize = 8 * 1024 * 1024;
+/// Blocks of one blob. <https://learn.microsoft.com/rest/api/storageservices/put-block-list>
+pub const ARTIFACT_BLOCKS_MAX: usize = 50_000;
+/// Room on the disk below which no artifact grows: the store must go on.
+pub const ARTIFACT_ROOM_BYTES_MIN: u64 = 512 * 1024 * 1024;
+/// Bytes of an artifact between two looks at the room on the disk.
+pub const ARTIFACT_ROOM_LOOK_BYTES: usize = 64 * 1024 * 1024;
+/// How long a write that was cut off is left alone, in case it is still under way.
+pub const ARTIFACT_UNFINISHED_KEPT: Duration = Duration::from_hours(24);
+/// Runs whose artifacts one look goes through.
+pub const ARTIFACT_SWEEP_RUNS: usize = 100;
+/// Between two looks for artifacts of old runs when there are more.
+pub const ARTIFACT_SWEEP_PAUSE: Duration = Duration::from_secs(1);
+/// Between two looks for artifacts of old runs.
+pub const ARTIFACT_SWEEP_EVERY: Duration = Duration::from_mins(10);
 /// How long one statement or transaction of a PostgreSQL store may take: less than a door waits for the store.
 pub const POSTGRES_CALL_MAX: Duration = Duration::from_secs(3);
 /// How long a write to PostgreSQL may wait and run before its caller is told that it failed.

@@ -7,6 +7,7 @@
 mod azure;
 mod commands;
 mod connections;
+mod data;
 mod doors;
 mod storage;
 
@@ -29,7 +30,7 @@ use crate::spec::source_map::{Path as YamlPath, Source, Span};
 use crate::spec::structure::SettingsFile;
 use crate::spec::{Around, Desk, SecretUse, raw, reader, yaml};
 use crate::tasks::Connections;
-use crate::{secrets, store};
+use crate::{artifacts, secrets, store};
 
 pub use self::doors::{Auth, ControlDoor, DoorTls, HooksDoor, TlsFiles};
 
@@ -58,6 +59,8 @@ pub struct Settings {
     pub connections: Connections,
     /// Where workflows may call beside the public internet.
     pub egress: Egress,
+    /// Where what is too large for the record of a run is kept.
+    pub artifacts: artifacts::Settings,
     /// The programs that workflows may run.
     pub commands: crate::tasks::command::settings::Settings,
     /// The folder of the route files.
@@ -151,6 +154,7 @@ impl Table<'_> {
         let (hooks, control) = self.doors(head);
         let auth = self.auth(head, control.as_ref().map(|door| door.address.ip()));
         let storage = self.storage(&head.storage, azure.cloud());
+        let artifacts = self.artifacts(head, storage.as_ref(), azure.cloud());
         let secrets = self.secrets(&head.secrets, azure.cloud());
         let body_bytes_max = self.body_bytes_max(head);
         let commands = self.commands(head.commands.as_ref());
@@ -169,6 +173,7 @@ impl Table<'_> {
             retention,
             connections,
             egress,
+            artifacts: artifacts?,
             commands,
             routes: self.absolute(head.paths.routes.as_deref().unwrap_or("./routes")),
             workflows: self.absolute(head.paths.workflows.as_deref().unwrap_or("./workflows")),

@@ -2,6 +2,7 @@
 //! came of it; results go to stdout, everything else to stderr. They hold no rules of their own.
 
 mod api;
+mod artifact;
 mod check;
 mod config;
 mod doctor;

@@ -18,6 +18,7 @@ use super::inputs::{self, Given};
 use super::output::{self, Output};
 use super::progress::Progress;
 use super::show;
+use crate::artifacts::Artifacts;
 use crate::clock::{Clock, SystemClock};
 use crate::domain::state::State;
 use crate::engine::{self, Engine, Retention};
@@ -117,6 +118,7 @@ impl Here {
             }
             None => Commands::default(),
         };
+        let place = settings.as_ref().map(|settings| settings.artifacts.clone());
         let (connections, egress, source, azure, retention) = match settings {
             Some(settings) => {
                 (settings.connections, settings.egress, settings.secrets, settings.azure, settings.retention)
@@ -144,6 +146,10 @@ impl Here {
             client: Arc::clone(&client),
             secrets: Arc::clone(&secrets) as Arc<dyn crate::domain::secret::Secrets>,
             commands,
+            artifacts: match place {
+                Some(place) => Artifacts::open(place, azure, Arc::clone(&secrets) as Arc<dyn crate::domain::secret::Secrets>),
+                None => Artifacts::in_folder(&std::env::temp_dir().join("clawhook-artifacts")),
+            },
             settings: engine::Settings { runs_active_max: ONE, lease: limits::LEASE, retention },
         });
         let (gateway, _) = Gateway::new(engine.clone(), files, secrets, clock, gateway::Settings::default());

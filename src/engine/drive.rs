@@ -236,6 +236,7 @@ impl Driver<'_> {
             client: &parts.client,
             secrets: parts.secrets.as_ref(),
             commands: &parts.commands,
+            artifacts: &parts.artifacts,
             time_limit: limit,
             clock: parts.clock.as_ref(),
         };

@@ -30,6 +30,7 @@ pub use self::accept::{AcceptError, Intake};
 pub use self::retention::Retention;
 pub use self::scheduler::{Backfill, ScheduleStatus};
 pub use self::verbs::{Cancelled, Resumed};
+use crate::artifacts::Artifacts;
 use crate::clock::{Clock, Timestamp};
 use crate::domain::delivery::RouteRef;
 use crate::domain::failure::Failure;
@@ -100,6 +101,7 @@ pub struct Parts {
     pub client: Arc<Client>,
     pub secrets: Arc<dyn Secrets>,
     pub commands: Commands,
+    pub artifacts: Artifacts,
     pub settings: Settings,
 }
 
@@ -205,6 +207,11 @@ impl Engine {
     /// The store that the engine writes to.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.0.parts.store
+    }
+
+    /// Where what is too large for a log is kept.
+    pub fn artifacts(&self) -> &Artifacts {
+        &self.0.parts.artifacts
     }
 
     /// Looks for work now: files, marks or runs changed.

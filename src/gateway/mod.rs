@@ -3,6 +3,7 @@
 
 /// Who calls, and what they may do.
 pub mod access;
+mod artifacts;
 mod deliveries;
 mod files;
 mod journals;

@@ -16,6 +16,7 @@ mod error;
 mod redirect;
 mod request;
 mod response;
+mod stream;
 mod tls;
 mod trace;
 
@@ -43,6 +44,7 @@ pub use egress::{Egress, Refusal};
 pub use error::{Cause, Error, Phase};
 pub use request::{Request, Tls, parse_url};
 pub use response::Response;
+pub use stream::{Opened, Pieces};
 
 use crate::domain::failure::Sent;
 use crate::limits;

@@ -48,7 +48,7 @@ impl Table<'_> {
         })
     }
 
-    fn blob_place(
+    pub(super) fn blob_place(
         &mut self,
         path: &Path,
         endpoint: Option<&str>,

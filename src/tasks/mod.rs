@@ -22,6 +22,7 @@ use async_trait::async_trait;
 use schemars::Schema;
 use serde_json::Value;
 
+use crate::artifacts::Artifacts;
 use crate::clock::{Clock, Timestamp};
 use crate::domain::attempt::{Exchange, Pause};
 use crate::domain::failure::{Class, Failure, Fault};
@@ -186,6 +187,8 @@ pub struct TaskContext<'a> {
     pub secrets: &'a dyn Secrets,
     /// Runs programs of this machine.
     pub commands: &'a command::Commands,
+    /// Keeps what is too large for the log.
+    pub artifacts: &'a Artifacts,
     /// The attempt is cut off after this long.
     pub time_limit: Duration,
     pub clock: &'a dyn Clock,

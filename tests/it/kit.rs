@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use clawhook::artifacts::Artifacts;
 use clawhook::clock::{Clock, TestClock, Timestamp};
 use clawhook::domain::delivery::{DeliveryKey, RouteRef};
 use clawhook::domain::event::{Accepted, Entry, Event};
@@ -76,6 +77,7 @@ impl Kit {
             client: Arc::new(Client::new(Egress::new(["127.0.0.0/8".parse().unwrap()]))),
             secrets: Arc::new(OneSecret),
             commands,
+            artifacts: Artifacts::default(),
             settings: Settings {
                 runs_active_max: room.try_into().unwrap(),
                 lease: Duration::from_secs(30),

@@ -1,6 +1,7 @@
 //! The REST API: one file for each resource, its paths and their description side by side in one entry of [`PARTS`].
 //! Handlers read what was sent, ask the gateway one thing, and show what it says.
 
+mod artifacts;
 mod audit;
 mod health;
 pub(super) mod idempotency;
@@ -34,6 +35,7 @@ struct Part {
 static PARTS: &[Part] = &[
     workflows::PART,
     runs::PART,
+    artifacts::PART,
     routes::PART,
     schedules::PART,
     refusals::PART,

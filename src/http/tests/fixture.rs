@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::artifacts::Artifacts;
 use crate::clock::{Clock, TestClock, Timestamp};
 use crate::domain::secret::{self, SecretRef, SecretValue, Secrets};
 use crate::engine::{self, Engine, Retention};
@@ -100,6 +101,7 @@ pub(super) async fn doors() -> Doors {
         client: Arc::new(Client::new(Egress::default())),
         secrets: secrets.clone(),
         commands: Commands::default(),
+        artifacts: Artifacts::default(),
         settings: engine::Settings {
             runs_active_max: NonZeroUsize::MIN,
             lease: day,

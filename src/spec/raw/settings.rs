@@ -8,7 +8,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::{Duration, ListenAddress, Rate, SecretName, SecretRef, Size, TextOrSecret, Version};
+use super::{Artifacts, Duration, ListenAddress, Rate, SecretName, SecretRef, Size, TextOrSecret, Version};
 use crate::tasks::command::settings::Cores;
 
 /// The settings of one machine.
@@ -31,6 +31,9 @@ pub struct Settings {
     /// Which Azure, and who we are there; for everything here that lives in Azure.
     #[serde(default)]
     pub azure: Azure,
+    /// Where bodies and tables are kept that are too large for the record of a run.
+    #[serde(default)]
+    pub artifacts: Artifacts,
     /// How much this machine takes on.
     #[serde(default)]
     pub limits: SettingsLimits,
@@ -328,6 +331,9 @@ pub struct SettingsLimits {
     pub concurrency: Option<u32>,
     /// The largest body of a delivery, for routes that set none.
     pub max_body: Option<Size>,
+    /// The largest body or table that a task keeps in the record of its run; 64 KiB when left out. What is larger is an
+    /// artifact.
+    pub inline_max: Option<Size>,
 }
 
 /// How long things are kept.

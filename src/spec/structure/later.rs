@@ -7,7 +7,6 @@ const KEYS: &[(&str, &[&str])] = &[
     ("Listeners", &["grpc"]),
     ("ListenTls", &["acme"]),
     ("AuthMethods", &["oidc"]),
-    ("SettingsLimits", &["inline_max"]),
     ("Connection", &["rate_limit"]),
 ];
 

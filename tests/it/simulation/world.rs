@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use clawhook::artifacts::Artifacts;
 use clawhook::clock::TestClock;
 use clawhook::domain::delivery::{Delivery, DeliveryKey, RouteRef};
 use clawhook::domain::event::Accepted;
@@ -116,6 +117,7 @@ impl World {
             client: Arc::new(Client::new(Egress::new([]))),
             secrets: Arc::new(NoSecrets),
             commands: Commands::default(),
+            artifacts: Artifacts::default(),
             settings: Settings {
                 runs_active_max: 8.try_into().unwrap(),
                 lease: LEASE,
