@@ -32,6 +32,7 @@ use crate::secrets::Vault;
 use crate::settings::{self, DoorTls, Settings, TlsFiles};
 use crate::store;
 use crate::store::records::Records;
+use crate::tasks::sql::Databases;
 use crate::tasks::command::{self, Commands, Host};
 use crate::telemetry;
 
@@ -112,6 +113,7 @@ pub async fn start(start: Start) -> Result<Running, Error> {
     let files = Arc::new(FilesInForce::new(Box::new(source), Arc::clone(&store), loaded));
     let commands = open_commands(&settings, &tracker).await?;
     let artifacts = Artifacts::open(settings.artifacts.clone(), Arc::clone(&azure), Arc::clone(&secrets));
+    let databases = Databases::new(&settings.databases, &settings.egress, &azure);
     let engine = Engine::new(engine::Parts {
         store: Arc::clone(&store),
         clock: Arc::clone(&start.clock),
@@ -120,6 +122,7 @@ pub async fn start(start: Start) -> Result<Running, Error> {
         secrets: Arc::clone(&secrets),
         commands,
         artifacts: artifacts.clone(),
+        databases,
         settings: engine::Settings {
             runs_active_max: settings.runs_active_max,
             lease: limits::LEASE,

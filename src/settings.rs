@@ -59,6 +59,8 @@ pub struct Settings {
     pub connections: Connections,
     /// Where workflows may call beside the public internet.
     pub egress: Egress,
+    /// The databases that workflows work with.
+    pub databases: BTreeMap<String, store::PostgresPlace>,
     /// Where what is too large for the record of a run is kept.
     pub artifacts: artifacts::Settings,
     /// The programs that workflows may run.
@@ -112,6 +114,7 @@ impl Settings {
             let desk = Desk {
                 map: &file.map,
                 connections: None,
+                databases: None,
                 commands: None,
                 body_bytes_max: limits::BODY_BYTES_MAX,
                 problems: &mut problems,
@@ -129,6 +132,7 @@ impl Settings {
     pub fn around(&self) -> Around {
         Around {
             connections: self.connections.keys().cloned().collect(),
+            databases: self.databases.keys().cloned().collect(),
             commands: self.commands.clone(),
             body_bytes_max: self.body_bytes_max,
         }
@@ -154,6 +158,7 @@ impl Table<'_> {
         let (hooks, control) = self.doors(head);
         let auth = self.auth(head, control.as_ref().map(|door| door.address.ip()));
         let storage = self.storage(&head.storage, azure.cloud());
+        let databases = self.databases(head);
         let artifacts = self.artifacts(head, storage.as_ref(), azure.cloud());
         let secrets = self.secrets(&head.secrets, azure.cloud());
         let body_bytes_max = self.body_bytes_max(head);
@@ -173,6 +178,7 @@ impl Table<'_> {
             retention,
             connections,
             egress,
+            databases,
             artifacts: artifacts?,
             commands,
             routes: self.absolute(head.paths.routes.as_deref().unwrap_or("./routes")),

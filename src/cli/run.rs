@@ -33,6 +33,7 @@ use crate::spec::{Around, Files, SourceFile, compile_routes, compile_workflow, l
 use crate::store::Store;
 use crate::store::memory::Memory;
 use crate::tasks::Connections;
+use crate::tasks::sql::Databases;
 use crate::tasks::command::{Commands, Host};
 use crate::tasks::plan::{Catalog, Plan, RoutePlan, SchedulePlan};
 
@@ -118,6 +119,9 @@ impl Here {
             }
             None => Commands::default(),
         };
+        let databases = settings.as_ref().map_or_else(Databases::default, |settings| {
+            Databases::new(&settings.databases, &settings.egress, &settings.azure)
+        });
         let place = settings.as_ref().map(|settings| settings.artifacts.clone());
         let (connections, egress, source, azure, retention) = match settings {
             Some(settings) => {
@@ -146,6 +150,7 @@ impl Here {
             client: Arc::clone(&client),
             secrets: Arc::clone(&secrets) as Arc<dyn crate::domain::secret::Secrets>,
             commands,
+            databases,
             artifacts: match place {
                 Some(place) => Artifacts::open(place, azure, Arc::clone(&secrets) as Arc<dyn crate::domain::secret::Secrets>),
                 None => Artifacts::in_folder(&std::env::temp_dir().join("clawhook-artifacts")),

@@ -237,6 +237,7 @@ impl Driver<'_> {
             secrets: parts.secrets.as_ref(),
             commands: &parts.commands,
             artifacts: &parts.artifacts,
+            databases: &parts.databases,
             time_limit: limit,
             clock: parts.clock.as_ref(),
         };

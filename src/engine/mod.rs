@@ -42,6 +42,7 @@ use crate::outbound::Client;
 use crate::store::{self, Store};
 use crate::tasks::Connections;
 use crate::tasks::command::Commands;
+use crate::tasks::sql::Databases;
 use crate::tasks::plan::{Plan, RoutePlan, SchedulePlan};
 use lanes::Lanes;
 
@@ -102,6 +103,7 @@ pub struct Parts {
     pub secrets: Arc<dyn Secrets>,
     pub commands: Commands,
     pub artifacts: Artifacts,
+    pub databases: Databases,
     pub settings: Settings,
 }
 

@@ -1,12 +1,15 @@
-//! Where what is too large for the record of a run is kept.
+//! Where what is too large for the record of a run is kept, and the databases that workflows work with.
+
+use std::collections::BTreeMap;
 
 use super::Table;
 use crate::artifacts::{self, Container, Place};
 use crate::azure::cloud::Cloud;
+use crate::id::ConnectionName;
 use crate::limits;
 use crate::spec::raw::{self, ArtifactStore};
 use crate::spec::source_map::Path;
-use crate::store::{self, BlobPlace};
+use crate::store::{self, BlobPlace, PostgresPlace};
 
 impl Table<'_> {
     /// What `artifacts` and `limits.inline_max` say; `None` when it cannot be told, and why is.
@@ -60,5 +63,32 @@ impl Table<'_> {
             inline_bytes_max: inline.unwrap_or(limits::INLINE_BYTES_MAX),
             scratch: storage?.path.join("scratch"),
         })
+    }
+
+    /// The healthy databases; what is wrong with the others is told.
+    pub(super) fn databases(&mut self, head: &raw::Settings) -> BTreeMap<String, PostgresPlace> {
+        let mut databases = BTreeMap::new();
+        for (name, raw) in &head.databases {
+            let path = Path::root().with("databases").with(name.as_str());
+            // The names of far ends follow one rule.
+            if let Err(error) = ConnectionName::new(name) {
+                let message = error.to_string().replace("connection", "database");
+                let problem = self.desk.problem("spec.name", message, self.desk.map.entry(&path));
+                self.desk.push(problem.help("write another name"));
+            }
+            let raw::DatabaseType::Postgres = raw.kind;
+            let place = raw::Storage {
+                host: Some(raw.host.clone()),
+                port: raw.port,
+                database: Some(raw.database.clone()),
+                user: Some(raw.user.clone()),
+                auth: raw.auth,
+                password: raw.password.clone(),
+                ca: raw.ca.clone(),
+                ..raw::Storage::default()
+            };
+            databases.extend(self.postgres(&path, &place).map(|place| (name.clone(), place)));
+        }
+        databases
     }
 }

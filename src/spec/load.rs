@@ -25,6 +25,8 @@ use crate::tasks::plan::{Catalog, Plan, RoutePlan, SchedulePlan};
 pub struct Around {
     /// The connections of the settings.
     pub connections: BTreeSet<ConnectionName>,
+    /// The databases of the settings.
+    pub databases: BTreeSet<String>,
     /// The programs that the settings allow.
     pub commands: command::Settings,
     /// Body of a delivery, bytes, for routes that set none (`limits.max_body` of the settings).
@@ -35,6 +37,7 @@ impl Default for Around {
     fn default() -> Self {
         Self {
             connections: BTreeSet::new(),
+            databases: BTreeSet::new(),
             commands: command::Settings::default(),
             body_bytes_max: limits::BODY_BYTES_MAX,
         }
@@ -161,6 +164,7 @@ fn desk<'a>(
     Desk {
         map,
         connections: around.map(|around| &around.connections),
+        databases: around.map(|around| &around.databases),
         commands: around.map(|around| &around.commands),
         body_bytes_max: around.map_or(limits::BODY_BYTES_MAX, |around| around.body_bytes_max),
         problems,

@@ -6,10 +6,18 @@ pub mod plan;
 
 /// Programs of this machine.
 pub mod command;
+mod http_download;
 mod http_request;
 mod set_state;
+/// Databases that workflows work with.
+pub mod sql;
+mod sql_exec;
+mod sql_load;
+mod sql_query;
 mod stop;
 mod transform;
+mod table;
+mod table_query;
 mod wait;
 
 use std::collections::BTreeMap;
@@ -33,8 +41,19 @@ use crate::outbound::Client;
 use crate::outbound::connection::Connection;
 
 /// All task kinds, in the order of the documentation.
-pub static KINDS: &[TaskKind] =
-    &[http_request::KIND, transform::KIND, wait::KIND, set_state::KIND, stop::KIND, command::KIND];
+pub static KINDS: &[TaskKind] = &[
+    http_request::KIND,
+    http_download::KIND,
+    transform::KIND,
+    table_query::KIND,
+    sql_query::KIND,
+    sql_exec::KIND,
+    sql_load::KIND,
+    wait::KIND,
+    set_state::KIND,
+    stop::KIND,
+    command::KIND,
+];
 
 /// The kind of this name.
 pub fn kind(name: &str) -> Option<&'static TaskKind> {
@@ -138,6 +157,11 @@ pub trait Task: Send + Sync + fmt::Debug {
         Vec::new()
     }
 
+    /// The databases that it names, each with its place in `with`.
+    fn databases(&self) -> Vec<(&'static str, &str)> {
+        Vec::new()
+    }
+
     /// One attempt.
     async fn attempt(&self, ctx: &TaskContext<'_>) -> Attempted;
 }
@@ -189,6 +213,8 @@ pub struct TaskContext<'a> {
     pub commands: &'a command::Commands,
     /// Keeps what is too large for the log.
     pub artifacts: &'a Artifacts,
+    /// The databases of the settings.
+    pub databases: &'a sql::Databases,
     /// The attempt is cut off after this long.
     pub time_limit: Duration,
     pub clock: &'a dyn Clock,
@@ -222,6 +248,9 @@ fn secret_failure(error: &crate::domain::secret::Error) -> Failure {
         _ => failure.help("put the secret into its source, then resume the run"),
     }
 }
+
+/// What to type where a charset is wanted.
+const CHARSET_HELP: &str = "write one such as `utf-8`, `utf-16le`, `gb18030`, `windows-1252` or `shift_jis`";
 
 /// Reads the settings of a kind. They fit the schema already, so this fails only where the schema is laxer.
 fn read_with<T: serde::de::DeserializeOwned>(with: &Value) -> Result<T, Vec<WithProblem>> {

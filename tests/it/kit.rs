@@ -24,6 +24,7 @@ use clawhook::store::memory::Memory;
 use clawhook::store::{Receipt, Store};
 use clawhook::tasks::Connections;
 use clawhook::tasks::command::Commands;
+use clawhook::tasks::sql::Databases;
 use clawhook::tasks::plan::{Plan, RoutePlan, SchedulePlan};
 use serde_json::Value;
 
@@ -78,6 +79,7 @@ impl Kit {
             secrets: Arc::new(OneSecret),
             commands,
             artifacts: Artifacts::default(),
+            databases: Databases::default(),
             settings: Settings {
                 runs_active_max: room.try_into().unwrap(),
                 lease: Duration::from_secs(30),

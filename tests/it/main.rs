@@ -9,6 +9,7 @@ mod cli;
 mod command;
 mod crash;
 mod dependencies;
+mod download;
 mod emulators;
 mod errors;
 mod examples;
@@ -26,11 +27,13 @@ mod signature_vectors;
 mod simulation;
 mod spec_errors;
 mod spec_semantics;
+mod sql;
 /// The ERP that workflows call.
 #[path = "../../infra/standin/standin.rs"]
 mod standin;
 mod store_contract;
 mod systemd;
+mod tables;
 mod tidy;
 mod tls;
 mod two_nodes;

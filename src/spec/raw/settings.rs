@@ -8,7 +8,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::{Artifacts, Duration, ListenAddress, Rate, SecretName, SecretRef, Size, TextOrSecret, Version};
+use super::{Artifacts, Database, Duration, ListenAddress, Rate, SecretName, SecretRef, Size, TextOrSecret, Version};
 use crate::tasks::command::settings::Cores;
 
 /// The settings of one machine.
@@ -43,6 +43,9 @@ pub struct Settings {
     /// Far ends by name, with their address and how to prove who we are.
     #[serde(default)]
     pub connections: BTreeMap<String, Connection>,
+    /// Databases by name, for `sql_query`, `sql_exec` and `sql_load`.
+    #[serde(default)]
+    pub databases: BTreeMap<String, Database>,
     /// Where the other files are, relative to this one.
     #[serde(default)]
     pub paths: Paths,

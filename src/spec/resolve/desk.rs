@@ -29,6 +29,8 @@ pub(crate) struct Desk<'a> {
     pub(crate) map: &'a SourceMap,
     /// The connections that tasks may name; any when absent.
     pub(crate) connections: Option<&'a BTreeSet<ConnectionName>>,
+    /// The databases that tasks may name; any when absent.
+    pub(crate) databases: Option<&'a BTreeSet<String>>,
     /// The programs that tasks may run; any when absent.
     pub(crate) commands: Option<&'a command::Settings>,
     /// Body of a delivery, bytes, for routes that set none.

@@ -75,6 +75,13 @@ fn settings(
     for problem in desk.commands.map(|commands| task.beyond(commands)).unwrap_or_default() {
         with_problem(desk, &path, &with, problem);
     }
+    for (pointer, name) in task.databases() {
+        let (place, _) = below(&path, &with, pointer);
+        if let Some(known) = desk.databases.filter(|known| !known.contains(name)) {
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            desk.unknown("sql.database", format!("there is no database `{name}`"), &place, name, &known);
+        }
+    }
     desk.places(&path, &with, &task.names(), scope);
     let secrets = task.secrets();
     let declared: Vec<&str> = secrets.iter().map(|(pointer, _)| pointer.as_str()).collect();

@@ -15,11 +15,6 @@ const VALUES: &[(&str, &[&str])] = &[
     (
         "type",
         &[
-            "http_download",
-            "table_query",
-            "sql_query",
-            "sql_exec",
-            "sql_load",
             "blob_put",
             "blob_get",
             "notify",

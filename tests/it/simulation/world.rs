@@ -22,6 +22,7 @@ use clawhook::store::faulty::Faulty;
 use clawhook::store::{Receipt, RunQuery, Store};
 use clawhook::tasks::Connections;
 use clawhook::tasks::command::Commands;
+use clawhook::tasks::sql::Databases;
 use clawhook::tasks::plan::{Plan, RoutePlan, SchedulePlan};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -118,6 +119,7 @@ impl World {
             secrets: Arc::new(NoSecrets),
             commands: Commands::default(),
             artifacts: Artifacts::default(),
+            databases: Databases::default(),
             settings: Settings {
                 runs_active_max: 8.try_into().unwrap(),
                 lease: LEASE,
