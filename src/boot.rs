@@ -32,8 +32,8 @@ use crate::secrets::Vault;
 use crate::settings::{self, DoorTls, Settings, TlsFiles};
 use crate::store;
 use crate::store::records::Records;
-use crate::tasks::sql::Databases;
 use crate::tasks::command::{self, Commands, Host};
+use crate::tasks::sql::Databases;
 use crate::telemetry;
 
 pub use self::files::read_files;

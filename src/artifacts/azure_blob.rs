@@ -90,7 +90,9 @@ impl ArtifactStore for BlobArtifacts {
         let opened = tokio::time::timeout(limits::AZURE_CALL_MAX, client.download(Some(options))).await;
         match opened {
             Ok(Ok(found)) => Ok(Box::new(BlobSource(found.body))),
-            Ok(Err(error)) if error.http_status() == Some(StatusCode::NotFound) => Err(Error::Missing { id: id.clone() }),
+            Ok(Err(error)) if error.http_status() == Some(StatusCode::NotFound) => {
+                Err(Error::Missing { id: id.clone() })
+            }
             Ok(Err(error)) => Err(Error::Failed { doing: "read an", why: azure::chain(&error) }),
             Err(_) => Err(late("read an")),
         }
@@ -129,7 +131,8 @@ impl ArtifactStore for BlobArtifacts {
         let client = self.client(doing).await?;
         let options =
             BlobContainerClientListBlobsOptions { prefix: Some(format!("{PREFIX}{run}/")), ..Default::default() };
-        let mut items = client.list_blobs(Some(options)).map_err(|error| Error::Failed { doing, why: azure::chain(&error) })?;
+        let mut items =
+            client.list_blobs(Some(options)).map_err(|error| Error::Failed { doing, why: azure::chain(&error) })?;
         while let Some(item) = bounded(doing, items.try_next()).await? {
             let blob = client.blob_client(&item.name.unwrap_or_default());
             match tokio::time::timeout(limits::AZURE_CALL_MAX, blob.delete(None)).await {
@@ -165,7 +168,9 @@ impl BlockSink {
         self.pending.clear();
         self.pending_bytes = 0;
         if self.blocks.len() == limits::ARTIFACT_BLOCKS_MAX {
-            return Err(Error::TooLarge { bytes_max: (limits::ARTIFACT_BLOCKS_MAX * limits::ARTIFACT_BLOCK_BYTES) as u64 });
+            return Err(Error::TooLarge {
+                bytes_max: (limits::ARTIFACT_BLOCKS_MAX * limits::ARTIFACT_BLOCK_BYTES) as u64,
+            });
         }
         // All ids of one blob have the same length.
         let id = format!("{:08}", self.blocks.len()).into_bytes();

@@ -156,7 +156,8 @@ impl Drop for FileSink {
 
 /// Whether the disk has room left for the store, which must go on when artifacts cannot.
 fn room(path: &Path) -> Result<(), Error> {
-    let at = rustix::fs::statvfs(path.parent().unwrap_or(path)).map_err(|error| failed("write an", path)(error.into()))?;
+    let at =
+        rustix::fs::statvfs(path.parent().unwrap_or(path)).map_err(|error| failed("write an", path)(error.into()))?;
     let free = at.f_bavail.saturating_mul(at.f_frsize);
     if free < limits::ARTIFACT_ROOM_BYTES_MIN {
         let why = format!("the disk of `{}` has {} MiB left", path.display(), free / (1024 * 1024));

@@ -121,7 +121,8 @@ impl Handle {
 
     /// Every handle of an artifact of `run` in a value.
     pub fn all_in(value: &Value, run: RunId, found: &mut Vec<Self>) {
-        if let Some(Ok(handle)) = Self::read(value).filter(|read| read.as_ref().is_ok_and(|h| h.artifact.run() == run)) {
+        if let Some(Ok(handle)) = Self::read(value).filter(|read| read.as_ref().is_ok_and(|h| h.artifact.run() == run))
+        {
             if !found.iter().any(|there| there.artifact == handle.artifact) {
                 found.push(handle);
             }
@@ -149,7 +150,9 @@ mod tests {
         assert_eq!((id.to_string().parse::<ArtifactId>().unwrap(), id.run()), (id.clone(), run));
         assert_ne!(ArtifactId::of(run), id);
         let text = id.to_string();
-        for bad in ["", "art_", "art_01k4q8zr5m2c7_../../etc/passwd", &text[..text.len() - 1], &text.replace("art_", "")] {
+        for bad in
+            ["", "art_", "art_01k4q8zr5m2c7_../../etc/passwd", &text[..text.len() - 1], &text.replace("art_", "")]
+        {
             assert!(bad.parse::<ArtifactId>().is_err(), "{bad}");
         }
     }
@@ -158,7 +161,8 @@ mod tests {
     fn handles_are_found_wherever_they_stand() {
         let (run, other) = ("run_01k4q8zr5m2c7".parse().unwrap(), "run_01k4q8zr5m2c8".parse().unwrap());
         let handle = |run| json!({ "artifact": ArtifactId::of(run).to_string(), "media_type": "text/csv", "bytes": 3, "sha256": "x" });
-        let value = json!({ "a": [handle(run), 1], "b": { "c": handle(run) }, "d": handle(other), "e": { "artifact": 1 } });
+        let value =
+            json!({ "a": [handle(run), 1], "b": { "c": handle(run) }, "d": handle(other), "e": { "artifact": 1 } });
         let mut found = Vec::new();
         Handle::all_in(&value, run, &mut found);
         assert_eq!(found.len(), 2);

@@ -63,7 +63,7 @@ impl std::fmt::Debug for Writer {
     }
 }
 
-/// An artifact being read. Its end is told only when size and hash are those of the handle.
+/// An artifact being read. Its last bytes are given only when size and hash are those of the handle.
 pub struct Reader {
     source: Box<dyn Source>,
     handle: Handle,
@@ -76,25 +76,29 @@ impl Reader {
         Self { source, handle, hash: Some(Context::new(&digest::SHA256)), bytes: 0 }
     }
 
-    /// The next bytes; none at the end.
+    /// The next bytes; none at the end. The last ones are given only when all of them are what was written.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         let piece = self.source.next().await?;
         let damaged = |why: &str| Error::Damaged { id: self.handle.artifact.clone(), why: why.to_owned() };
-        if let Some(piece) = &piece {
-            self.bytes += piece.len() as u64;
-            if self.bytes > self.handle.bytes {
-                return Err(damaged("it is longer than what was written"));
-            }
-            if let Some(hash) = &mut self.hash {
+        match (&piece, &mut self.hash) {
+            (Some(piece), Some(hash)) => {
+                self.bytes += piece.len() as u64;
                 hash.update(piece);
             }
-        } else if let Some(hash) = self.hash.take() {
-            if self.bytes < self.handle.bytes {
+            (Some(piece), None) if !piece.is_empty() => return Err(damaged("it is longer than what was written")),
+            (None, Some(_)) if self.bytes < self.handle.bytes => {
                 return Err(damaged("it is shorter than what was written"));
             }
-            if data_encoding::HEXLOWER.encode(hash.finish().as_ref()) != self.handle.sha256 {
-                return Err(damaged("its bytes are not those that were written"));
-            }
+            _ => {}
+        }
+        if self.bytes > self.handle.bytes {
+            return Err(damaged("it is longer than what was written"));
+        }
+        if self.bytes == self.handle.bytes
+            && let Some(hash) = self.hash.take()
+            && data_encoding::HEXLOWER.encode(hash.finish().as_ref()) != self.handle.sha256
+        {
+            return Err(damaged("its bytes are not those that were written"));
         }
         Ok(piece)
     }

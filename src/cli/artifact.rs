@@ -18,12 +18,13 @@ pub(super) struct Artifact {
     /// The run
     run: String,
     /// The artifact; without it, those of the run are listed
-    artifact: Option<String>,
+    #[arg(value_name = "ARTIFACT")]
+    id: Option<String>,
     /// Write it into this file, which must not be there yet, instead of to the terminal
-    #[arg(long, value_name = "FILE", requires = "artifact")]
+    #[arg(long, value_name = "FILE", requires = "id")]
     out: Option<PathBuf>,
     /// Print the gateway's list as it came
-    #[arg(long, conflicts_with = "artifact")]
+    #[arg(long, conflicts_with = "id")]
     json: bool,
     #[command(flatten)]
     server: Server,
@@ -32,16 +33,16 @@ pub(super) struct Artifact {
 impl Artifact {
     pub(super) async fn run(&self) -> Result<(), Error> {
         let api = Api::open(&self.server)?;
-        let Some(artifact) = &self.artifact else {
+        let Some(artifact) = &self.id else {
             let artifacts = api.get(&Place::new(&["runs", &self.run, "artifacts"])).await?;
             output::show(self.json, &artifacts, || show(&artifacts));
             return Ok(());
         };
         let mut opened = api.read(&Place::new(&["runs", &self.run, "artifacts", artifact])).await?;
         let mut sink: Box<dyn std::io::Write> = match &self.out {
-            Some(file) => Box::new(
-                std::fs::File::create_new(file).map_err(|error| Error::file("write", file, &error))?,
-            ),
+            Some(file) => {
+                Box::new(std::fs::File::create_new(file).map_err(|error| Error::file("write", file, &error))?)
+            }
             None => Box::new(std::io::stdout().lock()),
         };
         let broken = |why: String| {

@@ -33,9 +33,9 @@ use crate::spec::{Around, Files, SourceFile, compile_routes, compile_workflow, l
 use crate::store::Store;
 use crate::store::memory::Memory;
 use crate::tasks::Connections;
-use crate::tasks::sql::Databases;
 use crate::tasks::command::{Commands, Host};
 use crate::tasks::plan::{Catalog, Plan, RoutePlan, SchedulePlan};
+use crate::tasks::sql::Databases;
 
 /// What to run, and with what.
 #[derive(Debug, Clone, Args)]
@@ -152,7 +152,9 @@ impl Here {
             commands,
             databases,
             artifacts: match place {
-                Some(place) => Artifacts::open(place, azure, Arc::clone(&secrets) as Arc<dyn crate::domain::secret::Secrets>),
+                Some(place) => {
+                    Artifacts::open(place, azure, Arc::clone(&secrets) as Arc<dyn crate::domain::secret::Secrets>)
+                }
                 None => Artifacts::in_folder(&std::env::temp_dir().join("clawhook-artifacts")),
             },
             settings: engine::Settings { runs_active_max: ONE, lease: limits::LEASE, retention },

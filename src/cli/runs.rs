@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::artifact::Artifact;
 use super::api::{Api, Once, Place, Server};
+use super::artifact::Artifact;
 use super::error::Error;
 use super::output::{self, Output};
 use super::show;

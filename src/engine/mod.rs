@@ -42,8 +42,8 @@ use crate::outbound::Client;
 use crate::store::{self, Store};
 use crate::tasks::Connections;
 use crate::tasks::command::Commands;
-use crate::tasks::sql::Databases;
 use crate::tasks::plan::{Plan, RoutePlan, SchedulePlan};
+use crate::tasks::sql::Databases;
 use lanes::Lanes;
 
 /// Why the engine did not do what it was asked.

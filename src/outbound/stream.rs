@@ -53,11 +53,7 @@ impl Opened {
     /// The answer as people see it, without its body.
     pub fn record(&self, masker: &Masker) -> ExchangeResponse {
         let shown = |(name, value): &(String, String)| (name.clone(), masker.mask(value).into_owned());
-        ExchangeResponse {
-            status: self.status.as_u16(),
-            headers: self.headers.iter().map(shown).collect(),
-            body: None,
-        }
+        ExchangeResponse { status: self.status.as_u16(), headers: self.headers.iter().map(shown).collect(), body: None }
     }
 }
 

@@ -47,7 +47,8 @@ impl Table<'_> {
                 None => storage.map(|storage| Place::Folder(storage.path.join("artifacts"))),
             },
             ArtifactStore::AzureBlob => {
-                let blob = if raw.endpoint.is_none() && raw.container.is_none() && raw.sas.is_none() && shared.is_some() {
+                let blob = if raw.endpoint.is_none() && raw.container.is_none() && raw.sas.is_none() && shared.is_some()
+                {
                     shared.cloned()
                 } else {
                     self.blob_place(&path, raw.endpoint.as_deref(), raw.container.as_deref(), raw.sas.as_ref(), cloud)

@@ -156,7 +156,8 @@ fn parse(with: &With, raw: &Value, connected: bool) -> Result<Box<dyn Task>, Vec
     if let Some(charset) = &with.charset
         && encoding_rs::Encoding::for_label(charset.as_bytes()).is_none()
     {
-        problems.push(WithProblem::new("/charset", format!("there is no charset `{charset}`")).help(super::CHARSET_HELP));
+        problems
+            .push(WithProblem::new("/charset", format!("there is no charset `{charset}`")).help(super::CHARSET_HELP));
     }
     if !problems.is_empty() {
         return Err(problems);

@@ -15,9 +15,9 @@ mod sql_exec;
 mod sql_load;
 mod sql_query;
 mod stop;
-mod transform;
 mod table;
 mod table_query;
+mod transform;
 mod wait;
 
 use std::collections::BTreeMap;

@@ -80,7 +80,10 @@ impl Task for SqlExec {
 
     fn names(&self) -> Vec<Place> {
         let of = |(place, (_, params)): (usize, &(String, Option<Mapping>))| {
-            params.iter().flat_map(|params| names_of(&format!("/statements/{place}/params"), params)).collect::<Vec<_>>()
+            params
+                .iter()
+                .flat_map(|params| names_of(&format!("/statements/{place}/params"), params))
+                .collect::<Vec<_>>()
         };
         self.statements.iter().enumerate().flat_map(of).collect()
     }
@@ -102,7 +105,9 @@ impl SqlExec {
             prepare_once(client).await?;
         }
         client.batch_execute("BEGIN").await.map_err(told)?;
-        if self.once && let Some(before) = claim_once(client, ctx.idempotency_key).await? {
+        if self.once
+            && let Some(before) = claim_once(client, ctx.idempotency_key).await?
+        {
             return Ok(before);
         }
         let mut counts = Vec::new();
@@ -131,21 +136,24 @@ pub(super) async fn prepare_once(client: &Client) -> Result<(), Failure> {
     if there.try_get::<_, bool>(0).map_err(told)? {
         return Ok(());
     }
-    let make = "CREATE TABLE IF NOT EXISTS clawhook_once \
+    let definition = "CREATE TABLE IF NOT EXISTS clawhook_once \
         (key text PRIMARY KEY, at timestamptz NOT NULL DEFAULT now(), output text)";
-    let mut made = client.batch_execute(make).await;
+    let mut made = client.batch_execute(definition).await;
     for _ in 0..limits::SQL_MAKE_TRIES_MAX {
         // Two who make it at once meet in the catalogue.
         match &made {
             Err(error) if error.code() == Some(&tokio_postgres::error::SqlState::UNIQUE_VIOLATION) => {
-                made = client.batch_execute(make).await;
+                made = client.batch_execute(definition).await;
             }
             _ => break,
         }
     }
     made.map_err(|error| {
         let failure = failure(&error, Stage::Working);
-        Failure { help: Some(format!("`once` wants a table in the database; let its owner make it: `{make}`")), ..failure }
+        Failure {
+            help: Some(format!("`once` wants a table in the database; let its owner make it: `{definition}`")),
+            ..failure
+        }
     })
 }
 

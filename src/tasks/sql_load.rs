@@ -89,7 +89,8 @@ enum Threshold {
 impl<'de> Deserialize<'de> for Threshold {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
-        let percent = || value.as_str()?.strip_suffix('%')?.trim().parse().ok().filter(|share| (0.0..=100.0).contains(share));
+        let percent =
+            || value.as_str()?.strip_suffix('%')?.trim().parse().ok().filter(|share| (0.0..=100.0).contains(share));
         value
             .as_u64()
             .map(Self::Rows)
@@ -213,7 +214,9 @@ impl SqlLoad {
             prepare_once(client).await?;
         }
         client.batch_execute("BEGIN").await.map_err(told)?;
-        if self.once && let Some(before) = claim_once(client, ctx.idempotency_key).await? {
+        if self.once
+            && let Some(before) = claim_once(client, ctx.idempotency_key).await?
+        {
             return Ok(before);
         }
         let target = Target::read(client, &self.table).await?;
@@ -225,7 +228,8 @@ impl SqlLoad {
         let (read, rejected) = (staged.read, refused.count());
         let rejects = self.keep(refused, kept).await?;
         if !self.threshold.allows(rejected, read) {
-            let place = rejects.as_ref().map(|handle| format!("; why stands in `{}`", handle.artifact)).unwrap_or_default();
+            let place =
+                rejects.as_ref().map(|handle| format!("; why stands in `{}`", handle.artifact)).unwrap_or_default();
             let message = format!("{rejected} of {read} rows were refused, so nothing was loaded{place}");
             return Err(Failure::new("sql.rejects", Fault::Sender, message).help(format!(
                 "see them with `clawhook runs artifact {} ARTIFACT`; correct the data, or raise `reject_threshold`",

@@ -148,7 +148,8 @@ impl TableQuery {
             Some(params) => params.eval(ctx.values).map_err(|error| expression_failure(&error))?,
             None => Value::Null,
         };
-        let query = database::Query { tables, sql: self.sql.clone(), params, rows_max: self.rows_max, file: self.file.clone() };
+        let query =
+            database::Query { tables, sql: self.sql.clone(), params, rows_max: self.rows_max, file: self.file.clone() };
         aside(ctx.artifacts, ctx.run, move |aside| query.run(aside)).await.map(Value::Object)
     }
 }
@@ -186,7 +187,10 @@ mod tests {
                 "/params/x: this expression is never closed",
             ],
         );
-        check(&json!({ "tables": {}, "sql": "delete from a" }), &["/sql: the query does not begin with `SELECT`, `WITH` or `VALUES`"]);
+        check(
+            &json!({ "tables": {}, "sql": "delete from a" }),
+            &["/sql: the query does not begin with `SELECT`, `WITH` or `VALUES`"],
+        );
         check(&json!({ "tables": {}, "sql": "select 1; select 2" }), &["/sql: there is something behind the query"]);
     }
 }

@@ -96,7 +96,13 @@ pub(crate) fn settings(url: &str) -> String {
 async fn app(far: &FarEnd, task: &str) -> (Folder, App) {
     let folder = Folder::new(&settings(&far.url), None);
     folder.secret("far-key", "s3cr3t-of-the-far-end");
-    folder.write("workflows/get.yaml", &format!("version: 1\nname: get\ninputs: {{ url: {{ type: string, default: \"{}\" }} }}\ntasks:\n  - {task}\n", far.url));
+    folder.write(
+        "workflows/get.yaml",
+        &format!(
+            "version: 1\nname: get\ninputs: {{ url: {{ type: string, default: \"{}\" }} }}\ntasks:\n  - {task}\n",
+            far.url
+        ),
+    );
     let app = folder.start().await;
     (folder, app)
 }
@@ -152,7 +158,9 @@ async fn a_file_that_broke_off_goes_on_where_it_was() {
     assert!(bytes_of(&app, &run, file).await == table);
     let requests = far.requests();
     assert!(requests[0].contains("authorization: bearer s3cr3t"), "{requests:?}");
-    assert!(requests[1].contains(&format!("range: bytes={}-", first.len())) && requests[1].contains("if-range: \"v1\""));
+    assert!(
+        requests[1].contains(&format!("range: bytes={}-", first.len())) && requests[1].contains("if-range: \"v1\"")
+    );
     app.stop().await;
 }
 
@@ -179,7 +187,10 @@ async fn a_file_that_cannot_go_on_begins_anew() {
 #[tokio::test]
 async fn a_link_that_expired_is_asked_for_again_and_gets_no_proof_of_ours() {
     let link = |url: &str, name: &str| {
-        Reply::ok("content-type: application/json\r\n", json!({ "url": format!("{url}/{name}?sig=abc") }).to_string().as_bytes())
+        Reply::ok(
+            "content-type: application/json\r\n",
+            json!({ "url": format!("{url}/{name}?sig=abc") }).to_string().as_bytes(),
+        )
     };
     let store = FarEnd::start(vec![
         Reply::Bytes(head("403 Forbidden", 7, ""), b"expired".to_vec()),
@@ -229,7 +240,8 @@ fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
 #[tokio::test]
 async fn an_artifact_that_was_touched_is_not_handed_out_whole() {
     let far = FarEnd::start(vec![Reply::ok("", &line())]).await;
-    let (folder, app) = app(&far, "{ id: file, type: http_download, with: { url: \"${{ inputs.url }}/a.csv\" } }").await;
+    let (folder, app) =
+        app(&far, "{ id: file, type: http_download, with: { url: \"${{ inputs.url }}/a.csv\" } }").await;
     let run = run(&app, "get").await;
     let file = output(&run)["file"].clone();
     let (id, artifact) = (run["id"].as_str().unwrap(), file["artifact"].as_str().unwrap());
@@ -267,7 +279,8 @@ async fn memory_stays_flat_however_large_the_file_is() {
     let far = FarEnd::start(vec![Reply::Flood(format!("HTTP/1.1 200 OK\r\ncontent-length: {bytes}\r\n"), bytes)]).await;
     let folder = Folder::new(&settings(&far.url), None);
     folder.secret("far-key", "k");
-    let task = "{ id: file, type: http_download, connection: far, timeout: 10m, with: { path: /flood, max_size: 4GiB } }";
+    let task =
+        "{ id: file, type: http_download, connection: far, timeout: 10m, with: { path: /flood, max_size: 4GiB } }";
     folder.write("workflows/get.yaml", &format!("version: 1\nname: get\ntasks:\n  - {task}\n"));
     let process = Process::start(&folder, "warn").await;
     let (before, _) = resident_mib(process.id());

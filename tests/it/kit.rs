@@ -24,8 +24,8 @@ use clawhook::store::memory::Memory;
 use clawhook::store::{Receipt, Store};
 use clawhook::tasks::Connections;
 use clawhook::tasks::command::Commands;
-use clawhook::tasks::sql::Databases;
 use clawhook::tasks::plan::{Plan, RoutePlan, SchedulePlan};
+use clawhook::tasks::sql::Databases;
 use serde_json::Value;
 
 use crate::standin::{self, Standin};

@@ -4,6 +4,7 @@
 
 mod api;
 mod app;
+mod artifacts;
 mod cancel;
 mod cli;
 mod command;

@@ -19,7 +19,10 @@ fn folder(database: &Database, url: &str, workflows: &[(&str, &str)]) -> Folder 
     folder.secret("far-key", "k");
     folder.secret("postgres", &password);
     for (name, tasks) in workflows {
-        folder.write(&format!("workflows/{name}.yaml"), &format!("version: 1\nname: {name}\ntimeout: 30m\ntasks:\n{tasks}"));
+        folder.write(
+            &format!("workflows/{name}.yaml"),
+            &format!("version: 1\nname: {name}\ntimeout: 30m\ntasks:\n{tasks}"),
+        );
     }
     folder
 }
@@ -30,7 +33,7 @@ const MAKE: &str = r#"
     with:
       database: shop
       statements:
-        - sql: "CREATE TABLE stock (sku text PRIMARY KEY, name varchar(12), qty bigint NOT NULL, price numeric, sold boolean, at timestamptz)"
+        - sql: "CREATE TABLE stock (sku text PRIMARY KEY, name varchar(20), qty bigint NOT NULL, price numeric, sold boolean, at timestamptz)"
 "#;
 
 fn count(sql: &str) -> String {
@@ -67,14 +70,19 @@ async fn values_keep_their_digits_both_ways() {
     assert_eq!(output(&run, "add")["statements"], json!([{ "affected": 1 }, { "affected": 1 }]));
     let text = output(&run, "count")["rows"][0].to_string();
     assert!(text.contains("9007199254740994") && text.contains("12345678901234567890.123456789"), "{text}");
-    assert!(text.contains("2026-11-22T09:00:00+00:00") && text.contains("橡木灯 'x'") && text.contains("\"none\":null"), "{text}");
+    assert!(
+        text.contains("2026-11-22T09:00:00+00:00") && text.contains("橡木灯 'x'") && text.contains("\"none\":null"),
+        "{text}"
+    );
     app.stop().await;
 }
 
 #[tokio::test]
 async fn what_cannot_be_done_is_told_and_undone() {
     let Some(database) = Database::create().await else { return };
-    let exec = |statements: &str| format!("  - {{ id: x, type: sql_exec, with: {{ database: shop, statements: [ {statements} ] }} }}\n");
+    let exec = |statements: &str| {
+        format!("  - {{ id: x, type: sql_exec, with: {{ database: shop, statements: [ {statements} ] }} }}\n")
+    };
     let workflows = [
         ("make", MAKE.to_owned(), ""),
         ("twice", exec("{ sql: \"INSERT INTO stock (sku, qty) VALUES ('a', 1)\" }, { sql: \"INSERT INTO stock (sku, qty) VALUES ('a', 1)\" }"), "sql.conflict"),
@@ -101,7 +109,13 @@ async fn a_private_database_wants_to_be_allowed() {
     let Some(database) = Database::create().await else { return };
     let folder = folder(&database, "http://127.0.0.1:1", &[("get", &count("SELECT 1 AS one"))]);
     let text = std::fs::read_to_string(folder.path("clawhook.yaml")).unwrap();
-    folder.write("clawhook.yaml", &text.replace("egress: { allow: [\"127.0.0.0/8\"] }\nconnections", "connections").replace("connections: { far: { base_url: \"http://127.0.0.1:1\",", "connections: { far: { base_url: \"https://far.example\","));
+    folder.write(
+        "clawhook.yaml",
+        &text.replace("egress: { allow: [\"127.0.0.0/8\"] }\nconnections", "connections").replace(
+            "connections: { far: { base_url: \"http://127.0.0.1:1\",",
+            "connections: { far: { base_url: \"https://far.example\",",
+        ),
+    );
     let app = folder.start().await;
     let run = run(&app, "get").await;
     assert_eq!(run["failure"]["code"], "http.egress", "{run}");
@@ -122,18 +136,26 @@ async fn good_rows_are_loaded_and_bad_ones_are_told() {
     let body = |text: &str| Reply::ok("content-type: text/csv\r\n", text.as_bytes());
     let far = FarEnd::start(vec![body(first), body(second), body(second)]).await;
     let upsert = "upsert: { keys: [sku] }";
-    let folder = folder(&database, &far.url, &[
-        ("make", MAKE),
-        ("first", &load(upsert)),
-        ("strict", &load(&format!("{upsert}, reject_threshold: 3"))),
-        ("loose", &load(&format!("{upsert}, reject_threshold: 70%"))),
-        ("left", &count("SELECT sku, name, qty, price, sold FROM stock ORDER BY sku")),
-    ]);
+    let folder = folder(
+        &database,
+        &far.url,
+        &[
+            ("make", MAKE),
+            ("first", &load(upsert)),
+            ("strict", &load(&format!("{upsert}, reject_threshold: 3"))),
+            ("loose", &load(&format!("{upsert}, reject_threshold: 70%"))),
+            ("left", &count("SELECT sku, name, qty, price, sold FROM stock ORDER BY sku")),
+        ],
+    );
     let app = folder.start().await;
     run(&app, "make").await;
     let done = run(&app, "first").await;
     let loaded = output(&done, "load");
-    assert_eq!((&loaded["read"], &loaded["inserted"], &loaded["updated"]), (&json!(3), &json!(2), &json!(0)), "the last of A counts");
+    assert_eq!(
+        (&loaded["read"], &loaded["inserted"], &loaded["updated"]),
+        (&json!(3), &json!(2), &json!(0)),
+        "the last of A counts"
+    );
     let before = rows(&app, "left").await;
     assert_eq!(before[1]["name"], "back\\slash\ttab");
     assert_eq!((&before[0]["qty"], &before[0]["sold"]), (&json!(3), &json!(false)));
@@ -145,11 +167,12 @@ async fn good_rows_are_loaded_and_bad_ones_are_told() {
     let id = refused["id"].as_str().unwrap();
     let listed = app.control.get(&format!("/v1/runs/{id}/artifacts")).await;
     let rejects = listed["items"].as_array().unwrap().iter().find(|item| item["name"] == "rejects.jsonl").unwrap();
-    let text = app.control.ask(&format!("/v1/runs/{id}/artifacts/{}", rejects["artifact"].as_str().unwrap())).await.text;
+    let text =
+        app.control.ask(&format!("/v1/runs/{id}/artifacts/{}", rejects["artifact"].as_str().unwrap())).await.text;
     for says in [
         "\"line\":3,\"reason\":\"`qty` is no bigint: many\"",
         "\"line\":4,\"reason\":\"it has 2 fields where there are 6 columns\"",
-        "\"line\":5,\"reason\":\"`name` has more than 12 characters\"",
+        "\"line\":5,\"reason\":\"`name` has more than 20 characters\"",
         "\"line\":6,\"reason\":\"`qty` is missing\"",
     ] {
         assert!(text.contains(says), "{says} in {text}");
@@ -157,7 +180,11 @@ async fn good_rows_are_loaded_and_bad_ones_are_told() {
 
     let done = run(&app, "loose").await;
     let loaded = output(&done, "load");
-    assert_eq!((&loaded["rejected"], &loaded["inserted"], &loaded["updated"]), (&json!(4), &json!(1), &json!(1)), "{loaded}");
+    assert_eq!(
+        (&loaded["rejected"], &loaded["inserted"], &loaded["updated"]),
+        (&json!(4), &json!(1), &json!(1)),
+        "{loaded}"
+    );
     let after = rows(&app, "left").await;
     assert_eq!((&after[1]["qty"], &after[2]["price"]), (&json!(20), &serde_json::from_str("7.7").unwrap()));
     app.stop().await;
@@ -180,11 +207,15 @@ async fn a_load_that_is_killed_is_done_once() {
     let table = Reply::ok("content-type: text/csv\r\n", &numbered(ROWS));
     let far = FarEnd::start(vec![table; 12]).await;
     // Without keys: a second load would show.
-    let folder = folder(&database, &far.url, &[
-        ("make", &MAKE.replace("PRIMARY KEY", "")),
-        ("load", &load("once: true")),
-        ("left", &count("SELECT count(*) AS n, sum(qty) AS total FROM stock")),
-    ]);
+    let folder = folder(
+        &database,
+        &far.url,
+        &[
+            ("make", &MAKE.replace("PRIMARY KEY", "")),
+            ("load", &load("once: true")),
+            ("left", &count("SELECT count(*) AS n, sum(qty) AS total FROM stock")),
+        ],
+    );
     let process = Process::start(&folder, "warn").await;
     let made = process.control.post("/v1/workflows/trigger", &json!({ "workflow": "make", "inputs": {} })).await.run();
     process.control.ended(&made).await;

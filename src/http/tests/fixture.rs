@@ -25,8 +25,8 @@ use crate::store::Store;
 use crate::store::memory::Memory;
 use crate::tasks::Connections;
 use crate::tasks::command::Commands;
-use crate::tasks::sql::Databases;
 use crate::tasks::plan::{Plan, RoutePlan, SchedulePlan};
+use crate::tasks::sql::Databases;
 
 const NOW: Timestamp = Timestamp::from_secs(1_795_338_000);
 
@@ -103,7 +103,7 @@ pub(super) async fn doors() -> Doors {
         secrets: secrets.clone(),
         commands: Commands::default(),
         artifacts: Artifacts::default(),
-            databases: Databases::default(),
+        databases: Databases::default(),
         settings: engine::Settings {
             runs_active_max: NonZeroUsize::MIN,
             lease: day,

@@ -120,7 +120,8 @@ impl Call {
         link: Option<&str>,
     ) -> Result<Request, Failure> {
         let method = if self.method == CallMethod::Get { Method::GET } else { Method::POST };
-        let bad = |cause: outbound::Cause| Failure::new(cause.code(), Fault::Config, cause.sentence()).help(cause.help());
+        let bad =
+            |cause: outbound::Cause| Failure::new(cause.code(), Fault::Config, cause.sentence()).help(cause.help());
         let mut ours = false;
         let mut request = match (&self.target, link, ctx.connection) {
             (_, Some(link), _) => Request::new(Method::GET, link).map_err(bad)?,

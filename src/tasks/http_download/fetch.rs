@@ -64,8 +64,7 @@ impl<'a> Fetch<'a> {
                 _ => failure,
             }
         });
-        let exchange =
-            self.record.map(|request| Exchange { request, response: self.answer, timings: self.timings });
+        let exchange = self.record.map(|request| Exchange { request, response: self.answer, timings: self.timings });
         (result, exchange.map(Box::new))
     }
 
@@ -80,9 +79,11 @@ impl<'a> Fetch<'a> {
             }
             let (status, headers) = (opened.status.as_u16(), opened.headers.clone());
             let url_path = opened.url.path().to_owned();
-            if let Some(handle) = self.transfer(opened, &url_path).await? {
-                let output = json!({ "status": status, "headers": joined(&headers), "file": handle.to_value() });
-                return Ok(if self.masker.is_empty() { output } else { self.masker.mask_json(output) });
+            if let Some(mut handle) = self.transfer(opened, &url_path).await? {
+                // What the far end said may hold a secret; the id is ours, and must stay as it is.
+                let headers = self.masker.mask_json(joined(&headers));
+                handle.name = handle.name.map(|name| self.masker.mask(&name).into_owned());
+                return Ok(json!({ "status": status, "headers": headers, "file": handle.to_value() }));
             }
         }
     }
@@ -152,7 +153,8 @@ impl<'a> Fetch<'a> {
 
     /// Reads a body to its end; `None` when the file changed meanwhile and has to be begun anew.
     async fn transfer(&mut self, opened: Opened, url_path: &str) -> Result<Option<Handle>, Failure> {
-        let encoded = opened.header("content-encoding").is_some_and(|coding| coding.to_ascii_lowercase().contains("gzip"));
+        let encoded =
+            opened.header("content-encoding").is_some_and(|coding| coding.to_ascii_lowercase().contains("gzip"));
         let label = self.label(&opened, url_path);
         if opened.body.announced().is_some_and(|bytes| bytes > self.task.bytes_max) {
             return Err(self.too_large());
@@ -283,14 +285,14 @@ impl<'a> Fetch<'a> {
         }
         if self.task.media_type.is_none() && VAGUE.contains(&label.media_type.as_str()) {
             let ending = label.name.as_deref().and_then(|name| name.rsplit_once('.')).map(|(_, ending)| ending);
-            label.media_type = match ending.map(str::to_ascii_lowercase).as_deref() {
+            let media_type = match ending.map(str::to_ascii_lowercase).as_deref() {
                 Some("csv") => "text/csv",
                 Some("tsv") => "text/tab-separated-values",
                 Some("json") => "application/json",
                 Some("jsonl" | "ndjson") => "application/x-ndjson",
                 _ => "application/octet-stream",
-            }
-            .to_owned();
+            };
+            media_type.clone_into(&mut label.media_type);
         }
         label
     }

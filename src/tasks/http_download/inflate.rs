@@ -96,7 +96,8 @@ impl Inflate {
         match self {
             Self::Undecided(_) | Self::Plain => Ok(None),
             Self::Gzip(decoder) => {
-                let rest = decoder.finish().map_err(|error| damaged(format!("its gzip is cut off or damaged: {error}")))?;
+                let rest =
+                    decoder.finish().map_err(|error| damaged(format!("its gzip is cut off or damaged: {error}")))?;
                 out.extend(rest);
                 Ok(None)
             }
@@ -130,7 +131,9 @@ struct Entry {
 enum Part {
     Head,
     Deflated(Box<Decompress>),
-    Stored { left: u64 },
+    Stored {
+        left: u64,
+    },
     /// What follows the data: sums, and the central directory.
     Tail,
 }
@@ -244,7 +247,7 @@ impl Unzip {
                 return Err(damaged("the zip lacks the sums of its file"));
             }
             expected = long(tail, at);
-        } else if self.entry.size != u64::from(self.crc.amount()) && self.entry.size <= u64::from(u32::MAX) {
+        } else if u32::try_from(self.entry.size).is_ok_and(|size| size != self.crc.amount()) {
             return Err(damaged("the file in the zip is not as long as it says"));
         }
         if expected != self.crc.sum() {
@@ -317,6 +320,14 @@ mod tests {
         encoder.finish().unwrap()
     }
 
+    fn short_of(number: usize) -> [u8; 2] {
+        u16::try_from(number).unwrap().to_le_bytes()
+    }
+
+    fn long_of(number: usize) -> u32 {
+        u32::try_from(number).unwrap()
+    }
+
     /// A zip as common tools write it; with its sums behind the data when `streamed`.
     fn zip(files: &[(&str, &[u8])], streamed: bool, stored: bool) -> Vec<u8> {
         let (mut bytes, mut directory) = (Vec::new(), Vec::new());
@@ -329,7 +340,7 @@ mod tests {
             }
             let mut crc = Crc::new();
             crc.update(content);
-            let sums = [crc.sum(), packed.len() as u32, content.len() as u32];
+            let sums = [crc.sum(), long_of(packed.len()), long_of(content.len())];
             let sums: Vec<u8> = sums.iter().flat_map(|n| n.to_le_bytes()).collect();
             let flags: u16 = if streamed { 8 } else { 0 };
             let mut shared = Vec::new();
@@ -340,7 +351,7 @@ mod tests {
             let head = |sums: &[u8]| {
                 let mut head = shared.clone();
                 head.extend(sums);
-                head.extend((name.len() as u16).to_le_bytes());
+                head.extend(short_of(name.len()));
                 head.extend(0u16.to_le_bytes());
                 head
             };
@@ -361,8 +372,8 @@ mod tests {
         bytes.extend(directory);
         bytes.extend(END);
         bytes.extend([0; 4]);
-        bytes.extend((files.len() as u16).to_le_bytes());
-        bytes.extend((files.len() as u16).to_le_bytes());
+        bytes.extend(short_of(files.len()));
+        bytes.extend(short_of(files.len()));
         bytes.extend([0; 10]);
         bytes
     }
@@ -402,7 +413,12 @@ mod tests {
     #[test]
     fn what_is_cut_anywhere_is_never_taken_for_whole() {
         let text: Vec<u8> = (0..5_000u32).flat_map(|n| n.to_string().into_bytes()).collect();
-        for whole in [gzip(&text), zip(&[("a", &text)], false, false), zip(&[("a", &text)], true, false), zip(&[("a", &text)], false, true)] {
+        for whole in [
+            gzip(&text),
+            zip(&[("a", &text)], false, false),
+            zip(&[("a", &text)], true, false),
+            zip(&[("a", &text)], false, true),
+        ] {
             for end in MAGIC_BYTES..whole.len() {
                 assert!(inflate(Packing::Auto, &whole[..end], 4096).is_err(), "cut at {end} of {}", whole.len());
             }

@@ -26,7 +26,8 @@ pub(in crate::tasks) fn failure(error: &Error, stage: Stage) -> Failure {
             return sql_failure(azure::chain(error));
         }
         let code = if stage == Stage::Opening { "sql.connect" } else { "sql.lost" };
-        let failure = Failure::new(code, Fault::Far, format!("the connection to the database broke: {}", azure::chain(error)));
+        let failure =
+            Failure::new(code, Fault::Far, format!("the connection to the database broke: {}", azure::chain(error)));
         return failure.retriable(Class::Connect, None).sent(sent);
     };
     let code = told.code().code();
@@ -40,15 +41,11 @@ pub(in crate::tasks) fn failure(error: &Error, stage: Stage) -> Failure {
         | &SqlState::T_R_DEADLOCK_DETECTED
         | &SqlState::LOCK_NOT_AVAILABLE
         | &SqlState::TOO_MANY_CONNECTIONS => far("sql.busy"),
-        &SqlState::QUERY_CANCELED => {
-            Failure::new("sql.timeout", Fault::Far, message)
-                .help("raise the task's `timeout`, or help the query with an index")
-                .retriable(Class::Timeout, None)
-        }
-        &SqlState::UNIQUE_VIOLATION => {
-            Failure::new("sql.conflict", Fault::Config, message)
-                .help("a row with this key is there already; use `upsert` of `sql_load`, or `ON CONFLICT`")
-        }
+        &SqlState::QUERY_CANCELED => Failure::new("sql.timeout", Fault::Far, message)
+            .help("raise the task's `timeout`, or help the query with an index")
+            .retriable(Class::Timeout, None),
+        &SqlState::UNIQUE_VIOLATION => Failure::new("sql.conflict", Fault::Config, message)
+            .help("a row with this key is there already; use `upsert` of `sql_load`, or `ON CONFLICT`"),
         &SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
             Failure::new("sql.connect", Fault::Config, message)
                 .help("check `user` and `password` of the database in clawhook.yaml")

@@ -22,7 +22,7 @@ pub(super) use self::params::{Param, bind};
 use super::{TaskContext, secret_failure};
 use crate::azure::Azure;
 use crate::domain::failure::{Class, Failure, Fault};
-use crate::domain::secret::{SecretRef, Secrets};
+use crate::domain::secret::Secrets;
 use crate::limits;
 use crate::outbound::Egress;
 use crate::store::postgres::{is_here, trust};
@@ -58,14 +58,6 @@ impl Databases {
 impl fmt::Debug for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Database({}:{}/{})", self.place.host, self.place.port, self.place.database)
-    }
-}
-
-/// The secret that a database's settings name.
-pub fn secret(place: &PostgresPlace) -> Option<&SecretRef> {
-    match &place.auth {
-        PostgresAuth::Password(reference) => Some(reference),
-        PostgresAuth::Entra => None,
     }
 }
 
@@ -110,14 +102,18 @@ where
 
 type Opened = (
     Client,
-    tokio_postgres::Connection<TcpStream, <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<TcpStream>>::Stream>,
+    tokio_postgres::Connection<
+        TcpStream,
+        <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<TcpStream>>::Stream,
+    >,
 );
 
 impl Database {
     async fn open(&self, secrets: &dyn Secrets) -> Result<Opened, Failure> {
         let PostgresPlace { host, port, database, user, authorities, .. } = &self.place;
         let config_failure = |why: String| Failure::new("sql.connect", Fault::Config, why);
-        let tls = self.tls.get_or_try_init(|| async { trust(authorities.as_deref()).await.map(MakeRustlsConnect::new) });
+        let tls =
+            self.tls.get_or_try_init(|| async { trust(authorities.as_deref()).await.map(MakeRustlsConnect::new) });
         let mut tls = tls.await.map_err(config_failure)?.clone();
         let password = match &self.place.auth {
             PostgresAuth::Password(reference) => {
@@ -137,8 +133,9 @@ impl Database {
         let mode = if is_here(host) { SslMode::Prefer } else { SslMode::Require };
         config.user(user).password(password).dbname(database).application_name("clawhook task").ssl_mode(mode);
         let stream = self.connect(host, *port).await?;
-        let tls = <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<TcpStream>>::make_tls_connect(&mut tls, host)
-            .map_err(|error| config_failure(format!("`{host}` cannot be the name in a certificate: {error}")))?;
+        let tls =
+            <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<TcpStream>>::make_tls_connect(&mut tls, host)
+                .map_err(|error| config_failure(format!("`{host}` cannot be the name in a certificate: {error}")))?;
         config.connect_raw(stream, tls).await.map_err(|error| failure(&error, Stage::Opening))
     }
 
@@ -150,12 +147,11 @@ impl Database {
                 .retriable(Class::Connect, None)
         };
         let host = host.trim_matches(['[', ']']);
-        let found: Vec<SocketAddr> = match host.parse::<IpAddr>() {
-            Ok(address) => vec![SocketAddr::new(address, port)],
-            Err(_) => {
-                let found = tokio::net::lookup_host((host, port)).await;
-                found.map_err(|error| lost(format!("cannot find an address of `{host}`: {error}")))?.collect()
-            }
+        let found: Vec<SocketAddr> = if let Ok(address) = host.parse::<IpAddr>() {
+            vec![SocketAddr::new(address, port)]
+        } else {
+            let found = tokio::net::lookup_host((host, port)).await;
+            found.map_err(|error| lost(format!("cannot find an address of `{host}`: {error}")))?.collect()
         };
         let mut why = lost(format!("`{host}` has no address"));
         for address in found.into_iter().take(limits::ADDRESSES_TRIED_MAX) {

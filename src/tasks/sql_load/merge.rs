@@ -49,7 +49,12 @@ impl Target {
         let quoted = name.iter().map(|part| quoted(part)).collect::<Vec<_>>().join(".");
         let rows = client.query(COLUMNS, &[&quoted]).await.map_err(told)?;
         let column = |row: &tokio_postgres::Row| {
-            Ok(Column { name: row.try_get(0)?, of: row.try_get(1)?, needed: row.try_get(2)?, chars_max: row.try_get(3)? })
+            Ok(Column {
+                name: row.try_get(0)?,
+                of: row.try_get(1)?,
+                needed: row.try_get(2)?,
+                chars_max: row.try_get(3)?,
+            })
         };
         let columns = rows.iter().map(column).collect::<Result<Vec<_>, _>>().map_err(told)?;
         if columns.is_empty() {
@@ -114,7 +119,8 @@ impl Merge<'_> {
                 let place = |key: &String| self.columns.iter().position(|name| name == key);
                 let keys: Vec<_> = upsert.keys.iter().filter_map(place).collect();
                 // As the target compares them: `1` and `01` are one number. Of rows that are the same the last one counts.
-                let told_by = keys.iter().map(|place| cast((*place, &self.columns[*place]))).collect::<Vec<_>>().join(", ");
+                let told_by =
+                    keys.iter().map(|place| cast((*place, &self.columns[*place]))).collect::<Vec<_>>().join(", ");
                 let from =
                     format!("SELECT DISTINCT ON ({told_by}) {values} FROM {STAGED} ORDER BY {told_by}, line DESC");
                 let set: Vec<_> = self

@@ -127,7 +127,7 @@ impl Reading {
         let mut next = rows.next();
         // The first row of JSON says what there is, the line of names does for the others.
         let mapped = self.mapped(rows.as_ref(), &typed)?;
-        let places: Vec<Option<usize>> = self.places(&mapped, rows.as_ref());
+        let places: Vec<Option<usize>> = Self::places(&mapped, rows.as_ref());
         let fixed = rows.columns().len();
         let columns = mapped.iter().map(|(to, _)| to.clone()).collect();
         self.say.blocking_send(Said::Columns(columns)).map_err(unheard)?;
@@ -137,7 +137,7 @@ impl Reading {
             match row {
                 Ok(row) => {
                     if rows.columns().len() > fixed && self.columns.is_some() {
-                        places = self.places(&mapped, rows.as_ref());
+                        places = Self::places(&mapped, rows.as_ref());
                     }
                     match self.stray(&row, rows.as_ref(), fixed) {
                         Some(why) => {
@@ -176,7 +176,9 @@ impl Reading {
         };
         if let Some((to, _)) = mapped.iter().find(|(to, _)| !self.known.contains(to)) {
             let why = format!("the table `{}` has no column `{to}`; it has {}", self.table, listed(&self.known));
-            return Err(sql_failure(why).help("name the columns to load under `columns`, each with the one it comes from"));
+            return Err(
+                sql_failure(why).help("name the columns to load under `columns`, each with the one it comes from")
+            );
         }
         // A list without rows has no columns, and a line of JSON need not have all.
         let strict = self.columns.is_some() && !rows.columns().is_empty() && rows.has_all_columns();
@@ -187,7 +189,7 @@ impl Reading {
         Ok(mapped)
     }
 
-    fn places(&self, mapped: &[(String, String)], rows: &dyn Rows) -> Vec<Option<usize>> {
+    fn places(mapped: &[(String, String)], rows: &dyn Rows) -> Vec<Option<usize>> {
         mapped.iter().map(|(_, from)| rows.columns().iter().position(|column| column == from)).collect()
     }
 
@@ -197,7 +199,10 @@ impl Reading {
             return None;
         }
         let place = (fixed..row.cells.len()).find(|place| !row.cells[*place].is_null())?;
-        Some(format!("the column `{}` is not in the first row; name the columns under `columns`", rows.columns()[place]))
+        Some(format!(
+            "the column `{}` is not in the first row; name the columns under `columns`",
+            rows.columns()[place]
+        ))
     }
 
     /// A row in the text form of COPY. <https://www.postgresql.org/docs/current/sql-copy.html>

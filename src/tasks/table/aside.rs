@@ -44,8 +44,7 @@ pub(in crate::tasks) async fn aside<T: Send + 'static>(
     let here = |why: String| Failure::new("table.failed", Fault::Here, why).retriable(Class::Connect, None);
     let turn = THREADS.acquire().await.map_err(|error| here(error.to_string()))?;
     let over = Over(Arc::default());
-    let aside =
-        Aside { runtime: Runtime::current(), over: Arc::clone(&over.0), artifacts: artifacts.clone(), run };
+    let aside = Aside { runtime: Runtime::current(), over: Arc::clone(&over.0), artifacts: artifacts.clone(), run };
     let done = tokio::task::spawn_blocking(move || {
         // The turn is over when the thread is, not when nobody waits for it.
         let _turn = turn;

@@ -136,7 +136,8 @@ pub(super) fn open(
     let whole = (head.len() as u64) < limits::TABLE_SNIFF_BYTES;
     let named = charset.and_then(|label| encoding_rs::Encoding::for_label(label.as_bytes()));
     let encoding = options.charset.unwrap_or_else(|| charset::find(&head, whole, named));
-    let format = options.format.or_else(|| of_media_type(media_type)).unwrap_or_else(|| guess(&encoding.decode(&head).0));
+    let format =
+        options.format.or_else(|| of_media_type(media_type)).unwrap_or_else(|| guess(&encoding.decode(&head).0));
     let text = charset::Decoded::new(std::io::Cursor::new(head).chain(file), encoding, options.lenient);
     let text = Bounded { inner: text, since_row: Arc::default() };
     match format {
@@ -236,14 +237,18 @@ mod tests {
         check(b"sku\tnote\nA-1\t3\nB,2\ta \"q\"\n", &header(), &["sku", "note"], &rows);
         let semicolon = Options { delimiter: Some(b';'), ..header() };
         check(b"sku;note\nA-1;3", &semicolon, &["sku", "note"], &rows[..1]);
-        check(b"a,b\n1,2\n", &Options { header: false, ..Options::default() }, &["column_1", "column_2"], &[
-            (1, json!(["a", "b"])),
-            (2, json!(["1", "2"])),
-        ]);
-        check(b"a,,a\n1,\"x\ny\",3\n\n4,5,6\n", &header(), &["a", "column_2", "a_2"], &[
-            (2, json!(["1", "x\ny", "3"])),
-            (5, json!(["4", "5", "6"])),
-        ]);
+        check(
+            b"a,b\n1,2\n",
+            &Options { header: false, ..Options::default() },
+            &["column_1", "column_2"],
+            &[(1, json!(["a", "b"])), (2, json!(["1", "2"]))],
+        );
+        check(
+            b"a,,a\n1,\"x\ny\",3\n\n4,5,6\n",
+            &header(),
+            &["a", "column_2", "a_2"],
+            &[(2, json!(["1", "x\ny", "3"])), (5, json!(["4", "5", "6"]))],
+        );
         let exact: Value = serde_json::from_str("12345678901234567890.10").unwrap();
         check(
             b" [ {\"id\": 12345678901234567890.10, \"t\": \"a,]}\\\"\"},\n{\"u\": [1, {\"x\": 2}], \"id\": null} ] ",

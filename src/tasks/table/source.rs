@@ -118,12 +118,7 @@ impl Source {
 }
 
 impl Found {
-    fn of(
-        value: Value,
-        options: Options,
-        types: BTreeMap<String, ColumnType>,
-        name: &str,
-    ) -> Result<Self, Failure> {
+    fn of(value: Value, options: Options, types: BTreeMap<String, ColumnType>, name: &str) -> Result<Self, Failure> {
         let wrong = |why: String| {
             Failure::new("table.unreadable", Fault::Config, format!("`{name}` is no table: {why}"))
                 .help("give it a list of objects, or the file of an earlier task, such as `${{ tasks.report.file }}`")

@@ -115,8 +115,14 @@ mod tests {
         let rows = [vec![json!("A,\"1\""), exact], vec![json!(null)], vec![json!("橡木\n灯"), json!([1])]];
         for (format, expected) in [
             (Format::Csv, "sku,n\r\n\"A,\"\"1\"\"\",12345678901234567890.10\r\n,\r\n\"橡木\n灯\",[1]\r\n"),
-            (Format::Jsonl, "{\"sku\":\"A,\\\"1\\\"\",\"n\":12345678901234567890.10}\n{\"sku\":null,\"n\":null}\n{\"sku\":\"橡木\\n灯\",\"n\":[1]}\n"),
-            (Format::Json, "[\n{\"sku\":\"A,\\\"1\\\"\",\"n\":12345678901234567890.10},\n{\"sku\":null,\"n\":null},\n{\"sku\":\"橡木\\n灯\",\"n\":[1]}\n]\n"),
+            (
+                Format::Jsonl,
+                "{\"sku\":\"A,\\\"1\\\"\",\"n\":12345678901234567890.10}\n{\"sku\":null,\"n\":null}\n{\"sku\":\"橡木\\n灯\",\"n\":[1]}\n",
+            ),
+            (
+                Format::Json,
+                "[\n{\"sku\":\"A,\\\"1\\\"\",\"n\":12345678901234567890.10},\n{\"sku\":null,\"n\":null},\n{\"sku\":\"橡木\\n灯\",\"n\":[1]}\n]\n",
+            ),
         ] {
             let mut writer = TableWriter::new(Vec::new(), format, vec!["sku".into(), "n".into()]).unwrap();
             for row in &rows {

@@ -43,7 +43,9 @@ pub(super) fn check(sql: &str) -> Result<(), String> {
     let database = Connection::open_in_memory().map_err(|error| error.to_string())?;
     match database.prepare(sql) {
         Err(rusqlite::Error::MultipleStatement) => Err("there is something behind the query".to_owned()),
-        Err(rusqlite::Error::SqlInputError { msg, .. }) if msg.contains("syntax error") || msg.contains("incomplete") => {
+        Err(rusqlite::Error::SqlInputError { msg, .. })
+            if msg.contains("syntax error") || msg.contains("incomplete") =>
+        {
             Err(format!("it is no SQL: {msg}"))
         }
         // Tables are not there yet.
@@ -55,7 +57,8 @@ impl Query {
     pub(super) fn run(self, aside: &Aside) -> Result<Map<String, Value>, Failure> {
         let database = open(aside.artifacts().scratch())?;
         let over = aside.over();
-        let told = database.progress_handler(limits::TABLE_QUERY_LOOK_STEPS, Some(move || over.load(Ordering::Acquire)));
+        let told =
+            database.progress_handler(limits::TABLE_QUERY_LOOK_STEPS, Some(move || over.load(Ordering::Acquire)));
         told.and_then(|()| decimal::add_functions(&database)).map_err(|error| sql_failure(&error))?;
         for (name, found) in self.tables {
             let rows = found.clone().rows(aside).map_err(|trouble| trouble.failure(&name))?;
@@ -252,7 +255,7 @@ impl Outgoing<'_> {
         }
     }
 
-    fn finish(self, columns: Vec<String>, aside: &Aside) -> Result<Map<String, Value>, Failure> {
+    fn finish(self, columns: &[String], aside: &Aside) -> Result<Map<String, Value>, Failure> {
         let (writer, File { format, name }) = match self {
             Self::Record(out) => return aside.wait(out.finish()).map_err(|error| error.failure()),
             Self::File(writer, file) => (writer, file),
@@ -262,7 +265,7 @@ impl Outgoing<'_> {
         let label = Label {
             media_type: format.media_type().to_owned(),
             rows: Some(count),
-            columns: Some(columns.clone()),
+            columns: Some(columns.to_vec()),
             charset: None,
             name,
         };
@@ -301,7 +304,7 @@ fn ask(
         let cells = (0..columns.len()).map(cell).collect::<Result<Vec<_>, _>>()?;
         out.add(&columns, cells, aside)?;
     }
-    out.finish(columns, aside)
+    out.finish(&columns, aside)
 }
 
 fn told(cell: ValueRef<'_>) -> Value {

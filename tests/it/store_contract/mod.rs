@@ -2,7 +2,7 @@
 //! backend. What only one backend owes is in a file of its own.
 
 mod azure_blob;
-mod azurite;
+pub(crate) mod azurite;
 mod fixture;
 mod lists;
 pub(crate) mod postgres;
