@@ -235,8 +235,8 @@ mod tests {
                 "/headers/a b: `a b` cannot be the name of a header",
                 "/refresh: there is nothing to ask for a link",
                 "/refresh/link: this expression is never closed",
-                "/max_size: a size is a number and a unit",
-                "/idle_timeout: `x` is not a duration",
+                "/max_size: `x` is not a size",
+                "/idle_timeout: `x` is not a duration: write a number and a unit, as in `90s`, `20m` or `1h30m`",
                 "/charset: there is no charset `x`",
             ],
         );

@@ -121,7 +121,7 @@ async fn a_query_without_an_end_ends_with_its_attempt_and_gives_its_thread_back(
 async fn a_row_that_does_not_fit_is_told_by_its_line() {
     for (report, says) in [
         ("sku,qty\nA,1\nB\n", "line 3: it has 1 field where there are 2 columns"),
-        ("sku,qty\nA,1\nB,many\n", "line 3: `qty`: `many` is no whole number"),
+        ("sku,qty\nA,1\n\nB,many\n", "line 4: `qty`: `many` is no whole number"),
     ] {
         let far = FarEnd::start(vec![Reply::ok("content-type: text/csv\r\n", report.as_bytes())]).await;
         let app = app(

@@ -3,29 +3,31 @@
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use csv::StringRecord;
 use serde_json::Value;
 
-use super::{Bounded, Format, Options, Row, Rows, Trouble};
+use super::{Bounded, Format, Options, Row, Rows, Seen, Trouble};
 use crate::limits;
 
 pub(super) struct Delimited<R> {
     reader: csv::Reader<Bounded<R>>,
-    since_row: Arc<AtomicU64>,
+    seen: Arc<Seen>,
     columns: Vec<String>,
     record: StringRecord,
     /// The first row was read to count the columns, and is still to be given.
     held: bool,
     lenient: bool,
+    /// Lines end with CR and LF.
+    crlf: bool,
     over: bool,
 }
 
 impl<R: Read + Send> Delimited<R> {
     /// Reads the line of names, or the first row.
-    pub(super) fn open(text: Bounded<R>, format: Format, options: &Options) -> Result<Self, Trouble> {
-        let since_row = Arc::clone(&text.since_row);
+    pub(super) fn open(text: Bounded<R>, format: Format, options: &Options, crlf: bool) -> Result<Self, Trouble> {
+        let seen = Arc::clone(&text.seen);
         let reader = csv::ReaderBuilder::new()
             .delimiter(options.delimiter.unwrap_or(if format == Format::Tsv { b'\t' } else { b',' }))
             // Tab-separated files of the platforms hold quotes as they are.
@@ -34,8 +36,16 @@ impl<R: Read + Send> Delimited<R> {
             .has_headers(false)
             .from_reader(text);
         let record = StringRecord::new();
-        let mut table =
-            Self { reader, since_row, columns: Vec::new(), record, held: false, lenient: options.lenient, over: false };
+        let mut table = Self {
+            reader,
+            seen,
+            columns: Vec::new(),
+            record,
+            held: false,
+            lenient: options.lenient,
+            crlf,
+            over: false,
+        };
         if table.read()? {
             if options.header {
                 table.columns = names(&table.record);
@@ -54,7 +64,7 @@ impl<R: Read + Send> Delimited<R> {
     }
 
     fn read(&mut self) -> Result<bool, Trouble> {
-        self.since_row.store(0, Ordering::Relaxed);
+        self.seen.since_row.store(0, Ordering::Relaxed);
         let line = self.reader.position().line();
         self.reader.read_record(&mut self.record).map_err(|error| match error.kind() {
             csv::ErrorKind::Io(error) => Trouble::of_read(Some(line), error),
@@ -62,8 +72,17 @@ impl<R: Read + Send> Delimited<R> {
         })
     }
 
+    /// The line where the record begins that was just read. The reader itself counts from the end of the one before,
+    /// blank lines included; so this counts back from where it stands now: behind the LF, before the LF of a CR LF, or
+    /// at the end of the file.
+    fn line(&self) -> u64 {
+        let inside = self.record.iter().map(|field| field.matches('\n').count()).sum::<usize>() as u64;
+        let behind = u64::from(!self.crlf && !self.seen.end.load(Ordering::Relaxed));
+        self.reader.position().line().saturating_sub(inside + behind)
+    }
+
     fn row(&self) -> Result<Row, Trouble> {
-        let line = self.record.position().map_or(0, csv::Position::line);
+        let line = self.line();
         let (fields, columns) = (self.record.len(), self.columns.len());
         if fields != columns && !self.lenient {
             let word = if fields == 1 { "field" } else { "fields" };

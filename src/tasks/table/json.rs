@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use serde_json::Value;
 
-use super::{Bounded, Row, Rows, Trouble};
+use super::{Bounded, Row, Rows, Seen, Trouble};
 use crate::limits;
 
 /// Columns in the order in which they were first seen.
@@ -48,7 +48,7 @@ impl Columns {
 /// Objects of a file.
 pub(super) struct Objects<R> {
     text: BufReader<Bounded<R>>,
-    since_row: Arc<AtomicU64>,
+    seen: Arc<Seen>,
     columns: Columns,
     line: u64,
     form: Form,
@@ -74,13 +74,13 @@ impl<R: Read> Objects<R> {
     }
 
     fn new(text: Bounded<R>, form: Form) -> Self {
-        let since_row = Arc::clone(&text.since_row);
-        Self { text: BufReader::new(text), since_row, columns: Columns::default(), line: 1, form, over: false }
+        let seen = Arc::clone(&text.seen);
+        Self { text: BufReader::new(text), seen, columns: Columns::default(), line: 1, form, over: false }
     }
 
     /// The bytes of the next object, and its line.
     fn piece(&mut self) -> Result<Option<(u64, Vec<u8>)>, Trouble> {
-        self.since_row.store(0, Ordering::Relaxed);
+        self.seen.since_row.store(0, Ordering::Relaxed);
         if self.form == Form::Lines { self.next_line() } else { self.next_item() }
     }
 
@@ -95,7 +95,7 @@ impl<R: Read> Objects<R> {
             if !piece.trim_ascii().is_empty() {
                 return Ok(Some((line, piece)));
             }
-            self.since_row.store(0, Ordering::Relaxed);
+            self.seen.since_row.store(0, Ordering::Relaxed);
         }
     }
 

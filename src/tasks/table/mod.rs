@@ -14,7 +14,7 @@ pub(super) mod write;
 
 use std::io::Read;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -136,12 +136,14 @@ pub(super) fn open(
     let whole = (head.len() as u64) < limits::TABLE_SNIFF_BYTES;
     let named = charset.and_then(|label| encoding_rs::Encoding::for_label(label.as_bytes()));
     let encoding = options.charset.unwrap_or_else(|| charset::find(&head, whole, named));
-    let format =
-        options.format.or_else(|| of_media_type(media_type)).unwrap_or_else(|| guess(&encoding.decode(&head).0));
+    let first = encoding.decode(&head).0;
+    let crlf = first.find('\n').is_some_and(|end| first[..end].ends_with('\r'));
+    let format = options.format.or_else(|| of_media_type(media_type)).unwrap_or_else(|| guess(&first));
+    drop(first);
     let text = charset::Decoded::new(std::io::Cursor::new(head).chain(file), encoding, options.lenient);
-    let text = Bounded { inner: text, since_row: Arc::default() };
+    let text = Bounded { inner: text, seen: Arc::default() };
     match format {
-        Format::Csv | Format::Tsv => Ok(Box::new(delimited::Delimited::open(text, format, options)?)),
+        Format::Csv | Format::Tsv => Ok(Box::new(delimited::Delimited::open(text, format, options, crlf)?)),
         Format::Json => Ok(Box::new(json::Objects::array(text))),
         Format::Jsonl => Ok(Box::new(json::Objects::lines(text))),
     }
@@ -174,14 +176,25 @@ fn guess(head: &str) -> Format {
 /// Text that is read; a row that never ends does not fill the memory.
 struct Bounded<R> {
     inner: R,
+    seen: Arc<Seen>,
+}
+
+/// What was seen of a text, for whoever reads rows out of it.
+#[derive(Default)]
+struct Seen {
     /// Bytes since the last row was whole.
-    since_row: Arc<AtomicU64>,
+    since_row: AtomicU64,
+    /// The end of the text was asked for.
+    end: AtomicBool,
 }
 
 impl<R: Read> Read for Bounded<R> {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
         let read = self.inner.read(buf)?;
-        if self.since_row.fetch_add(read as u64, Ordering::Relaxed) > limits::TABLE_ROW_BYTES_MAX {
+        if read == 0 {
+            self.seen.end.store(true, Ordering::Relaxed);
+        }
+        if self.seen.since_row.fetch_add(read as u64, Ordering::Relaxed) > limits::TABLE_ROW_BYTES_MAX {
             let why = format!("a row has more than {} bytes; a quote may be left open", limits::TABLE_ROW_BYTES_MAX);
             return Err(std::io::Error::other(why));
         }
