@@ -263,3 +263,29 @@ async fn memory_stays_flat_from_the_far_end_to_the_database() {
     assert!(most < before + 64, "it held {most} MiB, {before} before, for {mib} MiB");
     process.stop();
 }
+
+#[tokio::test]
+async fn a_connection_that_the_server_ends_is_tried_again() {
+    let Some(database) = Database::create().await else { return };
+    let make = "  - { id: make, type: sql_exec, with: { database: shop, statements: [ { sql: CREATE TABLE marks (n int) } ] } }\n";
+    let victim = "  - id: count\n    type: sql_query\n    retry: 1\n    retry_delay: 1ms\n    with:\n      database: shop\n      sql: \"SELECT CASE WHEN EXISTS (SELECT FROM marks) THEN 'done' ELSE pg_sleep(60)::text END AS s\"\n";
+    let end = "  - id: end\n    type: sql_exec\n    with:\n      database: shop\n      statements:\n        - { sql: INSERT INTO marks VALUES (1) }\n        - { sql: \"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'\" }\n";
+    let sleeping =
+        "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    let folder = folder(
+        &database,
+        "http://127.0.0.1:1",
+        &[("make", make), ("victim", victim), ("end", end), ("sleeping", &count(sleeping))],
+    );
+    let app = folder.start().await;
+    run(&app, "make").await;
+    let trigger = json!({ "workflow": "victim", "inputs": {} });
+    let id = app.control.post("/v1/workflows/trigger", &trigger).await.run();
+    while rows(&app, "sleeping").await != json!([{ "n": 1 }]) {}
+    run(&app, "end").await;
+    let done = app.control.ended(&id).await;
+    assert_eq!(output(&done, "count")["rows"], json!([{ "s": "done" }]));
+    let attempts = done["tasks"][0]["attempts"].as_array().unwrap();
+    assert_eq!((attempts.len(), &attempts[0]["failure"]["code"]), (2, &json!("sql.lost")), "{done}");
+    app.stop().await;
+}

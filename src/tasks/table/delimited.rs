@@ -16,12 +16,19 @@ pub(super) struct Delimited<R> {
     seen: Arc<Seen>,
     columns: Vec<String>,
     record: StringRecord,
-    /// The first row was read to count the columns, and is still to be given.
-    held: bool,
+    stand: Stand,
     lenient: bool,
     /// Lines end with CR and LF.
     crlf: bool,
-    over: bool,
+}
+
+/// Where the reading stands.
+#[derive(Clone, Copy, PartialEq)]
+enum Stand {
+    /// The first row was read to count the columns, and is still to be given.
+    Held,
+    Between,
+    Over,
 }
 
 impl<R: Read + Send> Delimited<R> {
@@ -36,25 +43,17 @@ impl<R: Read + Send> Delimited<R> {
             .has_headers(false)
             .from_reader(text);
         let record = StringRecord::new();
-        let mut table = Self {
-            reader,
-            seen,
-            columns: Vec::new(),
-            record,
-            held: false,
-            lenient: options.lenient,
-            crlf,
-            over: false,
-        };
+        let mut table =
+            Self { reader, seen, columns: Vec::new(), record, stand: Stand::Between, lenient: options.lenient, crlf };
         if table.read()? {
             if options.header {
                 table.columns = names(&table.record);
             } else {
                 table.columns = (1..=table.record.len()).map(|number| format!("column_{number}")).collect();
-                table.held = true;
+                table.stand = Stand::Held;
             }
         } else {
-            table.over = true;
+            table.stand = Stand::Over;
         }
         if table.columns.len() > limits::TABLE_COLUMNS_MAX {
             let why = format!("it has {} columns, more than {}", table.columns.len(), limits::TABLE_COLUMNS_MAX);
@@ -104,22 +103,16 @@ impl<R: Read + Send> Rows for Delimited<R> {
     }
 
     fn next(&mut self) -> Option<Result<Row, Trouble>> {
-        if self.over {
-            return None;
-        }
-        if !std::mem::take(&mut self.held) {
-            match self.read() {
+        match std::mem::replace(&mut self.stand, Stand::Over) {
+            Stand::Over => return None,
+            Stand::Held => {}
+            Stand::Between => match self.read() {
                 Ok(true) => {}
-                Ok(false) => {
-                    self.over = true;
-                    return None;
-                }
-                Err(trouble) => {
-                    self.over = true;
-                    return Some(Err(trouble));
-                }
-            }
+                Ok(false) => return None,
+                Err(trouble) => return Some(Err(trouble)),
+            },
         }
+        self.stand = Stand::Between;
         Some(self.row())
     }
 }
