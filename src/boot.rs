@@ -1,5 +1,6 @@
 //! Settings in, running gateway out: the only place that opens backends and joins the parts.
 
+mod artifacts;
 mod files;
 mod secrets;
 mod watch;
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::secrets::{People, Upkeep};
+use crate::artifacts::Artifacts;
 use crate::clock::Clock;
 use crate::domain::journal::JournalKind;
 use crate::domain::secret::Secrets;
@@ -31,6 +33,7 @@ use crate::settings::{self, DoorTls, Settings, TlsFiles};
 use crate::store;
 use crate::store::records::Records;
 use crate::tasks::command::{self, Commands, Host};
+use crate::tasks::sql::Databases;
 use crate::telemetry;
 
 pub use self::files::read_files;
@@ -109,6 +112,8 @@ pub async fn start(start: Start) -> Result<Running, Error> {
     let source = files::OnDisk { config: start.config.clone(), env: start.env.clone(), upkeep: upkeep.clone() };
     let files = Arc::new(FilesInForce::new(Box::new(source), Arc::clone(&store), loaded));
     let commands = open_commands(&settings, &tracker).await?;
+    let artifacts = Artifacts::open(settings.artifacts.clone(), Arc::clone(&azure), Arc::clone(&secrets));
+    let databases = Databases::new(&settings.databases, &settings.egress, &azure);
     let engine = Engine::new(engine::Parts {
         store: Arc::clone(&store),
         clock: Arc::clone(&start.clock),
@@ -116,6 +121,8 @@ pub async fn start(start: Start) -> Result<Running, Error> {
         client: Arc::new(Client::new(settings.egress.clone())),
         secrets: Arc::clone(&secrets),
         commands,
+        artifacts: artifacts.clone(),
+        databases,
         settings: engine::Settings {
             runs_active_max: settings.runs_active_max,
             lease: limits::LEASE,
@@ -151,6 +158,13 @@ pub async fn start(start: Start) -> Result<Running, Error> {
     let keeper = gateway.clone();
     let until = stop.clone();
     tracker.spawn(async move { keeper.keep_refusals(refused, until).await });
+    let sweep = artifacts::Sweep {
+        artifacts,
+        store: Arc::clone(&store),
+        clock: Arc::clone(&start.clock),
+        retention: settings.retention,
+    };
+    tracker.spawn(sweep.run(stop.clone()));
     if let Some(place) = settings.storage.records.clone() {
         let records = Records::new(place, azure, Arc::clone(&secrets), store, Arc::clone(&start.clock));
         tracker.spawn(records.run(stop.clone()));

@@ -30,6 +30,9 @@ pub mod outbound;
 /// [3] Where runs are kept.
 pub mod store;
 
+/// [3] Where bodies and tables are kept that are too large for the log of a run.
+pub mod artifacts;
+
 /// [3] Where secret values come from.
 pub mod secrets;
 

@@ -384,6 +384,86 @@ pub const RECORDS_PER_LOOK_MAX: usize = 100_000;
 pub const RECORDS_TURN: Duration = Duration::from_mins(5);
 /// How long a resume that was asked for is waited for, so that its record is written again.
 pub const RECORDS_RESUME_MAX: Duration = Duration::from_mins(10);
+/// Bytes of a body or table that stay in the log of a run (`limits.inline_max`); what is larger is an artifact.
+pub const INLINE_BYTES_MAX: usize = 64 * 1024;
+/// The most that `limits.inline_max` may ask for: logs are read into memory whole.
+pub const INLINE_BYTES_CEILING: usize = 8 * 1024 * 1024;
+/// Bytes of an artifact that its writer holds in memory.
+pub const ARTIFACT_PIECE_BYTES: usize = 1024 * 1024;
+/// Bytes of an artifact that are read from a file at once.
+pub const ARTIFACT_READ_BYTES: usize = 256 * 1024;
+/// Bytes of one block of an artifact in Blob Storage, which takes 50,000 of them.
+pub const ARTIFACT_BLOCK_BYTES: usize = 8 * 1024 * 1024;
+/// Blocks of one blob. <https://learn.microsoft.com/rest/api/storageservices/put-block-list>
+pub const ARTIFACT_BLOCKS_MAX: usize = 50_000;
+/// The largest file that `http_download` takes when the task sets no `max_size`: large reports have some hundred MiB.
+pub const DOWNLOAD_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
+/// The most that `max_size` may ask for.
+pub const DOWNLOAD_BYTES_CEILING: u64 = 64 * 1024 * 1024 * 1024;
+/// How long a far end may be silent in the middle of a file when the task sets no `idle_timeout`.
+pub const DOWNLOAD_IDLE_MAX: Duration = Duration::from_secs(30);
+/// Times that one attempt asks for a fresh link.
+pub const DOWNLOAD_REFRESHES_MAX: u32 = 3;
+/// Times that one attempt goes on, or begins anew, after the connection broke.
+pub const DOWNLOAD_CUTS_MAX: u32 = 8;
+/// The pause after the first such break; it grows with each.
+pub const DOWNLOAD_CUT_PAUSE: Duration = Duration::from_millis(100);
+/// Bytes of the answer that holds a link.
+pub const DOWNLOAD_LINK_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of an unwanted answer that its failure quotes.
+pub const DOWNLOAD_WORDS_BYTES_MAX: usize = 400;
+/// Characters of the name of a file that came.
+pub const DOWNLOAD_NAME_CHARS_MAX: usize = 120;
+/// Bytes at the front of a file by which its form and charset are found out.
+pub const TABLE_SNIFF_BYTES: u64 = 64 * 1024;
+/// Bytes of one row of a table, as text: one is held in memory.
+pub const TABLE_ROW_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Columns of a table.
+pub const TABLE_COLUMNS_MAX: usize = 1_000;
+/// Bytes of a table that a task gives.
+pub const TABLE_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
+/// Rows that a query gives when its task sets no `max_rows`.
+pub const TABLE_ROWS_MAX: u64 = 1_000_000;
+/// The most that `max_rows` may ask for.
+pub const TABLE_ROWS_CEILING: u64 = 100_000_000;
+/// Threads that work on tables, in all runs together: each holds a core and some megabytes.
+pub const TABLE_THREADS_MAX: usize = 4;
+/// Bytes that the tables of one `table_query` may take on the disk.
+pub const TABLE_QUERY_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
+/// Memory for the pages of one `table_query`, KiB: what is larger is read from the disk.
+pub const TABLE_QUERY_CACHE_KIB: u32 = 16 * 1024;
+/// Bytes of one value in a `table_query`.
+pub const TABLE_QUERY_VALUE_BYTES_MAX: i32 = 16 * 1024 * 1024;
+/// Bytes of the SQL of a `table_query`, ours for wide tables included.
+pub const TABLE_QUERY_SQL_BYTES_MAX: i32 = 256 * 1024;
+/// Steps of SQLite between two looks whether the attempt is over.
+pub const TABLE_QUERY_LOOK_STEPS: i32 = 10_000;
+/// Connections of tasks to one database: each costs the server a process.
+pub const SQL_CONNECTIONS_MAX: usize = 8;
+/// How long the end of a connection to a database may take.
+pub const SQL_GOODBYE_MAX: Duration = Duration::from_secs(1);
+/// Tries to make a table that another makes at the same moment.
+pub const SQL_MAKE_TRIES_MAX: usize = 3;
+/// Bytes of a table on their way to a database at once.
+pub const SQL_PIECE_BYTES: usize = 256 * 1024;
+/// Pieces of a table that are read ahead of the database.
+pub const SQL_PIECES_AHEAD: usize = 4;
+/// Rows that a load refuses and tells one by one; past this the load fails.
+pub const SQL_REJECTS_MAX: u64 = 100_000;
+/// Bytes of the rows that a load refuses.
+pub const SQL_REJECTS_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Room on the disk below which no artifact grows: the store must go on.
+pub const ARTIFACT_ROOM_BYTES_MIN: u64 = 512 * 1024 * 1024;
+/// Bytes of an artifact between two looks at the room on the disk.
+pub const ARTIFACT_ROOM_LOOK_BYTES: usize = 64 * 1024 * 1024;
+/// How long a write that was cut off is left alone, in case it is still under way.
+pub const ARTIFACT_UNFINISHED_KEPT: Duration = Duration::from_hours(24);
+/// Runs whose artifacts one look goes through.
+pub const ARTIFACT_SWEEP_RUNS: usize = 100;
+/// Between two looks for artifacts of old runs when there are more.
+pub const ARTIFACT_SWEEP_PAUSE: Duration = Duration::from_secs(1);
+/// Between two looks for artifacts of old runs.
+pub const ARTIFACT_SWEEP_EVERY: Duration = Duration::from_mins(10);
 /// How long one statement or transaction of a PostgreSQL store may take: less than a door waits for the store.
 pub const POSTGRES_CALL_MAX: Duration = Duration::from_secs(3);
 /// How long a write to PostgreSQL may wait and run before its caller is told that it failed.

@@ -8,6 +8,7 @@ mod azure;
 mod channels;
 mod commands;
 mod connections;
+mod data;
 mod doors;
 mod storage;
 
@@ -31,7 +32,7 @@ use crate::spec::source_map::{Path as YamlPath, Source, Span};
 use crate::spec::structure::SettingsFile;
 use crate::spec::{Around, Desk, SecretUse, raw, reader, yaml};
 use crate::tasks::Connections;
-use crate::{secrets, store};
+use crate::{artifacts, secrets, store};
 
 pub use self::doors::{Auth, ControlDoor, DoorTls, HooksDoor, TlsFiles};
 
@@ -62,6 +63,10 @@ pub struct Settings {
     pub channels: Channels,
     /// Where workflows may call beside the public internet.
     pub egress: Egress,
+    /// The databases that workflows work with.
+    pub databases: BTreeMap<String, store::PostgresPlace>,
+    /// Where what is too large for the record of a run is kept.
+    pub artifacts: artifacts::Settings,
     /// The programs that workflows may run.
     pub commands: crate::tasks::command::settings::Settings,
     /// The folder of the route files.
@@ -115,6 +120,7 @@ impl Settings {
                 connections: None,
                 callees: None,
                 channels: None,
+                databases: None,
                 commands: None,
                 body_bytes_max: limits::BODY_BYTES_MAX,
                 problems: &mut problems,
@@ -133,6 +139,7 @@ impl Settings {
         Around {
             connections: self.connections.keys().cloned().collect(),
             channels: self.channels.keys().cloned().collect(),
+            databases: self.databases.keys().cloned().collect(),
             commands: self.commands.clone(),
             body_bytes_max: self.body_bytes_max,
         }
@@ -159,6 +166,8 @@ impl Table<'_> {
         let (hooks, control) = self.doors(head);
         let auth = self.auth(head, control.as_ref().map(|door| door.address.ip()));
         let storage = self.storage(&head.storage, azure.cloud());
+        let databases = self.databases(head);
+        let artifacts = self.artifacts(head, storage.as_ref(), azure.cloud());
         let secrets = self.secrets(&head.secrets, azure.cloud());
         let body_bytes_max = self.body_bytes_max(head);
         let commands = self.commands(head.commands.as_ref());
@@ -178,6 +187,8 @@ impl Table<'_> {
             connections,
             channels,
             egress,
+            databases,
+            artifacts: artifacts?,
             commands,
             routes: self.absolute(head.paths.routes.as_deref().unwrap_or("./routes")),
             workflows: self.absolute(head.paths.workflows.as_deref().unwrap_or("./workflows")),

@@ -14,7 +14,7 @@ use super::config;
 use super::error::Error;
 use super::token;
 use crate::limits;
-use crate::outbound::{Body, Cause, Client, Egress, Request};
+use crate::outbound::{Body, Cause, Client, Egress, Opened, Request};
 
 /// Which gateway to call, and as whom.
 #[derive(Debug, Clone, Args)]
@@ -152,6 +152,20 @@ impl Api {
                     ))
             }
         }
+    }
+
+    /// Begins to read something that is not JSON.
+    pub(super) async fn read(&self, place: &Place) -> Result<Opened, Error> {
+        let request = self.request(Method::GET, place, None, &Once::default());
+        let request = request.map_err(|cause| Error::new(cause.sentence()))?;
+        let opened = self.client.open(request, limits::REQUEST_TIMEOUT).await;
+        let opened = opened.map_err(|error| self.unreachable(&error.cause))?;
+        if opened.status.is_success() {
+            return Ok(opened);
+        }
+        let status = opened.status.as_u16();
+        let problem = opened.body.words(limits::EXCHANGE_BODY_BYTES_MAX).await;
+        Err(refused(status, &serde_json::from_slice(&problem).unwrap_or_default()))
     }
 
     fn request(&self, method: Method, place: &Place, body: Option<&Value>, once: &Once<'_>) -> Result<Request, Cause> {

@@ -120,7 +120,12 @@ impl Known {
         Self {
             routes: place(paths.routes, "routes"),
             workflows: place(paths.workflows, "workflows"),
-            around: Around { connections, channels, ..Around::default() },
+            around: Around {
+                connections,
+                channels,
+                databases: head.map(|head| head.databases.keys().cloned().collect()).unwrap_or_default(),
+                ..Around::default()
+            },
             named: Vec::new(),
             source: source_of(head, folder),
             azure: Arc::default(),

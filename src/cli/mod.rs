@@ -3,6 +3,7 @@
 
 mod api;
 mod approvals;
+mod artifact;
 mod check;
 mod config;
 mod doctor;

@@ -18,6 +18,7 @@ use super::inputs::{self, Given};
 use super::output::{self, Output};
 use super::progress::Progress;
 use super::show;
+use crate::artifacts::Artifacts;
 use crate::channels::Channels;
 use crate::clock::{Clock, SystemClock};
 use crate::domain::state::State;
@@ -35,6 +36,7 @@ use crate::store::memory::Memory;
 use crate::tasks::Connections;
 use crate::tasks::command::{Commands, Host};
 use crate::tasks::plan::{Catalog, Plan, RoutePlan, SchedulePlan};
+use crate::tasks::sql::Databases;
 
 /// What to run, and with what.
 #[derive(Debug, Clone, Args)]
@@ -118,6 +120,10 @@ impl Here {
             }
             None => Commands::default(),
         };
+        let databases = settings.as_ref().map_or_else(Databases::default, |settings| {
+            Databases::new(&settings.databases, &settings.egress, &settings.azure)
+        });
+        let place = settings.as_ref().map(|settings| settings.artifacts.clone());
         let (connections, channels, egress, source, azure, retention) = match settings {
             Some(settings) => {
                 let Settings { connections, channels, egress, secrets, azure, retention, .. } = settings;
@@ -147,6 +153,13 @@ impl Here {
             client: Arc::clone(&client),
             secrets: Arc::clone(&secrets) as Arc<dyn crate::domain::secret::Secrets>,
             commands,
+            databases,
+            artifacts: match place {
+                Some(place) => {
+                    Artifacts::open(place, azure, Arc::clone(&secrets) as Arc<dyn crate::domain::secret::Secrets>)
+                }
+                None => Artifacts::in_folder(&std::env::temp_dir().join("clawhook-artifacts")),
+            },
             settings: engine::Settings { runs_active_max: ONE, lease: limits::LEASE, retention },
         });
         let (gateway, _) = Gateway::new(engine.clone(), files, secrets, clock, gateway::Settings::default());

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::api::{Api, Once, Place, Server};
+use super::artifact::Artifact;
 use super::error::Error;
 use super::output::{self, Output};
 use super::show;
@@ -24,6 +25,8 @@ pub(super) enum Runs {
     Show(Show),
     /// Shows the events of a run's log
     Events(One),
+    /// Lists what of a run is too large for its record, or fetches one of it
+    Artifact(Artifact),
     /// Asks a run to stop; what is in flight is cut off
     Cancel(Cancel),
     /// Starts a new run with the inputs of an old one, on the workflow as it stands now
@@ -165,6 +168,7 @@ pub(super) async fn run(runs: Runs, output: Output) -> Result<ExitCode, Error> {
             let events = Api::open(&one.server)?.get(&Place::new(&["runs", &one.run, "events"])).await?;
             output::show(one.json, &events, || show_events(&events));
         }
+        Runs::Artifact(artifact) => artifact.run().await?,
         Runs::Cancel(Cancel { one, reason }) => {
             let place = Place::new(&["runs", &one.run, "cancel"]);
             let done = Api::open(&one.server)?.post(&place, &json!({ "reason": reason })).await?;

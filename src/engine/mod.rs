@@ -33,6 +33,7 @@ pub use self::accept::{AcceptError, Intake};
 pub use self::retention::Retention;
 pub use self::scheduler::{Backfill, ScheduleStatus};
 pub use self::verbs::{Cancelled, Resumed};
+use crate::artifacts::Artifacts;
 use crate::channels::Channels;
 use crate::channels::alerts::Alerts;
 use crate::clock::{Clock, Timestamp};
@@ -47,6 +48,7 @@ use crate::store::{self, Store};
 use crate::tasks::Connections;
 use crate::tasks::command::Commands;
 use crate::tasks::plan::{Plan, RoutePlan, SchedulePlan};
+use crate::tasks::sql::Databases;
 use drive::Hold;
 use lanes::Lanes;
 
@@ -110,6 +112,8 @@ pub struct Parts {
     pub client: Arc<Client>,
     pub secrets: Arc<dyn Secrets>,
     pub commands: Commands,
+    pub artifacts: Artifacts,
+    pub databases: Databases,
     pub settings: Settings,
 }
 
@@ -225,6 +229,11 @@ impl Engine {
     /// The store that the engine writes to.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.0.parts.store
+    }
+
+    /// Where what is too large for a log is kept.
+    pub fn artifacts(&self) -> &Artifacts {
+        &self.0.parts.artifacts
     }
 
     /// Looks for work now: files, marks or runs changed.

@@ -4,6 +4,7 @@
 /// Who calls, and what they may do.
 pub mod access;
 mod approvals;
+mod artifacts;
 mod deliveries;
 mod files;
 mod journals;

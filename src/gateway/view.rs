@@ -443,3 +443,11 @@ pub struct Reloaded {
     /// Workflows that are new or have changed.
     pub changed: Vec<String>,
 }
+
+/// The artifacts of a run.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Artifacts {
+    /// Each as outputs refer to it: `artifact`, `media_type`, `bytes`, `sha256`, and for tables `rows` and `columns`.
+    #[schema(value_type = Vec<Object>)]
+    pub items: Vec<Value>,
+}

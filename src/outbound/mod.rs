@@ -25,6 +25,7 @@ mod redirect;
 mod request;
 mod response;
 mod retry_after;
+mod stream;
 mod tls;
 mod token;
 mod trace;
@@ -56,6 +57,7 @@ pub use gathered::{Gathered, Pages};
 pub use request::{Request, Tls, parse_url};
 pub use response::Response;
 pub use retry_after::retry_after;
+pub use stream::{Opened, Pieces};
 
 use crate::clock::Timestamp;
 use crate::domain::failure::Sent;

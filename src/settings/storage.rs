@@ -48,7 +48,7 @@ impl Table<'_> {
         })
     }
 
-    fn blob_place(
+    pub(super) fn blob_place(
         &mut self,
         path: &Path,
         endpoint: Option<&str>,
@@ -104,7 +104,7 @@ impl Table<'_> {
         Some(text.trim_end_matches('/').to_owned())
     }
 
-    fn postgres(&mut self, path: &Path, raw: &raw::Storage) -> Option<PostgresPlace> {
+    pub(super) fn postgres(&mut self, path: &Path, raw: &raw::Storage) -> Option<PostgresPlace> {
         let host = self.needed(path, "host", raw.host.as_deref(), "host: NAME.postgres.database.azure.com");
         let database = self.needed(path, "database", raw.database.as_deref(), "database: clawhook");
         let user = self.needed(path, "user", raw.user.as_deref(), "user: clawhook");

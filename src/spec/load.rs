@@ -27,6 +27,8 @@ pub struct Around {
     pub connections: BTreeSet<ConnectionName>,
     /// The channels of the settings.
     pub channels: BTreeSet<ChannelName>,
+    /// The databases of the settings.
+    pub databases: BTreeSet<String>,
     /// The programs that the settings allow.
     pub commands: command::Settings,
     /// Body of a delivery, bytes, for routes that set none (`limits.max_body` of the settings).
@@ -38,6 +40,7 @@ impl Default for Around {
         Self {
             connections: BTreeSet::new(),
             channels: BTreeSet::new(),
+            databases: BTreeSet::new(),
             commands: command::Settings::default(),
             body_bytes_max: limits::BODY_BYTES_MAX,
         }
@@ -171,6 +174,7 @@ fn desk<'a>(
         connections: around.map(|around| &around.connections),
         callees,
         channels: around.map(|around| &around.channels),
+        databases: around.map(|around| &around.databases),
         commands: around.map(|around| &around.commands),
         body_bytes_max: around.map_or(limits::BODY_BYTES_MAX, |around| around.body_bytes_max),
         problems,

@@ -31,7 +31,8 @@ use tokio_util::task::TaskTracker;
 
 use self::link::Link;
 use self::queue::Queue;
-use self::session::{Connector, Listener, Purpose, cannot_open, trust};
+use self::session::{Connector, Listener, Purpose, cannot_open};
+pub(crate) use self::session::{is_here, trust};
 use self::shapes::Shapes;
 use self::watch::Watch;
 use super::ready::{self, ReadyAppend};

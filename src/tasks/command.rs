@@ -24,8 +24,8 @@ pub use self::run::{Commands, Error as OpenError, Host};
 use self::run::{Ended, Order};
 use self::settings::{Bounds, Cores, Settings};
 use super::{
-    Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, expression_failure, names_of, read_mapping,
-    read_with,
+    Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, expression_failure, names_of, printed,
+    read_mapping, read_with,
 };
 use crate::domain::byte_size;
 use crate::domain::failure::Failure;
@@ -248,7 +248,7 @@ impl Command {
 
     async fn order(&self, ctx: &TaskContext<'_>, masker: &mut Masker) -> Result<Order, Failure> {
         let eval = |mapping: &Mapping| mapping.eval(ctx.values).map_err(|error| expression_failure(&error));
-        let args = self.args.iter().map(|arg| eval(arg).map(printed)).collect::<Result<_, _>>()?;
+        let args = self.args.iter().map(|arg| eval(arg).map(|arg| printed(&arg))).collect::<Result<_, _>>()?;
         let stdin = self.stdin.as_ref().map(eval).transpose()?.map(|value| match value {
             Value::String(text) => text.into_bytes(),
             other => other.to_string().into_bytes(),
@@ -260,7 +260,7 @@ impl Command {
         ];
         for (name, value) in &self.env {
             let value = match value {
-                Variable::Text(text) => printed(eval(text)?).into_bytes(),
+                Variable::Text(text) => printed(&eval(text)?).into_bytes(),
                 Variable::Secret(reference) => {
                     let value = ctx.secrets.resolve(reference).await.map_err(|error| super::secret_failure(&error))?;
                     masker.learn(reference, &value);
@@ -296,15 +296,6 @@ impl Command {
             }
         };
         Ok(json!({ "exit": exit, "stdout": stdout, "stderr": text(&ended.stderr) }))
-    }
-}
-
-/// A value as one argument or variable.
-fn printed(value: Value) -> String {
-    match value {
-        Value::String(text) => text,
-        Value::Null => String::new(),
-        other => other.to_string(),
     }
 }
 

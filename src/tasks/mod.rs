@@ -9,10 +9,18 @@ pub mod approval;
 /// Programs of this machine.
 pub mod command;
 mod http;
+mod http_download;
 mod http_request;
 mod notify;
 mod set_state;
+/// Databases that workflows work with.
+pub mod sql;
+mod sql_exec;
+mod sql_load;
+mod sql_query;
 mod stop;
+mod table;
+mod table_query;
 mod transform;
 mod wait;
 mod workflow;
@@ -27,6 +35,7 @@ use async_trait::async_trait;
 use schemars::Schema;
 use serde_json::{Map, Value};
 
+use crate::artifacts::Artifacts;
 use crate::channels::Channels;
 use crate::channels::alerts::Alerts;
 use crate::clock::{Clock, Timestamp};
@@ -44,10 +53,15 @@ use crate::outbound::connection::Connection;
 /// All task kinds, in the order of the documentation.
 pub static KINDS: &[TaskKind] = &[
     http_request::KIND,
+    http_download::KIND,
     transform::KIND,
     workflow::KIND,
     notify::KIND,
     approval::KIND,
+    table_query::KIND,
+    sql_query::KIND,
+    sql_exec::KIND,
+    sql_load::KIND,
     wait::KIND,
     set_state::KIND,
     stop::KIND,
@@ -169,6 +183,11 @@ pub trait Task: Send + Sync + fmt::Debug {
         Vec::new()
     }
 
+    /// The databases that it names, each with its place in `with`.
+    fn databases(&self) -> Vec<(&'static str, &str)> {
+        Vec::new()
+    }
+
     /// One attempt.
     async fn attempt(&self, ctx: &TaskContext<'_>) -> Attempted;
 }
@@ -220,6 +239,10 @@ pub struct TaskContext<'a> {
     pub channels: &'a Channels,
     /// How often people are told.
     pub alerts: &'a Alerts,
+    /// Keeps what is too large for the log.
+    pub artifacts: &'a Artifacts,
+    /// The databases of the settings.
+    pub databases: &'a sql::Databases,
     /// The attempt is cut off after this long.
     pub time_limit: Duration,
     /// What people decided about this task so far.
@@ -280,6 +303,9 @@ fn secret_failure(error: &crate::domain::secret::Error) -> Failure {
     }
 }
 
+/// What to type where a charset is wanted.
+const CHARSET_HELP: &str = "write one such as `utf-8`, `utf-16le`, `gb18030`, `windows-1252` or `shift_jis`";
+
 /// Reads the settings of a kind. They fit the schema already, so this fails only where the schema is laxer.
 fn read_with<T: serde::de::DeserializeOwned>(with: &Value) -> Result<T, Vec<WithProblem>> {
     serde_json::from_value(with.clone()).map_err(|error| vec![WithProblem::new("", error.to_string())])
@@ -291,9 +317,14 @@ fn read_mapping(pointer: &str, value: &Value) -> Result<Mapping, Vec<WithProblem
     Mapping::parse(value).map_err(|errors| errors.into_iter().map(place).collect())
 }
 
-/// A value in text: text as it is, anything else as JSON.
+/// A value as it stands in a URL, a header, an argument or a text: text as it is, nothing for null, anything else as
+/// JSON.
 fn printed(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
 }
 
 /// What a mapping that stands at `pointer` of `with` looks up.

@@ -11,8 +11,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, expression_failure, names_of, read_mapping,
-    read_with,
+    Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, expression_failure, names_of, printed,
+    read_mapping, read_with,
 };
 use crate::channels::alerts::{self, Alert, Told};
 use crate::channels::message::{self, Message};
@@ -340,14 +340,6 @@ impl Table {
 
 fn eval(mapping: &Mapping, ctx: &TaskContext<'_>) -> Result<Value, Failure> {
     mapping.eval(ctx.values).map_err(|error| expression_failure(&error))
-}
-
-fn printed(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => String::new(),
-        other => other.to_string(),
-    }
 }
 
 #[cfg(test)]

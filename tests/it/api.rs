@@ -448,6 +448,8 @@ async fn the_description_lists_the_whole_api() {
         "get /v1/routes",
         "get /v1/runs",
         "get /v1/runs/{id}",
+        "get /v1/runs/{id}/artifacts",
+        "get /v1/runs/{id}/artifacts/{artifact}",
         "get /v1/runs/{id}/events",
         "get /v1/schedules",
         "get /v1/workflows",
@@ -560,7 +562,7 @@ async fn every_operation_wants_proof_and_its_scope() {
             if operation["security"] == json!([]) || operation["security"] == json!([{}]) || path == "/metrics" {
                 continue;
             }
-            let path = path.replace("{id}", &run).replace("{name}", "pause");
+            let path = path.replace("{id}", &run).replace("{name}", "pause").replace("{artifact}", "art_x");
             let body = match path.rsplit('/').next() {
                 Some("trigger") => json!({ "workflow": "pause" }),
                 Some("state") => json!({ "set": { "seen": 1 } }),
@@ -581,7 +583,7 @@ async fn every_operation_wants_proof_and_its_scope() {
             asked += 1;
         }
     }
-    assert_eq!(asked, 25, "operations that want proof");
+    assert_eq!(asked, 27, "operations that want proof");
     assert_eq!(admin.get("/v1/audit").await["items"].as_array().unwrap().len(), 1, "and nothing of it was done");
     app.stop().await;
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use clawhook::artifacts::Artifacts;
 use clawhook::channels::Channels;
 use clawhook::clock::{Clock, TestClock, Timestamp};
 use clawhook::domain::delivery::{DeliveryKey, RouteRef};
@@ -26,6 +27,7 @@ use clawhook::store::{Receipt, Store};
 use clawhook::tasks::Connections;
 use clawhook::tasks::command::Commands;
 use clawhook::tasks::plan::{Plan, RoutePlan, SchedulePlan};
+use clawhook::tasks::sql::Databases;
 use serde_json::Value;
 
 use crate::standin::{self, Standin};
@@ -123,6 +125,8 @@ impl Kit {
             client: Arc::new(Client::new(Egress::new(["127.0.0.0/8".parse().unwrap()]))),
             secrets: Arc::clone(&telling.secrets),
             commands,
+            artifacts: Artifacts::default(),
+            databases: Databases::default(),
             settings: Settings {
                 runs_active_max: room.try_into().unwrap(),
                 lease: Duration::from_secs(30),

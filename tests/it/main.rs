@@ -5,6 +5,7 @@
 mod api;
 mod app;
 mod approval;
+mod artifacts;
 mod cancel;
 mod children;
 mod cli;
@@ -12,6 +13,7 @@ mod command;
 mod crash;
 mod dependencies;
 mod doctor;
+mod download;
 mod emulators;
 mod errors;
 mod examples;
@@ -35,11 +37,13 @@ mod signature_vectors;
 mod simulation;
 mod spec_errors;
 mod spec_semantics;
+mod sql;
 /// The ERP that workflows call.
 #[path = "../../infra/standin/standin.rs"]
 mod standin;
 mod store_contract;
 mod systemd;
+mod tables;
 mod tidy;
 mod tls;
 mod two_nodes;

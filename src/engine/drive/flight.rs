@@ -74,6 +74,8 @@ async fn attempt(engine: &Engine, ticket: &Ticket<'_>) -> Attempted {
         commands: &parts.commands,
         channels: &channels,
         alerts: &engine.0.alerts,
+        artifacts: &parts.artifacts,
+        databases: &parts.databases,
         time_limit: *limit,
         decisions: &ticket.decisions,
         runs: engine,

@@ -2,6 +2,7 @@
 //! Handlers read what was sent, ask the gateway one thing, and show what it says.
 
 mod approvals;
+mod artifacts;
 mod audit;
 mod health;
 pub(super) mod idempotency;
@@ -36,6 +37,7 @@ static PARTS: &[Part] = &[
     workflows::PART,
     runs::PART,
     approvals::PART,
+    artifacts::PART,
     routes::PART,
     schedules::PART,
     refusals::PART,

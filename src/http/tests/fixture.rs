@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::artifacts::Artifacts;
 use crate::clock::{Clock, TestClock, Timestamp};
 use crate::domain::secret::{self, SecretRef, SecretValue, Secrets};
 use crate::engine::{self, Engine, Retention};
@@ -24,6 +25,7 @@ use crate::store::Store;
 use crate::store::memory::Memory;
 use crate::tasks::command::Commands;
 use crate::tasks::plan::{Plan, RoutePlan, SchedulePlan};
+use crate::tasks::sql::Databases;
 
 const NOW: Timestamp = Timestamp::from_secs(1_795_338_000);
 
@@ -99,6 +101,8 @@ pub(super) async fn doors() -> Doors {
         client: Arc::new(Client::new(Egress::default())),
         secrets: secrets.clone(),
         commands: Commands::default(),
+        artifacts: Artifacts::default(),
+        databases: Databases::default(),
         settings: engine::Settings {
             runs_active_max: NonZeroUsize::MIN,
             lease: day,

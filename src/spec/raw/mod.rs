@@ -7,13 +7,17 @@
 //! No untagged, flattened or internally tagged enums: serde buffers those and breaks numbers that keep their text.
 //! Where the language takes two shapes, the type reads a JSON value by hand and says so in its schema.
 
+mod artifacts;
 mod channel;
+mod databases;
 mod parts;
 mod route;
 mod settings;
 mod workflow;
 
+pub use self::artifacts::{ArtifactStore, Artifacts};
 pub use self::channel::{Channel, ChannelLanguage, ChannelType, MailEncryption, Mention};
+pub use self::databases::{Database, DatabaseType};
 pub use self::parts::{Condition, Duration, ListenAddress, Rate, SecretName, SecretRef, Size, TextOrSecret, Version};
 pub use self::route::{
     Catchup, Dedupe, Overlap, ReplayGuard, Respond, Route, RouteLimits, Routes, Schedule, Verify, VerifyPreset,

@@ -8,7 +8,9 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::{Channel, Duration, ListenAddress, Rate, SecretName, SecretRef, Size, TextOrSecret, Version};
+use super::{
+    Artifacts, Channel, Database, Duration, ListenAddress, Rate, SecretName, SecretRef, Size, TextOrSecret, Version,
+};
 use crate::tasks::command::settings::Cores;
 
 /// The settings of one machine.
@@ -31,6 +33,9 @@ pub struct Settings {
     /// Which Azure, and who we are there; for everything here that lives in Azure.
     #[serde(default)]
     pub azure: Azure,
+    /// Where bodies and tables are kept that are too large for the record of a run.
+    #[serde(default)]
+    pub artifacts: Artifacts,
     /// How much this machine takes on.
     #[serde(default)]
     pub limits: SettingsLimits,
@@ -43,6 +48,9 @@ pub struct Settings {
     /// Places where people are told, by name.
     #[serde(default)]
     pub channels: BTreeMap<String, Channel>,
+    /// Databases by name, for `sql_query`, `sql_exec` and `sql_load`.
+    #[serde(default)]
+    pub databases: BTreeMap<String, Database>,
     /// Where the other files are, relative to this one.
     #[serde(default)]
     pub paths: Paths,
@@ -331,6 +339,9 @@ pub struct SettingsLimits {
     pub concurrency: Option<u32>,
     /// The largest body of a delivery, for routes that set none.
     pub max_body: Option<Size>,
+    /// The largest body or table that a task keeps in the record of its run; 64 KiB when left out. What is larger is an
+    /// artifact.
+    pub inline_max: Option<Size>,
 }
 
 /// How long things are kept.

@@ -35,6 +35,8 @@ pub(crate) struct Desk<'a> {
     pub(crate) callees: Callees<'a>,
     /// The channels that tasks and schedules may name; any when absent.
     pub(crate) channels: Option<&'a BTreeSet<ChannelName>>,
+    /// The databases that tasks may name; any when absent.
+    pub(crate) databases: Option<&'a BTreeSet<String>>,
     /// The programs that tasks may run; any when absent.
     pub(crate) commands: Option<&'a command::Settings>,
     /// Body of a delivery, bytes, for routes that set none.

@@ -98,6 +98,13 @@ fn settings(
         route::check_inputs(desk, &path, &given, name.as_str(), callees);
     }
     desk.channels_of(&path, &with, &*task);
+    for (pointer, name) in task.databases() {
+        let (place, _) = below(&path, &with, pointer);
+        if let Some(known) = desk.databases.filter(|known| !known.contains(name)) {
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            desk.unknown("sql.database", format!("there is no database `{name}`"), &place, name, &known);
+        }
+    }
     desk.places(&path, &with, &task.names(), scope);
     let secrets = task.secrets();
     let declared: Vec<&str> = secrets.iter().map(|(pointer, _)| pointer.as_str()).collect();

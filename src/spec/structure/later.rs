@@ -1,31 +1,12 @@
 //! Words of the language that this version does not have yet, so that people are told the truth about them.
 
 /// Keys of the language that come in a later version: the map that would hold them (its name in the schema), and the keys.
-const KEYS: &[(&str, &[&str])] = &[
-    ("Task", &["redact"]),
-    ("Listeners", &["grpc"]),
-    ("ListenTls", &["acme"]),
-    ("AuthMethods", &["oidc"]),
-    ("SettingsLimits", &["inline_max"]),
-];
+const KEYS: &[(&str, &[&str])] =
+    &[("Task", &["redact"]), ("Listeners", &["grpc"]), ("ListenTls", &["acme"]), ("AuthMethods", &["oidc"])];
 
 /// Values of the language that come in a later version: the key, and the values.
 const VALUES: &[(&str, &[&str])] = &[
-    (
-        "type",
-        &[
-            "http_download",
-            "table_query",
-            "sql_query",
-            "sql_exec",
-            "sql_load",
-            "blob_put",
-            "blob_get",
-            "amazon_report",
-            "shopify_bulk",
-            "walmart_report",
-        ],
-    ),
+    ("type", &["blob_put", "blob_get", "amazon_report", "shopify_bulk", "walmart_report"]),
     (
         "preset",
         &[

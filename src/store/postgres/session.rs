@@ -164,7 +164,7 @@ fn config(place: &PostgresPlace) -> Config {
 }
 
 /// Whether the host is this machine: a loopback address, or the folder of a socket.
-fn is_here(host: &str) -> bool {
+pub(crate) fn is_here(host: &str) -> bool {
     host == "localhost"
         || host.starts_with('/')
         || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
@@ -300,17 +300,17 @@ pub(super) fn span(ids: &[i64]) -> (i64, i64) {
 }
 
 /// The trust in the server's certificate: the authorities of the settings, or those of the machine.
-pub(super) async fn trust(authorities: Option<&[u8]>) -> Result<rustls::ClientConfig, String> {
+pub(crate) async fn trust(authorities: Option<&[u8]>) -> Result<rustls::ClientConfig, String> {
     use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject;
     let mut roots = rustls::RootCertStore::empty();
     if let Some(pem) = authorities {
         for certificate in CertificateDer::pem_slice_iter(pem) {
-            let certificate = certificate.map_err(|error| format!("`storage.ca` is not PEM: {error}"))?;
-            roots.add(certificate).map_err(|error| format!("`storage.ca` holds no authority: {error}"))?;
+            let certificate = certificate.map_err(|error| format!("`ca` is not PEM: {error}"))?;
+            roots.add(certificate).map_err(|error| format!("`ca` holds no authority: {error}"))?;
         }
         if roots.is_empty() {
-            return Err("`storage.ca` holds no certificate".to_owned());
+            return Err("`ca` holds no certificate".to_owned());
         }
     } else {
         let loaded = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;

@@ -38,7 +38,7 @@ pub(super) fn unsendable(cause: &outbound::Cause) -> Failure {
     Failure::new(cause.code(), Fault::Config, cause.sentence()).help(cause.help())
 }
 
-pub(super) fn unproved(error: &outbound::auth::Error, ctx: &TaskContext<'_>) -> Failure {
+pub(in crate::tasks) fn unproved(error: &outbound::auth::Error, ctx: &TaskContext<'_>) -> Failure {
     match error {
         outbound::auth::Error::Secret(error) => at_connection(secret_failure(error), ctx),
         outbound::auth::Error::Grant(failure) => at_connection((**failure).clone(), ctx),

@@ -11,9 +11,11 @@ mod send;
 use schemars::Schema;
 use serde_json::Value;
 
+use super::printed;
+
 pub(super) use answer::{Answer, RawAnswer};
 pub(super) use call::{Call, RawCall};
-pub(super) use failures::masked;
+pub(super) use failures::{masked, unproved};
 pub(super) use paginate::{Page, Paginate, RawPages, remember};
 pub(super) use send::send;
 
@@ -35,13 +37,4 @@ pub(super) fn joined_schema(description: &str, parts: impl IntoIterator<Item = S
     joined.insert("description".to_owned(), description.into());
     joined.insert("additionalProperties".to_owned(), false.into());
     joined
-}
-
-/// A value as it stands in a URL, a header or a form.
-fn printed(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => String::new(),
-        other => other.to_string(),
-    }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use clawhook::artifacts::Artifacts;
 use clawhook::clock::TestClock;
 use clawhook::domain::delivery::{Delivery, DeliveryKey, RouteRef};
 use clawhook::domain::event::Accepted;
@@ -22,6 +23,7 @@ use clawhook::store::{Receipt, RunQuery, Store};
 use clawhook::tasks::Connections;
 use clawhook::tasks::command::Commands;
 use clawhook::tasks::plan::{Plan, RoutePlan, SchedulePlan};
+use clawhook::tasks::sql::Databases;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Map, json};
@@ -116,6 +118,8 @@ impl World {
             client: Arc::new(Client::new(Egress::new([]))),
             secrets: Arc::new(NoSecrets),
             commands: Commands::default(),
+            artifacts: Artifacts::default(),
+            databases: Databases::default(),
             settings: Settings {
                 runs_active_max: 8.try_into().unwrap(),
                 lease: LEASE,

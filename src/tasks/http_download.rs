@@ -1,0 +1,244 @@
+//! `http_download`: a file of a far end, streamed to an artifact. Memory stays flat however large it is; what was cut
+//! off goes on where it was, or begins anew, and is never taken for whole.
+
+mod call;
+mod fetch;
+mod inflate;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use schemars::{JsonSchema, schema_for};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use self::call::{Call, CallMethod, RawCall};
+use self::fetch::Fetch;
+use self::inflate::Packing;
+use super::{Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, read_with};
+use crate::domain::masking::Masker;
+use crate::domain::secret::SecretRef;
+use crate::domain::{byte_size, duration};
+use crate::expr::{Place, Template};
+use crate::limits;
+
+pub(super) const KIND: TaskKind = TaskKind {
+    name: "http_download",
+    summary: "Streams a file to an artifact; the output is `{ status, headers, file }`.",
+    connects: true,
+    schema: || schema_for!(With),
+    parse: |with, connected| parse(&read_with(with)?, with, connected),
+};
+
+/// Settings of an `http_download` task.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct With {
+    /// The method; `GET` when left out. A `POST` is not repeated by itself.
+    #[serde(default)]
+    method: CallMethod,
+    /// The path behind the connection's `base_url`.
+    path: Option<String>,
+    /// The whole URL. The connection's `auth` and `headers` do not go with it: a presigned link is its own proof.
+    url: Option<String>,
+    /// Headers; a value is text or `{ secret_ref: NAME }`.
+    headers: Option<Map<String, Value>>,
+    /// A JSON body.
+    json: Option<Value>,
+    /// The largest file, as it comes and as it is kept, such as `500MiB`; 2 GiB when left out.
+    max_size: Option<String>,
+    /// What to unpack; `auto` when left out.
+    #[serde(default)]
+    decompress: Packing,
+    /// The longest silence of the far end, 30 s when left out. The task's `timeout` bounds the whole.
+    idle_timeout: Option<String>,
+    /// Asks for a fresh link when there is none yet, or the link has expired (403, 410).
+    refresh: Option<Refresh>,
+    /// What the file is, instead of what the far end says, such as `text/csv`.
+    media_type: Option<String>,
+    /// The charset of the file, instead of what the far end says, such as `windows-1252`.
+    charset: Option<String>,
+}
+
+/// A call that answers with a link to the file.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Refresh {
+    /// The method; `GET` when left out.
+    #[serde(default)]
+    method: CallMethod,
+    /// The path behind the connection's `base_url`.
+    path: Option<String>,
+    /// The whole URL, for a task without a connection.
+    url: Option<String>,
+    /// Headers; a value is text or `{ secret_ref: NAME }`.
+    headers: Option<Map<String, Value>>,
+    /// A JSON body.
+    json: Option<Value>,
+    /// Where the link stands in the answer, such as `${{ response.body.url }}`.
+    link: String,
+}
+
+#[derive(Debug)]
+struct HttpDownload {
+    file: Call,
+    refresh: Option<(Call, Template)>,
+    bytes_max: u64,
+    packing: Packing,
+    idle: Duration,
+    media_type: Option<String>,
+    charset: Option<String>,
+}
+
+fn parse(with: &With, raw: &Value, connected: bool) -> Result<Box<dyn Task>, Vec<WithProblem>> {
+    let mut problems = Vec::new();
+    let file = RawCall {
+        method: with.method,
+        path: with.path.as_deref(),
+        url: with.url.as_deref(),
+        headers: with.headers.as_ref(),
+        json: with.json.as_ref(),
+    };
+    if file.path.is_some() && file.url.is_some() {
+        problems.push(WithProblem::new("/url", "`path` and `url` exclude each other").help("keep one of them"));
+    }
+    if file.path.is_none() && file.url.is_none() && with.refresh.is_none() {
+        let help = "name a `url`, a `path` behind a connection, or a `refresh` that gives the link";
+        problems.push(WithProblem::new("", "there is nothing to download").help(help));
+    }
+    let mut read = |raw_call: &RawCall<'_>, at: &'static str| {
+        if raw_call.path.is_some() && !connected {
+            let help = "name a `connection` for the path, or give the whole `url`";
+            problems.push(WithProblem::new(format!("{at}/path"), "a `path` wants a connection").help(help));
+        }
+        Call::read(raw_call, raw, at, &mut problems)
+    };
+    let call = read(&file, "");
+    let refresh = with.refresh.as_ref().map(|refresh| {
+        let raw_call = RawCall {
+            method: refresh.method,
+            path: refresh.path.as_deref(),
+            url: refresh.url.as_deref(),
+            headers: refresh.headers.as_ref(),
+            json: refresh.json.as_ref(),
+        };
+        (read(&raw_call, "/refresh"), refresh)
+    });
+    let refresh = refresh.and_then(|(call, refresh)| {
+        if !call.has_target() {
+            let help = "name a `path` behind the connection, or a `url`";
+            problems.push(WithProblem::new("/refresh", "there is nothing to ask for a link").help(help));
+        }
+        match Template::parse(&refresh.link) {
+            Ok(link) => Some((call, link)),
+            Err(error) => {
+                problems.push(WithProblem::from(error).under("/refresh/link"));
+                None
+            }
+        }
+    });
+    let bytes_max = match with.max_size.as_deref().map(byte_size::parse) {
+        None => limits::DOWNLOAD_BYTES_MAX,
+        Some(Ok(bytes)) => bytes.min(limits::DOWNLOAD_BYTES_CEILING),
+        Some(Err(error)) => {
+            problems.push(WithProblem::new("/max_size", error.problem()).help(error.help()));
+            0
+        }
+    };
+    let idle = match with.idle_timeout.as_deref().map(duration::parse) {
+        None => limits::DOWNLOAD_IDLE_MAX,
+        Some(Ok(idle)) => idle,
+        Some(Err(error)) => {
+            problems.push(WithProblem::new("/idle_timeout", error.to_string()).help("write a time such as `30s`"));
+            Duration::ZERO
+        }
+    };
+    if let Some(charset) = &with.charset
+        && encoding_rs::Encoding::for_label(charset.as_bytes()).is_none()
+    {
+        problems
+            .push(WithProblem::new("/charset", format!("there is no charset `{charset}`")).help(super::CHARSET_HELP));
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    Ok(Box::new(HttpDownload {
+        file: call,
+        refresh,
+        bytes_max,
+        packing: with.decompress,
+        idle,
+        media_type: with.media_type.clone(),
+        charset: with.charset.clone(),
+    }))
+}
+
+/// The name under which `refresh.link` sees the answer.
+const RESPONSE: &str = "response";
+
+#[async_trait]
+impl Task for HttpDownload {
+    fn effect(&self) -> Effect {
+        Effect::Call { repeatable: self.file.method == CallMethod::Get }
+    }
+
+    fn names(&self) -> Vec<Place> {
+        let mut names = self.file.names();
+        if let Some((call, link)) = &self.refresh {
+            names.extend(call.names());
+            let seen = link.names().into_iter().filter(|name| name.path.first().is_none_or(|root| root != RESPONSE));
+            names.extend(seen.map(|name| Place { pointer: "/refresh/link".to_owned(), name }));
+        }
+        names
+    }
+
+    fn secrets(&self) -> Vec<(String, SecretRef)> {
+        let refresh = self.refresh.iter().flat_map(|(call, _)| call.secrets());
+        self.file.secrets().into_iter().chain(refresh).collect()
+    }
+
+    async fn attempt(&self, ctx: &TaskContext<'_>) -> Attempted {
+        let masker = Masker::over(ctx.secrets.known());
+        let mut fetch = Fetch::new(self, ctx, masker);
+        let result = fetch.run().await.map(Done::Output);
+        let (result, exchange) = fetch.end(result);
+        Attempted { result, exchange, checkpoint: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(with: &Value, connected: bool, expected: &[&str]) {
+        let problems = (KIND.parse)(with, connected).err().unwrap_or_default();
+        let told: Vec<_> = problems.iter().map(|problem| format!("{}: {}", problem.pointer, problem.message)).collect();
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn settings_are_checked_together() {
+        check(&json!({ "url": "https://a.example/f.gz" }), false, &[]);
+        check(&json!({ "url": "${{ inputs.link }}" }), true, &[]);
+        check(&json!({ "refresh": { "path": "/r/1", "link": "${{ response.body.url }}" } }), true, &[]);
+        check(&json!({}), true, &[": there is nothing to download"]);
+        check(
+            &json!({ "path": "/f", "url": "https://a.example", "max_size": "x", "idle_timeout": "x", "charset": "x",
+                "headers": { "a b": "1" }, "refresh": { "link": "${{ " } }),
+            false,
+            &[
+                "/url: `path` and `url` exclude each other",
+                "/path: a `path` wants a connection",
+                "/headers/a b: `a b` cannot be the name of a header",
+                "/refresh: there is nothing to ask for a link",
+                "/refresh/link: this expression is never closed",
+                "/max_size: `x` is not a size",
+                "/idle_timeout: `x` is not a duration: write a number and a unit, as in `90s`, `20m` or `1h30m`",
+                "/charset: there is no charset `x`",
+            ],
+        );
+    }
+}

@@ -1,0 +1,169 @@
+//! The requests of a download: the file itself, and the one that asks for a fresh link.
+
+use http::Method;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::domain::failure::{Failure, Fault};
+use crate::domain::masking::Masker;
+use crate::domain::secret::SecretRef;
+use crate::expr::{Mapping, Place};
+use crate::outbound::auth::Means;
+use crate::outbound::{self, Body, Request};
+use crate::tasks::http::unproved;
+use crate::tasks::{TaskContext, WithProblem, expression_failure, names_of, printed, read_mapping, secret_failure};
+
+/// Methods of a download.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub(super) enum CallMethod {
+    #[default]
+    Get,
+    Post,
+}
+
+/// What a request of a download is made of, as it stands in `with` and in `with.refresh`.
+#[derive(Debug, Default)]
+pub(super) struct RawCall<'r> {
+    pub(super) method: CallMethod,
+    pub(super) path: Option<&'r str>,
+    pub(super) url: Option<&'r str>,
+    pub(super) headers: Option<&'r Map<String, Value>>,
+    pub(super) json: Option<&'r Value>,
+}
+
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) method: CallMethod,
+    target: Option<Target>,
+    headers: Vec<(String, Header)>,
+    json: Option<Mapping>,
+    /// Where it stands in `with`.
+    at: &'static str,
+}
+
+#[derive(Debug)]
+enum Target {
+    Path(Mapping),
+    Url(Mapping),
+}
+
+#[derive(Debug)]
+enum Header {
+    Text(Mapping),
+    Secret(SecretRef),
+}
+
+impl Call {
+    /// Reads a request whose members stand at `at` of `with`; what is wrong goes to `problems`.
+    pub(super) fn read(raw: &RawCall<'_>, with: &Value, at: &'static str, problems: &mut Vec<WithProblem>) -> Self {
+        let mut keep = |key: &str| {
+            let pointer = format!("{at}/{key}");
+            let value = with.pointer(&pointer).unwrap_or(&Value::Null);
+            read_mapping(&pointer, value).map_err(|found| problems.extend(found)).ok()
+        };
+        let path = raw.path.and_then(|_| keep("path")).map(Target::Path);
+        let url = raw.url.and_then(|_| keep("url")).map(Target::Url);
+        let json = raw.json.and_then(|_| keep("json"));
+        let mut headers = Vec::new();
+        for (name, value) in raw.headers.into_iter().flatten() {
+            let pointer = format!("{at}/headers/{}", name.replace('~', "~0").replace('/', "~1"));
+            if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
+                problems.push(WithProblem::new(&*pointer, format!("`{name}` cannot be the name of a header")));
+            }
+            let header = if value.get("secret_ref").is_some() {
+                SecretRef::from_yaml(value).map(Header::Secret).map_err(|why| vec![WithProblem::new(&*pointer, why)])
+            } else {
+                read_mapping(&pointer, value).map(Header::Text)
+            };
+            match header {
+                Ok(header) => headers.push((name.clone(), header)),
+                Err(found) => problems.extend(found),
+            }
+        }
+        Self { method: raw.method, target: path.or(url), headers, json, at }
+    }
+
+    pub(super) fn has_target(&self) -> bool {
+        self.target.is_some()
+    }
+
+    pub(super) fn names(&self) -> Vec<Place> {
+        let mut names = match &self.target {
+            Some(Target::Path(path)) => names_of(&format!("{}/path", self.at), path),
+            Some(Target::Url(url)) => names_of(&format!("{}/url", self.at), url),
+            None => Vec::new(),
+        };
+        for (name, header) in &self.headers {
+            if let Header::Text(text) = header {
+                names.extend(names_of(&format!("{}/headers/{name}", self.at), text));
+            }
+        }
+        names.extend(self.json.iter().flat_map(|json| names_of(&format!("{}/json", self.at), json)));
+        names
+    }
+
+    pub(super) fn secrets(&self) -> Vec<(String, SecretRef)> {
+        let secret = |(name, header): &(String, Header)| match header {
+            Header::Secret(reference) => Some((format!("{}/headers/{name}", self.at), reference.clone())),
+            Header::Text(_) => None,
+        };
+        self.headers.iter().filter_map(secret).collect()
+    }
+
+    /// The request, ready to be sent. `link` is a URL that stands in for the one of the file. The connection's proof
+    /// goes with its own paths only: a link is somebody else's, and its own proof.
+    pub(super) async fn request(
+        &self,
+        ctx: &TaskContext<'_>,
+        masker: &mut Masker,
+        link: Option<&str>,
+    ) -> Result<Request, Failure> {
+        let method = if self.method == CallMethod::Get { Method::GET } else { Method::POST };
+        let bad =
+            |cause: outbound::Cause| Failure::new(cause.code(), Fault::Config, cause.sentence()).help(cause.help());
+        let mut ours = false;
+        let mut request = match (&self.target, link, ctx.connection) {
+            (_, Some(link), _) => Request::new(Method::GET, link).map_err(bad)?,
+            (Some(Target::Path(path)), None, Some(connection)) => {
+                ours = true;
+                connection.request(method, &printed(&eval(path, ctx)?), &[]).map_err(bad)?
+            }
+            (Some(Target::Url(url) | Target::Path(url)), None, _) => {
+                Request::new(method, &printed(&eval(url, ctx)?)).map_err(bad)?
+            }
+            // `refresh` gives the first link too.
+            (None, None, _) => return Err(Failure::new("http.bad_url", Fault::Config, "there is no URL to call")),
+        };
+        request.timeout = request.timeout.min(ctx.time_limit);
+        if link.is_some() {
+            return Ok(request);
+        }
+        if let Some(json) = &self.json {
+            request.body = Body::json(&eval(json, ctx)?);
+        }
+        for (name, header) in &self.headers {
+            match header {
+                Header::Text(text) => {
+                    let text = printed(&eval(text, ctx)?);
+                    request.header(name, text.as_bytes()).map_err(bad)?;
+                }
+                Header::Secret(reference) => {
+                    let value = ctx.secrets.resolve(reference).await.map_err(|error| secret_failure(&error))?;
+                    masker.add(&reference.name, &value);
+                    request.secret_header(name, value.expose()).map_err(bad)?;
+                }
+            }
+        }
+        if let Some(connection) = ctx.connection.filter(|_| ours) {
+            let means = Means { client: ctx.client, secrets: ctx.secrets, clock: ctx.clock, refused: None };
+            connection.prove(&mut request, &means, masker).await.map_err(|error| unproved(&error, ctx))?;
+        }
+        Ok(request)
+    }
+}
+
+fn eval(mapping: &Mapping, ctx: &TaskContext<'_>) -> Result<Value, Failure> {
+    mapping.eval(ctx.values).map_err(|error| expression_failure(&error))
+}

@@ -1,0 +1,415 @@
+//! One attempt at a download.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::inflate::{Damaged, Inflate, PIECE_BYTES};
+use super::{HttpDownload, RESPONSE};
+use crate::artifacts::{Handle, Label, Writer};
+use crate::domain::attempt::{Exchange, ExchangeRequest, ExchangeResponse, Timings};
+use crate::domain::body;
+use crate::domain::failure::{Class, Failure, Fault, Sent};
+use crate::domain::masking::Masker;
+use crate::limits;
+use crate::outbound::{self, Opened, Pieces, Request};
+use crate::tasks::printed;
+use crate::tasks::{Done, TaskContext, expression_failure};
+
+pub(super) struct Fetch<'a> {
+    task: &'a HttpDownload,
+    ctx: &'a TaskContext<'a>,
+    masker: Masker,
+    /// The link that `refresh` gave last.
+    link: Option<String>,
+    refreshed: u32,
+    /// Times that the body broke off.
+    cuts: u32,
+    record: Option<ExchangeRequest>,
+    answer: Option<ExchangeResponse>,
+    timings: Timings,
+}
+
+/// A file under way.
+struct Transfer {
+    body: Pieces,
+    /// Bytes as the far end sent them, so far.
+    received: u64,
+    /// What tells whether the file is still the same one: a strong `ETag`, or `Last-Modified`.
+    version: Option<String>,
+    inflate: Inflate,
+    writer: Writer,
+}
+
+/// What a broken body comes to.
+enum Next {
+    /// The rest of the same file.
+    Rest(Pieces),
+    /// It begins anew.
+    Anew,
+}
+
+impl<'a> Fetch<'a> {
+    pub(super) fn new(task: &'a HttpDownload, ctx: &'a TaskContext<'a>, masker: Masker) -> Self {
+        let timings = Timings::default();
+        Self { task, ctx, masker, link: None, refreshed: 0, cuts: 0, record: None, answer: None, timings }
+    }
+
+    /// Secrets out of what is told.
+    pub(super) fn end(self, result: Result<Done, Failure>) -> (Result<Done, Failure>, Option<Box<Exchange>>) {
+        let result = result.map_err(|mut failure| {
+            failure.message = self.masker.mask(&failure.message).into_owned();
+            match self.ctx.connection {
+                Some(connection) if failure.place.is_none() => failure.at(connection.name.as_str()),
+                _ => failure,
+            }
+        });
+        let exchange = self.record.map(|request| Exchange { request, response: self.answer, timings: self.timings });
+        (result, exchange.map(Box::new))
+    }
+
+    pub(super) async fn run(&mut self) -> Result<Value, Failure> {
+        if !self.task.file.has_target() {
+            self.refresh().await?;
+        }
+        loop {
+            let opened = self.open(None).await?;
+            if opened.status.as_u16() != 200 {
+                return Err(self.unwanted(opened).await);
+            }
+            let (status, headers) = (opened.status.as_u16(), opened.headers.clone());
+            let url_path = opened.url.path().to_owned();
+            if let Some(mut handle) = self.transfer(opened, &url_path).await? {
+                // What the far end said may hold a secret; the id is ours, and must stay as it is.
+                let headers = self.masker.mask_json(joined(&headers));
+                handle.name = handle.name.map(|name| self.masker.mask(&name).into_owned());
+                return Ok(json!({ "status": status, "headers": headers, "file": handle.to_value() }));
+            }
+        }
+    }
+
+    /// Asks for the file, or for its rest; a link that has expired is replaced by a fresh one.
+    async fn open(&mut self, rest: Option<(u64, &str)>) -> Result<Opened, Failure> {
+        loop {
+            let mut request = self.task.file.request(self.ctx, &mut self.masker, self.link.as_deref()).await?;
+            let bad = |cause: outbound::Cause| Failure::new("http.bad_header", Fault::Config, cause.sentence());
+            if let Some((from, version)) = rest {
+                request.header("range", format!("bytes={from}-").as_bytes()).map_err(bad)?;
+                request.header("if-range", version.as_bytes()).map_err(bad)?;
+            }
+            // The bytes as they are: what is unpacked is for us to say, and a range counts the packed ones.
+            if !request.has(&http::header::ACCEPT_ENCODING) {
+                request.header("accept-encoding", b"identity").map_err(bad)?;
+            }
+            let opened = self.send(request).await?;
+            let expired = matches!(opened.status.as_u16(), 403 | 410);
+            if !expired || self.task.refresh.is_none() || self.refreshed == limits::DOWNLOAD_REFRESHES_MAX {
+                return Ok(opened);
+            }
+            self.refresh().await?;
+        }
+    }
+
+    async fn send(&mut self, request: Request) -> Result<Opened, Failure> {
+        let mut record = request.record(&self.masker);
+        if self.link.as_deref() == Some(request.url.as_str()) {
+            // What stands behind the question mark of such a link opens the file to anybody.
+            record.url.truncate(record.url.find('?').unwrap_or(record.url.len()));
+        }
+        self.record = Some(record);
+        self.answer = None;
+        match self.ctx.client.open(request, self.task.idle).await {
+            Ok(opened) => {
+                self.timings = opened.timings;
+                self.answer = Some(opened.record(&self.masker));
+                Ok(opened)
+            }
+            Err(error) => {
+                self.timings = error.timings;
+                Err(error.failure())
+            }
+        }
+    }
+
+    /// Asks for a link.
+    async fn refresh(&mut self) -> Result<(), Failure> {
+        let Some((call, link)) = &self.task.refresh else { return Ok(()) };
+        self.refreshed += 1;
+        let request = call.request(self.ctx, &mut self.masker, None).await?;
+        let opened = self.send(request).await?;
+        if !opened.status.is_success() {
+            return Err(self.unwanted(opened).await);
+        }
+        let (status, headers) = (opened.status.as_u16(), joined(&opened.headers));
+        let content_type = opened.header("content-type").unwrap_or_default().to_owned();
+        let bytes = opened.body.words(limits::DOWNLOAD_LINK_BYTES_MAX).await;
+        let body = body::read(&content_type, &bytes);
+        let values =
+            self.ctx.values.clone().with(RESPONSE, json!({ "status": status, "headers": headers, "body": body }));
+        let link = link.eval(&values).map_err(|error| expression_failure(&error).sent(Sent::Maybe))?;
+        self.link = Some(outbound::parse_url(&printed(&link)).map_err(|cause| bad_link(&cause))?.into());
+        Ok(())
+    }
+
+    /// Reads a body to its end; `None` when the file changed meanwhile and has to be begun anew.
+    async fn transfer(&mut self, opened: Opened, url_path: &str) -> Result<Option<Handle>, Failure> {
+        let encoded =
+            opened.header("content-encoding").is_some_and(|coding| coding.to_ascii_lowercase().contains("gzip"));
+        let label = self.label(&opened, url_path);
+        if opened.body.announced().is_some_and(|bytes| bytes > self.task.bytes_max) {
+            return Err(self.too_large());
+        }
+        let writer = self.ctx.artifacts.writer(self.ctx.run, self.task.bytes_max).await;
+        let mut transfer = Transfer {
+            received: 0,
+            version: version(&opened),
+            inflate: Inflate::new(self.task.packing, encoded),
+            writer: writer.map_err(|error| error.failure())?,
+            body: opened.body,
+        };
+        loop {
+            match transfer.body.next().await {
+                Ok(Some(piece)) => self.take(&mut transfer, &piece).await?,
+                Ok(None) => break,
+                Err(cause) => {
+                    self.cuts += 1;
+                    if self.cuts > limits::DOWNLOAD_CUTS_MAX {
+                        let message = format!("the download broke off {} times: {}", self.cuts, cause.sentence());
+                        let failure = Failure::new("download.cut", Fault::Far, message).help(cause.help());
+                        return Err(failure.retriable(Class::Connect, None).sent(Sent::Maybe));
+                    }
+                    tracing::debug!(received = transfer.received, why = cause.sentence(), "a download broke off");
+                    tokio::time::sleep(limits::DOWNLOAD_CUT_PAUSE * self.cuts).await;
+                    let version = transfer.version.clone();
+                    match self.go_on(transfer.received, version.as_deref()).await? {
+                        Next::Rest(body) => transfer.body = body,
+                        Next::Anew => return Ok(None),
+                    }
+                }
+            }
+        }
+        let Transfer { inflate, mut writer, .. } = transfer;
+        let (mut out, packed) = (Vec::new(), inflate.is_compressed());
+        let inside = inflate.finish(&mut out).map_err(|why| damaged(&why))?;
+        writer.write(&out).await.map_err(|error| error.failure())?;
+        let handle = writer.publish(self.unpacked(label, packed, inside)).await.map_err(|error| error.failure())?;
+        Ok(Some(handle))
+    }
+
+    async fn take(&self, transfer: &mut Transfer, piece: &[u8]) -> Result<(), Failure> {
+        transfer.received += piece.len() as u64;
+        if transfer.received > self.task.bytes_max {
+            return Err(self.too_large());
+        }
+        let mut out = Vec::new();
+        for part in piece.chunks(PIECE_BYTES) {
+            transfer.inflate.push(part, &mut out).map_err(|why| damaged(&why))?;
+            transfer.writer.write(&out).await.map_err(|error| match error {
+                crate::artifacts::Error::TooLarge { .. } => self.too_large(),
+                other => other.failure(),
+            })?;
+            out.clear();
+        }
+        Ok(())
+    }
+
+    /// After a cut: the rest of the same file when the far end can give it (RFC 9110 section 13.1.5), otherwise all.
+    async fn go_on(&mut self, received: u64, version: Option<&str>) -> Result<Next, Failure> {
+        // A request that is not safe is not made twice by us.
+        if self.task.effect_is_unsafe() {
+            let message = "the download broke off, and the call is not repeated by itself because it is a POST";
+            return Err(Failure::new("download.cut", Fault::Far, message).sent(Sent::Maybe));
+        }
+        let Some(version) = version.filter(|_| received > 0) else { return Ok(Next::Anew) };
+        let opened = match self.open(Some((received, version))).await {
+            Ok(opened) => opened,
+            // Not reachable this moment: the count of cuts bounds how often this is tried.
+            Err(failure) if failure.class == Class::Connect && self.cuts < limits::DOWNLOAD_CUTS_MAX => {
+                return Ok(Next::Anew);
+            }
+            Err(failure) => return Err(failure),
+        };
+        let range = format!("bytes {received}-");
+        let fits = opened.header("content-range").is_some_and(|given| given.trim_start().starts_with(&range));
+        if opened.status.as_u16() == 206 && fits { Ok(Next::Rest(opened.body)) } else { Ok(Next::Anew) }
+    }
+
+    async fn unwanted(&self, opened: Opened) -> Failure {
+        let status = opened.status.as_u16();
+        let host = opened.url.host_str().unwrap_or("-").to_owned();
+        let what = format!("the call to `{host}{}` was answered {}", opened.url.path(), opened.status);
+        let after = opened.header("retry-after").and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+        let words = opened.body.words(limits::DOWNLOAD_WORDS_BYTES_MAX).await;
+        let words = String::from_utf8_lossy(&words).split_whitespace().collect::<Vec<_>>().join(" ");
+        let fault = if matches!(status, 401 | 403) { Fault::Config } else { Fault::Far };
+        let message = if words.is_empty() { what } else { format!("{what}: {words}") };
+        let failure = Failure::new("http.status", fault, message).at(host);
+        let failure = failure.retriable(Class::Status(status), after).sent(Sent::Maybe);
+        match status {
+            403 | 410 if self.task.refresh.is_none() => {
+                failure.help("a link that lives for minutes only wants `refresh`, which asks for a fresh one")
+            }
+            _ => failure,
+        }
+    }
+
+    fn too_large(&self) -> Failure {
+        let size = crate::domain::byte_size::format(self.task.bytes_max);
+        Failure::new("download.too_large", Fault::Config, format!("the file is larger than {size}"))
+            .help("raise `max_size` of the task, or ask for less")
+            .sent(Sent::Maybe)
+    }
+
+    fn label(&self, opened: &Opened, url_path: &str) -> Label {
+        let content_type = opened.header("content-type").unwrap_or_default();
+        let (media_type, charset) = media_type(content_type);
+        let name = opened.header("content-disposition").and_then(file_name).or_else(|| {
+            let last = url_path.rsplit('/').next().filter(|last| last.contains('.'))?;
+            Some(percent_encoding::percent_decode_str(last).decode_utf8_lossy().into_owned())
+        });
+        let name = name.map(|name| clean(&name)).filter(|name| !name.is_empty());
+        Label {
+            media_type: self.task.media_type.clone().unwrap_or(media_type),
+            charset: self.task.charset.clone().or(charset),
+            name,
+            ..Label::default()
+        }
+    }
+
+    /// What is said of a file after it was unpacked.
+    fn unpacked(&self, mut label: Label, packed: bool, inside: Option<String>) -> Label {
+        if packed {
+            let outside = label.name.take();
+            let inside = inside.map(|name| clean(name.rsplit(['/', '\\']).next().unwrap_or_default()));
+            label.name = inside.or_else(|| outside.map(|name| name.strip_suffix(".gz").unwrap_or(&name).to_owned()));
+        }
+        if self.task.media_type.is_none() && VAGUE.contains(&label.media_type.as_str()) {
+            let ending = label.name.as_deref().and_then(|name| name.rsplit_once('.')).map(|(_, ending)| ending);
+            let media_type = match ending.map(str::to_ascii_lowercase).as_deref() {
+                Some("csv") => "text/csv",
+                Some("tsv") => "text/tab-separated-values",
+                Some("json") => "application/json",
+                Some("jsonl" | "ndjson") => "application/x-ndjson",
+                _ => "application/octet-stream",
+            };
+            media_type.clone_into(&mut label.media_type);
+        }
+        label
+    }
+}
+
+impl HttpDownload {
+    fn effect_is_unsafe(&self) -> bool {
+        self.file.method == super::CallMethod::Post && self.file.has_target()
+    }
+}
+
+fn bad_link(cause: &outbound::Cause) -> Failure {
+    Failure::new("http.bad_url", Fault::Config, format!("`refresh.link` is not a link: {}", cause.sentence()))
+        .help("look where the link stands in the answer of the call that `refresh` makes")
+        .sent(Sent::Maybe)
+}
+
+/// Media types that say nothing of what is inside.
+const VAGUE: &[&str] = &[
+    "",
+    "application/octet-stream",
+    "binary/octet-stream",
+    "application/gzip",
+    "application/x-gzip",
+    "application/zip",
+    "application/x-zip-compressed",
+    "text/plain",
+];
+
+fn damaged(why: &Damaged) -> Failure {
+    Failure::new("download.damaged", Fault::Far, format!("the file came, but {}", why.0))
+        .help("run it again; when it stays so, ask the far end, or keep the file as it is with `decompress: none`")
+        .retriable(Class::Connect, None)
+        .sent(Sent::Maybe)
+}
+
+/// What a far end must say about the file for its rest to be asked for: a strong tag, or a time.
+fn version(opened: &Opened) -> Option<String> {
+    if opened.header("accept-ranges").is_some_and(|ranges| ranges.trim().eq_ignore_ascii_case("none")) {
+        return None;
+    }
+    let tag = opened.header("etag").map(str::trim).filter(|tag| tag.starts_with('"'));
+    tag.or_else(|| opened.header("last-modified")).map(str::to_owned)
+}
+
+/// The media type and the charset of a `Content-Type`.
+fn media_type(content_type: &str) -> (String, Option<String>) {
+    let mut parts = content_type.split(';');
+    let media_type = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/+-._".contains(c);
+    let media_type = if media_type.chars().all(plain) { media_type } else { String::new() };
+    let charset = parts.find_map(|part| {
+        let (name, value) = part.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"').to_owned())
+    });
+    (media_type, charset.filter(|label| encoding_rs::Encoding::for_label(label.as_bytes()).is_some()))
+}
+
+/// The file's name in a `Content-Disposition` (RFC 6266), the one in UTF-8 first.
+fn file_name(disposition: &str) -> Option<String> {
+    let value = |wanted: &str| {
+        disposition.split(';').skip(1).find_map(|part| {
+            let (name, value) = part.split_once('=')?;
+            name.trim().eq_ignore_ascii_case(wanted).then(|| value.trim().trim_matches('"').to_owned())
+        })
+    };
+    let encoded = value("filename*").and_then(|text| {
+        let bytes = text.split_once("''").map(|(_, bytes)| bytes.to_owned())?;
+        Some(percent_encoding::percent_decode_str(&bytes).decode_utf8().ok()?.into_owned())
+    });
+    encoded.or_else(|| value("filename"))
+}
+
+/// A name without folders and control characters, not longer than a file's name may be.
+fn clean(name: &str) -> String {
+    let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    last.chars().filter(|c| !c.is_control()).take(limits::DOWNLOAD_NAME_CHARS_MAX).collect()
+}
+
+/// Headers as expressions see them: one member a name, repeats as a list (RFC 9110 section 5.3).
+fn joined(headers: &[(String, String)]) -> Value {
+    let mut members: Map<String, Value> = Map::new();
+    for (name, value) in headers {
+        match members.get_mut(name) {
+            Some(Value::String(list)) => {
+                list.push_str(", ");
+                list.push_str(value);
+            }
+            _ => {
+                members.insert(name.clone(), Value::String(value.clone()));
+            }
+        }
+    }
+    Value::Object(members)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_headers_say_of_a_file() {
+        for (text, media, charset) in [
+            ("text/csv; charset=\"GB18030\"", "text/csv", Some("GB18030")),
+            ("Text/Tab-Separated-Values;charset=nonsense", "text/tab-separated-values", None),
+            ("", "", None),
+            ("<script>", "", None),
+        ] {
+            assert_eq!(media_type(text), (media.to_owned(), charset.map(str::to_owned)), "{text}");
+        }
+        for (text, name) in [
+            ("attachment; filename=report.csv", Some("report.csv")),
+            ("attachment; filename=\"a.csv\"; filename*=UTF-8''%E8%AE%A2%E5%8D%95.csv", Some("订单.csv")),
+            ("inline", None),
+        ] {
+            assert_eq!(file_name(text).as_deref(), name, "{text}");
+        }
+        assert_eq!(clean("../../etc/pass\nwd"), "passwd");
+    }
+}

@@ -1,0 +1,300 @@
+//! Rows on their way into the temporary table: read on a thread of their own, copied as they come.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+
+use bytes::Bytes;
+use futures_util::SinkExt as _;
+use serde_json::{Map, Value, json};
+use tokio::sync::mpsc;
+use tokio_postgres::Client;
+
+use super::merge::Target;
+use crate::artifacts::{Artifacts, Handle, Label, Writer};
+use crate::domain::failure::Failure;
+use crate::id::RunId;
+use crate::limits;
+use crate::tasks::TaskContext;
+use crate::tasks::sql::{Stage, failure, sql_failure};
+use crate::tasks::table::aside::{Aside, aside};
+use crate::tasks::table::source::Found;
+use crate::tasks::table::{Row, Rows, Trouble};
+
+/// What stands in the temporary table.
+pub(super) struct Staged<'a> {
+    /// The columns of the target that it has, in order; `c0`, `c1` and so on there.
+    pub(super) columns: Vec<String>,
+    /// Rows of the source.
+    pub(super) read: u64,
+    pub(super) refused: Refused<'a>,
+}
+
+/// The temporary table.
+pub(super) const STAGED: &str = "pg_temp.clawhook_load";
+
+/// What the thread that reads has to say.
+enum Said {
+    /// The columns of the target, once they are known.
+    Columns(Vec<String>),
+    /// Rows in the text form of COPY.
+    Piece(Bytes),
+    /// A row that cannot be used.
+    Refused { line: u64, why: String },
+    /// All is read.
+    End { read: u64 },
+}
+
+/// Reads the source into the temporary table.
+pub(super) async fn fill<'a>(
+    ctx: &'a TaskContext<'_>,
+    client: &Client,
+    found: Found,
+    columns: Option<&BTreeMap<String, String>>,
+    nulls: &[String],
+    target: &Target,
+) -> Result<Staged<'a>, Failure> {
+    let told = |error: tokio_postgres::Error| failure(&error, Stage::Working);
+    let (say, mut heard) = mpsc::channel(limits::SQL_PIECES_AHEAD);
+    let reading = Reading {
+        columns: columns.cloned(),
+        known: target.columns.iter().map(|column| column.name.clone()).collect(),
+        nulls: nulls.to_vec(),
+        table: target.name.clone(),
+        say,
+    };
+    let mut reader = pin!(aside(ctx.artifacts, ctx.run, move |aside| reading.run(found, aside)));
+    let mut refused = Refused::new(ctx.artifacts, ctx.run);
+    let copying = async {
+        let Some(Said::Columns(columns)) = heard.recv().await else { return Ok(None) };
+        let names: Vec<String> = (0..columns.len()).map(|place| format!("c{place}")).collect();
+        let make = format!(
+            "CREATE TEMPORARY TABLE clawhook_load (line bigint, {} text) ON COMMIT DROP",
+            names.join(" text, ")
+        );
+        client.batch_execute(&make).await.map_err(told)?;
+        let copy = format!("COPY {STAGED} FROM STDIN");
+        let mut sink = pin!(client.copy_in::<_, Bytes>(&copy).await.map_err(told)?);
+        while let Some(said) = heard.recv().await {
+            match said {
+                Said::Piece(piece) => sink.send(piece).await.map_err(told)?,
+                Said::Refused { line, why } => refused.add(line, &why, None).await?,
+                Said::End { read } => {
+                    sink.as_mut().finish().await.map_err(told)?;
+                    return Ok(Some((columns, read)));
+                }
+                Said::Columns(_) => {}
+            }
+        }
+        Ok(None)
+    };
+    // When the database says no, the reader finds nobody to talk to and ends; when the reader does, it knows better why.
+    let copied = {
+        let mut copying = pin!(copying);
+        tokio::select! {
+            copied = &mut copying => {
+                let copied = copied?;
+                reader.await?;
+                copied
+            }
+            read = &mut reader => {
+                read?;
+                copying.await?
+            }
+        }
+    };
+    let Some((columns, read)) = copied else { return Err(sql_failure("the source broke off")) };
+    Ok(Staged { columns, read, refused })
+}
+
+/// The reading side.
+struct Reading {
+    columns: Option<BTreeMap<String, String>>,
+    known: Vec<String>,
+    nulls: Vec<String>,
+    table: String,
+    say: mpsc::Sender<Said>,
+}
+
+/// Nobody listens any more.
+fn unheard<T>(_: T) -> Failure {
+    sql_failure("the load is over")
+}
+
+impl Reading {
+    fn run(self, found: Found, aside: &Aside) -> Result<(), Failure> {
+        let typed = found.typed();
+        let mut rows = found.rows(aside).map_err(|trouble| trouble.failure("source"))?;
+        let mut next = rows.next();
+        // The first row of JSON says what there is, the line of names does for the others.
+        let mapped = self.mapped(rows.as_ref(), &typed)?;
+        let places: Vec<Option<usize>> = Self::places(&mapped, rows.as_ref());
+        let fixed = rows.columns().len();
+        let columns = mapped.iter().map(|(to, _)| to.clone()).collect();
+        self.say.blocking_send(Said::Columns(columns)).map_err(unheard)?;
+        let (mut read, mut piece, mut places) = (0, Vec::new(), places);
+        while let Some(row) = next {
+            read += 1;
+            match row {
+                Ok(row) => {
+                    if rows.columns().len() > fixed && self.columns.is_some() {
+                        places = Self::places(&mapped, rows.as_ref());
+                    }
+                    match self.stray(&row, rows.as_ref(), fixed) {
+                        Some(why) => {
+                            self.say.blocking_send(Said::Refused { line: row.line, why }).map_err(unheard)?;
+                        }
+                        None => self.write(&row, &places, &mut piece),
+                    }
+                }
+                Err(Trouble::Row { line, why }) => {
+                    self.say.blocking_send(Said::Refused { line, why }).map_err(unheard)?;
+                }
+                Err(trouble) => return Err(trouble.failure("source")),
+            }
+            if piece.len() >= limits::SQL_PIECE_BYTES {
+                self.say.blocking_send(Said::Piece(std::mem::take(&mut piece).into())).map_err(unheard)?;
+            }
+            next = rows.next();
+        }
+        if !piece.is_empty() {
+            self.say.blocking_send(Said::Piece(piece.into())).map_err(unheard)?;
+        }
+        self.say.blocking_send(Said::End { read }).map_err(unheard)
+    }
+
+    /// The columns of the target, each with the one of the source.
+    fn mapped(&self, rows: &dyn Rows, typed: &[String]) -> Result<Vec<(String, String)>, Failure> {
+        let own = || {
+            let seen = rows.columns().iter();
+            let absent = typed.iter().filter(|column| !rows.columns().contains(column));
+            seen.chain(absent).map(|name| (name.clone(), name.clone())).collect()
+        };
+        let mapped: Vec<(String, String)> = match &self.columns {
+            Some(columns) => columns.iter().map(|(to, from)| (to.clone(), from.clone())).collect(),
+            None if rows.columns().is_empty() => self.known.iter().map(|name| (name.clone(), name.clone())).collect(),
+            None => own(),
+        };
+        if let Some((to, _)) = mapped.iter().find(|(to, _)| !self.known.contains(to)) {
+            let why = format!("the table `{}` has no column `{to}`; it has {}", self.table, listed(&self.known));
+            return Err(
+                sql_failure(why).help("name the columns to load under `columns`, each with the one it comes from")
+            );
+        }
+        // A list without rows has no columns, and a line of JSON need not have all.
+        let strict = self.columns.is_some() && !rows.columns().is_empty() && rows.has_all_columns();
+        if let Some((_, from)) = mapped.iter().filter(|_| strict).find(|(_, from)| !rows.columns().contains(from)) {
+            let why = format!("the source has no column `{from}`; it has {}", listed(rows.columns()));
+            return Err(sql_failure(why).help("correct it under `columns`"));
+        }
+        Ok(mapped)
+    }
+
+    fn places(mapped: &[(String, String)], rows: &dyn Rows) -> Vec<Option<usize>> {
+        mapped.iter().map(|(_, from)| rows.columns().iter().position(|column| column == from)).collect()
+    }
+
+    /// Why a row is refused that has what nobody asked for.
+    fn stray(&self, row: &Row, rows: &dyn Rows, fixed: usize) -> Option<String> {
+        if self.columns.is_some() {
+            return None;
+        }
+        let place = (fixed..row.cells.len()).find(|place| !row.cells[*place].is_null())?;
+        Some(format!(
+            "the column `{}` is not in the first row; name the columns under `columns`",
+            rows.columns()[place]
+        ))
+    }
+
+    /// A row in the text form of COPY. <https://www.postgresql.org/docs/current/sql-copy.html>
+    fn write(&self, row: &Row, places: &[Option<usize>], piece: &mut Vec<u8>) {
+        piece.extend_from_slice(row.line.to_string().as_bytes());
+        for place in places {
+            piece.push(b'\t');
+            let cell = place.and_then(|place| row.cells.get(place)).unwrap_or(&Value::Null);
+            let printed;
+            let text = match cell {
+                Value::Null => None,
+                Value::String(text) => Some(text.as_str()),
+                other => {
+                    printed = other.to_string();
+                    Some(printed.as_str())
+                }
+            };
+            match text.filter(|text| !self.nulls.iter().any(|null| null == text)) {
+                None => piece.extend_from_slice(b"\\N"),
+                Some(text) => escape(text, piece),
+            }
+        }
+        piece.push(b'\n');
+    }
+}
+
+fn escape(text: &str, piece: &mut Vec<u8>) {
+    for byte in text.bytes() {
+        match byte {
+            b'\\' => piece.extend_from_slice(b"\\\\"),
+            b'\t' => piece.extend_from_slice(b"\\t"),
+            b'\n' => piece.extend_from_slice(b"\\n"),
+            b'\r' => piece.extend_from_slice(b"\\r"),
+            // The server has no such character.
+            0 => {}
+            plain => piece.push(plain),
+        }
+    }
+}
+
+fn listed(names: &[String]) -> String {
+    let shown: Vec<_> = names.iter().take(20).map(|name| format!("`{name}`")).collect();
+    let more = if names.len() > shown.len() { " and more" } else { "" };
+    format!("{}{more}", shown.join(", "))
+}
+
+/// Rows that were refused: where, why, and what they were as far as that is known.
+pub(super) struct Refused<'a> {
+    artifacts: &'a Artifacts,
+    run: RunId,
+    writer: Option<Writer>,
+    count: u64,
+}
+
+impl<'a> Refused<'a> {
+    fn new(artifacts: &'a Artifacts, run: RunId) -> Self {
+        Self { artifacts, run, writer: None, count: 0 }
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    pub(super) async fn add(&mut self, line: u64, why: &str, row: Option<Map<String, Value>>) -> Result<(), Failure> {
+        self.count += 1;
+        if self.count > limits::SQL_REJECTS_MAX {
+            let why = format!("more than {} rows are of no use; line {line}: {why}", limits::SQL_REJECTS_MAX);
+            return Err(sql_failure(why).help("this may be another kind of file; look at it before it is loaded"));
+        }
+        let mut reject = json!({ "line": line, "reason": why });
+        if let Some(row) = row {
+            reject["row"] = Value::Object(row);
+        }
+        if self.writer.is_none() {
+            let writer = self.artifacts.writer(self.run, limits::SQL_REJECTS_BYTES_MAX).await;
+            self.writer = Some(writer.map_err(|error| error.failure())?);
+        }
+        if let Some(writer) = &mut self.writer {
+            writer.write(format!("{reject}\n").as_bytes()).await.map_err(|error| error.failure())?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn publish(self) -> Result<Option<Handle>, Failure> {
+        let Some(writer) = self.writer else { return Ok(None) };
+        let label = Label {
+            media_type: "application/x-ndjson".to_owned(),
+            rows: Some(self.count),
+            columns: Some(["line", "reason", "row"].map(str::to_owned).to_vec()),
+            name: Some("rejects.jsonl".to_owned()),
+            ..Label::default()
+        };
+        writer.publish(label).await.map(Some).map_err(|error| error.failure())
+    }
+}

@@ -1,0 +1,294 @@
+//! `http_download` against a far end that misbehaves over real sockets, and the artifacts that come of it.
+
+use std::io::Write as _;
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::app::{App, Folder, OPEN};
+use crate::process::Process;
+
+/// What the far end does with one request.
+#[derive(Clone)]
+pub(crate) enum Reply {
+    /// This head and this body; the connection closes after it.
+    Bytes(String, Vec<u8>),
+    /// A head, and this many bytes made on the fly.
+    Flood(String, u64),
+}
+
+impl Reply {
+    pub(crate) fn ok(headers: &str, body: &[u8]) -> Self {
+        Self::Bytes(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n{headers}", body.len()), body.to_vec())
+    }
+}
+
+/// A far end with a script: each connection takes one request and gets the next reply.
+pub(crate) struct FarEnd {
+    pub(crate) url: String,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl FarEnd {
+    pub(crate) async fn start(replies: Vec<Reply>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let requests: Arc<Mutex<Vec<String>>> = Arc::default();
+        let seen = Arc::clone(&requests);
+        tokio::spawn(async move {
+            for reply in replies {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let head = read_head(&mut stream).await;
+                seen.lock().unwrap().push(head);
+                // Who hangs up in the middle is what some of these tests are about.
+                let _ = answer(&mut stream, reply).await;
+            }
+        });
+        Self { url, requests }
+    }
+
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+async fn read_head(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    String::from_utf8(head).unwrap().to_ascii_lowercase()
+}
+
+async fn answer(stream: &mut TcpStream, reply: Reply) -> std::io::Result<()> {
+    match reply {
+        Reply::Bytes(head, body) => {
+            stream.write_all(format!("{head}connection: close\r\n\r\n").as_bytes()).await?;
+            stream.write_all(&body).await?;
+        }
+        Reply::Flood(head, mut bytes) => {
+            stream.write_all(format!("{head}connection: close\r\n\r\n").as_bytes()).await?;
+            let piece: Vec<u8> = line().repeat(4096);
+            while bytes > 0 {
+                let now = bytes.min(piece.len() as u64);
+                stream.write_all(&piece[..usize::try_from(now).unwrap()]).await?;
+                bytes -= now;
+            }
+        }
+    }
+    stream.shutdown().await
+}
+
+/// 32 bytes of a table.
+pub(crate) fn line() -> Vec<u8> {
+    b"A-1,lamp of oak,42,1299.50,true\n".to_vec()
+}
+
+pub(crate) fn settings(url: &str) -> String {
+    format!(
+        "{OPEN}egress: {{ allow: [\"127.0.0.0/8\"] }}\nconnections: {{ far: {{ base_url: \"{url}\", \
+         auth: {{ type: bearer, secret_ref: far-key }} }} }}\n"
+    )
+}
+
+async fn app(far: &FarEnd, task: &str) -> (Folder, App) {
+    let folder = Folder::new(&settings(&far.url), None);
+    folder.secret("far-key", "s3cr3t-of-the-far-end");
+    folder.write(
+        "workflows/get.yaml",
+        &format!(
+            "version: 1\nname: get\ninputs: {{ url: {{ type: string, default: \"{}\" }} }}\ntasks:\n  - {task}\n",
+            far.url
+        ),
+    );
+    let app = folder.start().await;
+    (folder, app)
+}
+
+pub(crate) async fn run(app: &App, workflow: &str) -> Value {
+    let trigger = json!({ "workflow": workflow, "inputs": {} });
+    let run = app.control.post("/v1/workflows/trigger", &trigger).await.run();
+    app.control.ended(&run).await
+}
+
+/// What the one task of a run gave.
+fn output(run: &Value) -> &Value {
+    assert_eq!(run["status"], "succeeded", "{run}");
+    &run["tasks"][0]["attempts"][0]["output"]
+}
+
+async fn bytes_of(app: &App, run: &Value, handle: &Value) -> Vec<u8> {
+    let path = format!("/v1/runs/{}/artifacts/{}", run["id"].as_str().unwrap(), handle["artifact"].as_str().unwrap());
+    let answer = app.control.request(reqwest::Method::GET, &path).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
+    assert!(answer.headers()["content-disposition"].to_str().unwrap().starts_with("attachment;"));
+    answer.bytes().await.unwrap().to_vec()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn head(status: &str, length: usize, more: &str) -> String {
+    format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n{more}")
+}
+
+#[tokio::test]
+async fn a_file_that_broke_off_goes_on_where_it_was() {
+    let table = line().repeat(5_000);
+    let packed = gzip(&table);
+    let (first, rest) = packed.split_at(packed.len() / 2);
+    let tag = "etag: \"v1\"\r\ncontent-disposition: attachment; filename=orders.csv.gz\r\n";
+    let range = format!("{tag}content-range: bytes {}-{}/{}\r\n", first.len(), packed.len() - 1, packed.len());
+    let far = FarEnd::start(vec![
+        Reply::Bytes(head("200 OK", packed.len(), tag), first.to_vec()),
+        Reply::Bytes(head("206 Partial Content", rest.len(), &range), rest.to_vec()),
+    ])
+    .await;
+    let (_folder, app) = app(&far, "{ id: file, type: http_download, connection: far, with: { path: /orders } }").await;
+    let run = run(&app, "get").await;
+    let file = &output(&run)["file"];
+    assert_eq!(file["bytes"], table.len());
+    assert_eq!((&file["name"], &file["media_type"]), (&json!("orders.csv"), &json!("text/csv")));
+    assert!(bytes_of(&app, &run, file).await == table);
+    let requests = far.requests();
+    assert!(requests[0].contains("authorization: bearer s3cr3t"), "{requests:?}");
+    assert!(
+        requests[1].contains(&format!("range: bytes={}-", first.len())) && requests[1].contains("if-range: \"v1\"")
+    );
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_go_on_begins_anew() {
+    let table = line().repeat(100);
+    let far = FarEnd::start(vec![
+        Reply::Bytes(head("200 OK", table.len(), ""), table[..999].to_vec()),
+        Reply::Bytes(head("200 OK", table.len(), "etag: \"v1\"\r\n"), table[..999].to_vec()),
+        // Another file by now: the whole of it comes instead of the rest, and is not stitched to the first part.
+        Reply::ok("etag: \"v2\"\r\n", &line()),
+        Reply::ok("etag: \"v2\"\r\n", &line()),
+    ])
+    .await;
+    let (folder, app) = app(&far, "{ id: file, type: http_download, connection: far, with: { path: /orders } }").await;
+    let run = run(&app, "get").await;
+    assert!(bytes_of(&app, &run, &output(&run)["file"]).await == line());
+    assert_eq!(far.requests().len(), 4);
+    let left = std::fs::read_dir(folder.path("data/artifacts/unfinished")).unwrap().count();
+    assert_eq!(left, 0, "what was given up is gone");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_link_that_expired_is_asked_for_again_and_gets_no_proof_of_ours() {
+    let link = |url: &str, name: &str| {
+        Reply::ok(
+            "content-type: application/json\r\n",
+            json!({ "url": format!("{url}/{name}?sig=abc") }).to_string().as_bytes(),
+        )
+    };
+    let store = FarEnd::start(vec![
+        Reply::Bytes(head("403 Forbidden", 7, ""), b"expired".to_vec()),
+        Reply::ok("content-type: text/csv\r\n", &line()),
+    ])
+    .await;
+    let far = FarEnd::start(vec![link(&store.url, "one.csv"), link(&store.url, "two.csv")]).await;
+    let task = "{ id: file, type: http_download, connection: far, with: { refresh: { path: /reports/7, link: \"${{ response.body.url }}\" } } }";
+    let (_folder, app) = app(&far, task).await;
+    let run = run(&app, "get").await;
+    assert_eq!(output(&run)["file"]["name"], "two.csv");
+    assert!(far.requests().iter().all(|request| request.contains("authorization: bearer")), "{:?}", far.requests());
+    assert!(store.requests().iter().all(|request| !request.contains("s3cr3t")), "{:?}", store.requests());
+    assert!(!run.to_string().contains("sig=abc"), "a link that opens a file is not on record: {run}");
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_not_whole_fails_and_leaves_nothing() {
+    let packed = gzip(&line().repeat(5_000));
+    let half = &packed[..packed.len() / 2];
+    for (replies, with, code) in [
+        (vec![Reply::ok("", half)], "{ path: /orders }", "download.damaged"),
+        (vec![Reply::ok("", &line().repeat(10))], "{ path: /orders, max_size: 100B }", "download.too_large"),
+        // It says nothing of its size before it is unpacked.
+        (vec![Reply::ok("", &packed)], "{ path: /orders, max_size: 100KiB }", "download.too_large"),
+        (vec![Reply::Bytes(head("404 Not Found", 4, ""), b"gone".to_vec())], "{ path: /orders }", "http.status"),
+        (vec![Reply::Bytes(head("200 OK", 10, ""), b"a".to_vec()); 9], "{ path: /orders }", "download.cut"),
+    ] {
+        let far = FarEnd::start(replies).await;
+        let task = format!("{{ id: file, type: http_download, connection: far, with: {with} }}");
+        let (folder, app) = app(&far, &task).await;
+        let run = run(&app, "get").await;
+        assert_eq!((&run["status"], &run["failure"]["code"]), (&json!("failed"), &json!(code)), "{run}");
+        app.stop().await;
+        let left: Vec<_> = walk(&folder.path("data/artifacts"));
+        assert_eq!(left, Vec::<std::path::PathBuf>::new(), "{code}");
+    }
+}
+
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+#[tokio::test]
+async fn an_artifact_that_was_touched_is_not_handed_out_whole() {
+    let far = FarEnd::start(vec![Reply::ok("", &line())]).await;
+    let (folder, app) =
+        app(&far, "{ id: file, type: http_download, with: { url: \"${{ inputs.url }}/a.csv\" } }").await;
+    let run = run(&app, "get").await;
+    let file = output(&run)["file"].clone();
+    let (id, artifact) = (run["id"].as_str().unwrap(), file["artifact"].as_str().unwrap());
+    let path = folder.path(&format!("data/artifacts/{id}/{artifact}"));
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[3] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let place = format!("/v1/runs/{id}/artifacts/{artifact}");
+    let answer = app.control.request(reqwest::Method::GET, &place).send().await.unwrap();
+    assert!(answer.bytes().await.is_err(), "the connection breaks before the end");
+    std::fs::remove_file(&path).unwrap();
+    app.control.ask(&place).await.problem(404, "api.not_found");
+    app.control.ask(&place.replace("art_", "art_x")).await.problem(404, "api.not_found");
+    app.stop().await;
+}
+
+/// What a process holds in memory now, and what it held at most: MiB.
+pub(crate) fn resident_mib(id: u32) -> (u64, u64) {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    let field = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    };
+    (field("VmRSS:"), field("VmHWM:"))
+}
+
+/// Bytes that the memory test streams; `DOWNLOAD_MIB` moves it, see bench/README.md.
+fn flood_bytes() -> u64 {
+    std::env::var("DOWNLOAD_MIB").ok().map_or(256, |text| text.parse().unwrap()) * 1024 * 1024
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_stays_flat_however_large_the_file_is() {
+    let bytes = flood_bytes();
+    let far = FarEnd::start(vec![Reply::Flood(format!("HTTP/1.1 200 OK\r\ncontent-length: {bytes}\r\n"), bytes)]).await;
+    let folder = Folder::new(&settings(&far.url), None);
+    folder.secret("far-key", "k");
+    let task =
+        "{ id: file, type: http_download, connection: far, timeout: 10m, with: { path: /flood, max_size: 4GiB } }";
+    folder.write("workflows/get.yaml", &format!("version: 1\nname: get\ntasks:\n  - {task}\n"));
+    let process = Process::start(&folder, "warn").await;
+    let (before, _) = resident_mib(process.id());
+    let trigger = json!({ "workflow": "get", "inputs": {} });
+    let run = process.control.post("/v1/workflows/trigger", &trigger).await.run();
+    let run = process.control.until(&format!("/v1/runs/{run}"), |run| run["ended_at"].is_string()).await;
+    assert_eq!(output(&run)["file"]["bytes"], bytes);
+    let (_, most) = resident_mib(process.id());
+    assert!(most < before + 48, "it held {most} MiB, {before} before, for a file of {} MiB", bytes / 1024 / 1024);
+    process.stop();
+}
