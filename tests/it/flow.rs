@@ -339,7 +339,7 @@ async fn a_poll_fails_when_told_so_and_when_it_takes_too_long() {
 
 #[tokio::test]
 async fn a_cancel_cuts_off_all_that_is_under_way() {
-    let kit = Kit::new(&[&DIAMOND.replace("/slow", "/slow")], "");
+    let kit = Kit::new(&[DIAMOND], "");
     let id = kit.trigger("diamond", json!({"ms": 5_000})).await;
     let engine = kit.engine.clone();
     let cancel = async {

@@ -158,7 +158,7 @@ async fn more_pages_than_allowed_fail_instead_of_giving_a_part() {
 async fn quotas_hold_between_pages() {
     let limit = budget::Limit { rate: "1/m".parse().unwrap(), burst: NonZeroU32::MIN };
     let kit = Kit::with_connection(&[&reading("style: page", "")], move |connection| {
-        connection.rate_limit.rest = Some(limit)
+        connection.rate_limit.rest = Some(limit);
     });
     for rows in [json!([1]), json!([])] {
         answers(&kit, json!({ "rows": rows }), &[]);

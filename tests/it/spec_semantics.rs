@@ -19,7 +19,7 @@ fn the_shipped_files_have_no_problems() {
     assert!(problems.is_empty(), "{}", Report::new(problems).render(Look::Plain));
 
     let catalog = loaded.catalog;
-    assert_eq!((catalog.workflows.len(), catalog.routes.len(), catalog.schedules.len()), (4, 1, 1));
+    assert_eq!((catalog.workflows.len(), catalog.routes.len(), catalog.schedules.len()), (5, 1, 1));
     for plan in catalog.workflows.values() {
         let again = spec::compile_workflow("stored", &catalog.documents[&plan.revision]).unwrap();
         assert_eq!((again.name, again.revision), (plan.name.clone(), plan.revision.clone()));
