@@ -26,6 +26,10 @@ pub const POLL_INTERVAL_MAX: Duration = Duration::from_mins(5);
 pub const POLL_TIMEOUT: Duration = Duration::from_hours(1);
 /// Runs above a run that a `workflow` task starts: more is a workflow that starts itself.
 pub const RUN_DEPTH_MAX: u32 = 8;
+/// First look of a task that waits for another run; the pause doubles.
+pub const CHILD_LOOK_FIRST: Duration = Duration::from_secs(1);
+/// Events of one run that gather before they are written, where nothing else asks for it.
+pub const EVENTS_PENDING_MAX: usize = 256;
 /// A task that waits for another run looks at it at least this often; mostly that run wakes it.
 pub const CHILD_LOOK_EVERY: Duration = Duration::from_secs(30);
 /// How long an approval waits for people when it does not say.

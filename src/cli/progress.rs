@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::output::{self, Output, visible};
 use super::show::shortened;
-use super::words::{age_of, number, text, took};
+use super::words::{age_of, count, number, text, took};
 use crate::clock::Timestamp;
 use crate::gateway::view;
 use crate::tasks::plan::Plan;
@@ -117,13 +117,10 @@ fn event_line(event: &view::Event) -> Option<String> {
         "attempt_started" => format!("{task}: attempt {}", number(detail, "attempt")),
         "attempt_ended" => ended_line(task, detail),
         "task_skipped" => format!("{task}: skipped"),
-        "suspended" => {
-            let task = text(&detail["reason"]["delay"], "task");
-            if task.is_empty() {
-                return None;
-            }
-            format!("{task}: waits until {}", instant(&detail["until"])?)
-        }
+        "opened" => match detail["items"].as_u64() {
+            Some(items) => format!("{task}: {}", count(usize::try_from(items).unwrap_or(usize::MAX), "item")),
+            None => return None,
+        },
         "cancel_requested" => format!("cancel: {}", text(detail, "reason")),
         _ => return None,
     };
@@ -142,7 +139,13 @@ fn ended_line(task: &str, detail: &Value) -> String {
         (request, Some(status)) => format!(" ({} {} → {status})", text(request, "method"), text(request, "url")),
         (request, None) => format!(" ({} {} → no answer)", text(request, "method"), text(request, "url")),
     };
-    let failed = &detail["result"]["failed"];
+    let (failed, paused) = (&detail["result"]["failed"], &detail["result"]["paused"]);
+    if let Some(until) = instant(&paused["until"]) {
+        return match paused["why"].as_str() {
+            Some(_) => format!("{task}: waits until {until}"),
+            None => format!("{task}: not over after {took}{call}; it goes on at {until}"),
+        };
+    }
     if !failed.is_object() {
         return format!("{task}: succeeded after {took}{call}");
     }
@@ -214,11 +217,19 @@ mod tests {
             json!({ "task": "push", "duration_ms": 3, "result": failed, "exchange": exchange }),
             Some("push: failed after 3 ms (GET http://erp/ → 503): no; not tried again"),
         );
+        let paused = |why| json!({ "paused": { "until": 1_795_338_000_000_i64, "why": why } });
         check_event(
-            "suspended",
-            json!({ "until": 1_795_338_000_000_i64, "reason": { "delay": { "task": "nap" } } }),
+            "attempt_ended",
+            json!({ "task": "nap", "duration_ms": 0, "result": paused(json!("delay")) }),
             Some("nap: waits until 2026-11-22T09:00:00.000Z"),
         );
+        check_event(
+            "attempt_ended",
+            json!({ "task": "ask", "duration_ms": 3, "result": paused(json!({ "poll": { "said": "202" } })) }),
+            Some("ask: not over after 3 ms; it goes on at 2026-11-22T09:00:00.000Z"),
+        );
+        check_event("opened", json!({ "task": "each", "items": 2 }), Some("each: 2 items"));
+        check_event("opened", json!({ "task": "group" }), None);
         check_event("suspended", json!({ "until": 1, "reason": "drained" }), None);
     }
 }

@@ -355,8 +355,8 @@ impl Run {
         match result {
             AttemptResult::Paused { until, why } => {
                 record.pauses += 1;
-                // A page that was read ends the trouble of the page before: retries count for each page.
-                record.failed = if matches!(why, Pause::Page { .. }) { 0 } else { record.failed };
+                // A page that was read, and a look that was answered, end the trouble before: retries count anew.
+                record.failed = if matches!(why, Pause::Page { .. } | Pause::Poll { .. }) { 0 } else { record.failed };
                 let until = if std::mem::take(&mut record.news) { at } else { until };
                 record.state = TaskState::Paused { until, why };
             }

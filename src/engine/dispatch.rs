@@ -224,11 +224,16 @@ impl Engine {
         let holders = self.table().lanes.holders(lane);
         if behavior == ConcurrencyBehavior::Skip {
             let reason = format!("`concurrency.behavior: skip`: {} was under way", names(&holders));
+            if let Ok(plan) = self.plan_of(&run).await {
+                self.promise_callback(&run, &plan).await?;
+            }
             let mut log = LogWriter::new(Arc::clone(&self.0.parts.store), Arc::clone(&self.0.parts.clock), run);
             let requested = log.push(Event::CancelRequested { by: "concurrency".to_owned(), reason });
             if requested.is_ok() {
                 // A conflict means that somebody else moved it on: it comes back if it still wants a worker.
-                let _ = log.flush().await;
+                if log.flush().await.is_ok() {
+                    self.tell_parent(log.run()).await;
+                }
             }
             return Ok(());
         }

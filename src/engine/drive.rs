@@ -93,9 +93,14 @@ impl Engine {
     }
 
     async fn give_up(&self, log: &mut LogWriter, worker: &str, failure: Failure) -> Result<State, Lost> {
+        // A run whose file is gone has nobody to tell.
+        if let Ok(plan) = self.plan_of(log.run()).await {
+            ending::promise(self, log, &plan).await?;
+        }
         log.push(Event::Claimed { worker: worker.to_owned(), lease_until: self.lease_until() })?;
         log.push(log::failed(failure))?;
         log.flush().await?;
+        self.tell_parent(log.run()).await;
         Ok(log.run().state)
     }
 
@@ -168,6 +173,13 @@ impl<'e> Driver<'e> {
         }
         let mut flights = Flights::new();
         loop {
+            // Also where there is always something to do at once; and what is on its way to the store stays bounded.
+            if Instant::now() >= self.renew_at {
+                self.renew()?;
+                self.log.flush().await?;
+            } else if self.log.pending() >= limits::EVENTS_PENDING_MAX {
+                self.log.flush().await?;
+            }
             let look = step::look(plan, self.log.run(), self.now(), &self.flying);
             if let Some(verdict) = look.verdict {
                 self.finish(plan, verdict).await?;
@@ -228,7 +240,7 @@ impl<'e> Driver<'e> {
                 |task| matches!(&task.work, Work::Task(work) if matches!(work.task.effect(), Effect::Call { .. })),
             )
         };
-        if self.log.has_pending() && self.flying.iter().any(reaches_out) {
+        if self.log.pending() > 0 && self.flying.iter().any(reaches_out) {
             self.log.flush().await?;
         }
         Ok(())

@@ -88,9 +88,9 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Whether events wait for the next `flush`.
-    pub(super) fn has_pending(&self) -> bool {
-        !self.pending.is_empty()
+    /// How many events wait for the next `flush`.
+    pub(super) fn pending(&self) -> usize {
+        self.pending.len()
     }
 
     /// Takes in what others wrote, when it is something that a worker goes on after.
@@ -202,9 +202,9 @@ impl LogWriter {
     /// What was pending was decided without knowing what others had told these tasks: none of them may wait on.
     fn wake_what_was_told(&mut self, told: Vec<StepId>) -> Result<(), Lost> {
         for task in told {
-            let paused =
-                self.run.tasks.get(&task).is_some_and(|record| matches!(record.state, TaskState::Paused { .. }));
-            if paused {
+            let now = self.clock.now();
+            let waits = |state: &TaskState| matches!(state, TaskState::Paused { until, .. } if *until > now);
+            if self.run.tasks.get(&task).is_some_and(|record| waits(&record.state)) {
                 self.push(Event::Nudged { task })?;
             }
         }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use schemars::{JsonSchema, schema_for};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -11,6 +11,7 @@ use super::{
 };
 use crate::domain::attempt::Pause;
 use crate::domain::failure::{Failure, Fault};
+use crate::domain::retry::{Backoff, grown};
 use crate::domain::run::Run;
 use crate::domain::state::State;
 use crate::expr::{Mapping, Place, Template};
@@ -75,15 +76,17 @@ impl Task for Start {
     }
 
     async fn attempt(&self, ctx: &TaskContext<'_>) -> Attempted {
-        let run = match started(ctx.checkpoint) {
-            Some(run) => run,
+        let Started { run, looks } = match Started::of(ctx.checkpoint) {
+            Some(started) => started,
             None => match self.start(ctx).await {
-                Ok(run) => run,
+                Ok(run) => Started { run, looks: 0 },
                 Err(failure) => return Err(failure).into(),
             },
         };
-        let result = if self.wait { self.look(run, ctx).await } else { Ok(Done::Output(json!({ "run_id": run }))) };
-        Attempted { result, exchange: None, checkpoint: Some(json!({ "run": run })) }
+        let result =
+            if self.wait { self.look(run, looks, ctx).await } else { Ok(Done::Output(json!({ "run_id": run }))) };
+        let checkpoint = serde_json::to_value(Started { run, looks: looks.saturating_add(1) }).ok();
+        Attempted { result, exchange: None, checkpoint }
     }
 }
 
@@ -99,9 +102,13 @@ impl Start {
         ctx.runs.start(child).await
     }
 
-    async fn look(&self, run: RunId, ctx: &TaskContext<'_>) -> Result<Done, Failure> {
+    async fn look(&self, run: RunId, looks: u32, ctx: &TaskContext<'_>) -> Result<Done, Failure> {
         match ctx.runs.ended(run).await? {
-            None => Ok(Done::Later { at: ctx.clock.now().plus(limits::CHILD_LOOK_EVERY), why: Pause::Run { run } }),
+            None => {
+                // Mostly the other run wakes this one; should that have come too early, the first looks are soon.
+                let pause = grown(limits::CHILD_LOOK_FIRST, Backoff::Exponential, looks, limits::CHILD_LOOK_EVERY);
+                Ok(Done::Later { at: ctx.clock.now().plus(pause), why: Pause::Run { run } })
+            }
             Some(Run { state: State::Succeeded, outputs, .. }) => Ok(Done::Output(json!({
                 "run_id": run, "status": State::Succeeded.as_str(), "outputs": outputs.unwrap_or_default(),
             }))),
@@ -119,7 +126,15 @@ impl Start {
     }
 }
 
-/// The run that an earlier attempt started.
-fn started(checkpoint: Option<&Value>) -> Option<RunId> {
-    checkpoint?["run"].as_str()?.parse().ok()
+/// The run that an earlier attempt started, and how often it was looked at.
+#[derive(Debug, Serialize, Deserialize)]
+struct Started {
+    run: RunId,
+    looks: u32,
+}
+
+impl Started {
+    fn of(checkpoint: Option<&Value>) -> Option<Self> {
+        serde_json::from_value(checkpoint?.clone()).ok()
+    }
 }

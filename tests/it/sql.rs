@@ -13,11 +13,10 @@ use crate::tables::output;
 
 /// A folder with a database `shop`; each workflow is its name and its tasks.
 fn folder(database: &Database, url: &str, workflows: &[(&str, &str)]) -> Folder {
-    let (place, password) = database.settings();
-    let place = place.replace("backend: postgres", "type: postgres");
-    let folder = Folder::new(&format!("{}databases: {{ shop: {{ {place} }} }}\n", settings(url)), None);
+    let place = database.keys(database.port());
+    let folder = Folder::new(&format!("{}databases: {{ shop: {{ type: postgres, {place} }} }}\n", settings(url)), None);
     folder.secret("far-key", "k");
-    folder.secret("postgres", &password);
+    folder.secret("postgres", &database.password());
     for (name, tasks) in workflows {
         folder.write(
             &format!("workflows/{name}.yaml"),

@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 use super::Driver;
 use crate::domain::failure::{Failure, Fault};
 use crate::domain::run::TaskState;
-use crate::engine::log::{self, Lost};
+use crate::engine::Engine;
+use crate::engine::log::{self, LogWriter, Lost};
 use crate::engine::step::Verdict;
 use crate::expr;
 use crate::tasks::Effect;
@@ -25,7 +26,7 @@ impl Driver<'_> {
                 Err(failure) => log::failed(failure),
             },
         };
-        self.promise(plan).await?;
+        promise(self.engine, &self.log, plan).await?;
         self.log.push(event)?;
         self.log.flush().await?;
         let run = self.log.run();
@@ -37,19 +38,6 @@ impl Driver<'_> {
             tracing::warn!(run.id = %id, code = %failure.code, cause = %failure.cause(), "run {id} failed: {}", failure.message);
         } else {
             tracing::debug!(run.id = %id, "run {id} {state}");
-        }
-        Ok(())
-    }
-
-    /// Whoever wants to be told of the end is seen to before it is on record, so that no crash can come between.
-    async fn promise(&mut self, plan: &Plan) -> Result<(), Lost> {
-        while let Err(error) = self.engine.promise_callback(self.log.run(), plan).await {
-            let id = self.log.run().id;
-            tracing::warn!(run.id = %id, %error, "the callback of run {id} could not be accepted; trying again");
-            if self.log.lease_is_over() {
-                return Err(Lost);
-            }
-            tokio::time::sleep(PROMISE_AGAIN).await;
         }
         Ok(())
     }
@@ -97,4 +85,17 @@ impl Driver<'_> {
         }
         changes
     }
+}
+
+/// Whoever wants to be told of the end is seen to before it is on record, so that no crash can come between.
+pub(super) async fn promise(engine: &Engine, log: &LogWriter, plan: &Plan) -> Result<(), Lost> {
+    while let Err(error) = engine.promise_callback(log.run(), plan).await {
+        let id = log.run().id;
+        tracing::warn!(run.id = %id, %error, "the callback of run {id} could not be accepted; trying again");
+        if log.lease_is_over() {
+            return Err(Lost);
+        }
+        tokio::time::sleep(PROMISE_AGAIN).await;
+    }
+    Ok(())
 }

@@ -95,6 +95,8 @@ impl Scopes {
     /// A task gave this. Items of loops are seen in the table of their loop, not one by one.
     pub(super) fn set(&mut self, step: &StepId, value: impl Into<Arc<Value>>) {
         if step.item().is_some() {
+            // It has ended, and nobody asks for what it saw.
+            self.items.remove(step);
             return;
         }
         let context = match step.within() {

@@ -66,13 +66,22 @@ impl Database {
 
     /// The same through another port.
     pub(crate) fn settings_at(&self, port: u16) -> (String, String) {
+        (format!("storage: {{ backend: postgres, {} }}", self.keys(port)), self.password())
+    }
+
+    /// Where it is and who asks, as keys of a settings file.
+    pub(crate) fn keys(&self, port: u16) -> String {
         let PostgresPlace { host, database, user, .. } = &self.place;
         let ca = std::env::var("CLAWHOOK_TEST_CA").unwrap();
-        let settings = format!(
-            "storage: {{ backend: postgres, host: \"{host}\", port: {port}, database: {database}, user: {user}, \
-             password: {{ secret_ref: postgres }}, ca: \"{ca}\" }}"
-        );
-        (settings, String::from_utf8(self.server.get_password().unwrap().to_vec()).unwrap())
+        format!(
+            "host: \"{host}\", port: {port}, database: {database}, user: {user}, \
+             password: {{ secret_ref: postgres }}, ca: \"{ca}\""
+        )
+    }
+
+    /// The value of the secret `postgres`.
+    pub(crate) fn password(&self) -> String {
+        String::from_utf8(self.server.get_password().unwrap().to_vec()).unwrap()
     }
 
     pub(super) async fn gateway(&self) -> Arc<dyn Store> {
