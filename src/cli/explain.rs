@@ -102,6 +102,7 @@ pub static CODES: &[(&str, &str)] = &[
     ("run.cancelled", include_str!("../../docs/errors/run.cancelled.md")),
     ("run.child_failed", include_str!("../../docs/errors/run.child_failed.md")),
     ("run.state", include_str!("../../docs/errors/run.state.md")),
+    ("run.stuck", include_str!("../../docs/errors/run.stuck.md")),
     ("run.timeout", include_str!("../../docs/errors/run.timeout.md")),
     ("run.too_deep", include_str!("../../docs/errors/run.too_deep.md")),
     ("schedule.paused_by_file", include_str!("../../docs/errors/schedule.paused_by_file.md")),

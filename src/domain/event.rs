@@ -79,8 +79,14 @@ pub enum Event {
     /// It ended.
     Finished(Box<Finished>),
     /// Somebody wants it to go on: `again` names the tasks whose results are forgotten (the failed one, and the
-    /// handlers); `repin` gives the revisions to use when nothing had run yet.
-    Resumed { by: String, again: Vec<StepId>, repin: Option<Box<Repin>> },
+    /// handlers); `reopened` names what holds them and goes on with what it had opened with; `repin` gives the revisions to use when nothing had run yet.
+    Resumed {
+        by: String,
+        again: Vec<StepId>,
+        #[serde(default)]
+        reopened: Vec<StepId>,
+        repin: Option<Box<Repin>>,
+    },
 }
 
 /// The first event of a run.

@@ -344,7 +344,7 @@ impl Run {
                 }
                 Finished::Failed { failure } => self.failure = Some(failure),
             },
-            Event::Resumed { again, repin, .. } => self.resumed(again, repin.map(|repin| *repin)),
+            Event::Resumed { again, reopened, repin, .. } => self.resumed(again, &reopened, repin.map(|repin| *repin)),
         }
     }
 
@@ -405,21 +405,13 @@ impl Run {
         }
     }
 
-    fn resumed(&mut self, again: Vec<StepId>, repin: Option<super::event::Repin>) {
-        // What failed with something in it goes on with what it had opened with.
-        for record in self.tasks.values_mut() {
-            if matches!(record.state, TaskState::Closed { failure: Some(_), .. }) {
-                record.reopen();
-            }
+    fn resumed(&mut self, again: Vec<StepId>, reopened: &[StepId], repin: Option<super::event::Repin>) {
+        for step in reopened {
+            self.task(step.clone()).reopen();
+            self.begin(step);
         }
         for step in again {
-            for (of, item) in step.loops() {
-                let Some(record) = self.tasks.get_mut(&of) else { continue };
-                record.reopen();
-                if let TaskState::Open(Opened { items: Some(items), .. }) = &mut record.state {
-                    items.begin(item);
-                }
-            }
+            self.begin(&step);
             let record = self.task(step);
             *record = TaskRecord { attempt: record.attempt, ..TaskRecord::default() };
         }

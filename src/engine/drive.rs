@@ -5,6 +5,7 @@ mod ending;
 mod failures;
 mod flight;
 mod scopes;
+mod sizes;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -20,8 +21,9 @@ use tokio_util::sync::CancellationToken;
 use self::failures::{condition_failure, explain, too_large, with_checkpoint};
 use self::flight::{Flight, Flown};
 use self::scopes::Scopes;
+use self::sizes::{gathered, size_of_json};
 use super::log::{self, LogWriter, Lost};
-use super::step::{self, Action, Todo};
+use super::step::{self, Action, Todo, Verdict};
 use super::{Engine, values};
 use crate::clock::Timestamp;
 use crate::domain::attempt::{AttemptEnded, AttemptResult, Pause};
@@ -81,6 +83,7 @@ impl Engine {
                     scopes: Scopes::default(),
                     flying: BTreeSet::new(),
                     loops_bytes: HashMap::new(),
+                    lists_bytes: HashMap::new(),
                     renew_at: Instant::now(),
                 };
                 driver.run(&plan, &worker, *prepared, fresh).await
@@ -93,11 +96,11 @@ impl Engine {
     }
 
     async fn give_up(&self, log: &mut LogWriter, worker: &str, failure: Failure) -> Result<State, Lost> {
+        log.push(Event::Claimed { worker: worker.to_owned(), lease_until: self.lease_until() })?;
         // A run whose file is gone has nobody to tell.
         if let Ok(plan) = self.plan_of(log.run()).await {
             ending::promise(self, log, &plan).await?;
         }
-        log.push(Event::Claimed { worker: worker.to_owned(), lease_until: self.lease_until() })?;
         log.push(log::failed(failure))?;
         log.flush().await?;
         self.tell_parent(log.run()).await;
@@ -156,6 +159,8 @@ struct Driver<'e> {
     flying: BTreeSet<StepId>,
     /// What the items of each outermost loop gave so far, bytes of JSON.
     loops_bytes: HashMap<StepId, usize>,
+    /// What they go over, bytes of JSON.
+    lists_bytes: HashMap<StepId, usize>,
     /// When the lease is to be renewed.
     renew_at: Instant,
 }
@@ -173,6 +178,9 @@ impl<'e> Driver<'e> {
         }
         let mut flights = Flights::new();
         loop {
+            if self.hold.cancel.is_cancelled() || self.engine.0.halt.is_cancelled() {
+                return Err(Lost);
+            }
             // Also where there is always something to do at once; and what is on its way to the store stays bounded.
             if Instant::now() >= self.renew_at {
                 self.renew()?;
@@ -199,6 +207,10 @@ impl<'e> Driver<'e> {
                 continue;
             }
             if flights.is_empty() {
+                if look.wait.is_none() && !draining {
+                    self.finish(plan, Verdict::Failed(failures::stuck())).await?;
+                    return Ok(self.log.run().state);
+                }
                 self.suspend(draining, look.wait)?;
                 self.log.flush().await?;
                 return Ok(self.log.run().state);
@@ -229,6 +241,8 @@ impl<'e> Driver<'e> {
                 self.log.flush().await
             }
             () = tokio::time::sleep(due), if wait.is_some() => Ok(()),
+            // What is computed may take its time; what has ended is not to wait for it.
+            () = tokio::time::sleep(FLUSH_AFTER), if self.log.pending() > 0 => self.log.flush().await,
             () = self.engine.0.drain.cancelled(), if !draining => Ok(()),
         }
     }
@@ -324,6 +338,7 @@ impl<'e> Driver<'e> {
         }
         if is_loop {
             let list = self.scopes.list(plan, self.log.run(), step)?;
+            self.room_for(step, &list)?;
             return Ok(Opens::With { items: u32::try_from(list.len()).ok(), case: None });
         }
         match &task.work {
@@ -341,9 +356,16 @@ impl<'e> Driver<'e> {
         }
     }
 
+    /// The table of a loop holds its items too: one that cannot be held is refused before anything of it is done.
+    fn room_for(&mut self, step: &StepId, list: &[Value]) -> Result<(), Failure> {
+        let outermost = step.loops().next().map_or_else(|| step.clone(), |(of, _)| of);
+        let bytes = self.lists_bytes.entry(outermost).or_default();
+        *bytes += list.iter().map(size_of_json).sum::<usize>();
+        if *bytes <= limits::TASK_OUTPUT_BYTES_MAX { Ok(()) } else { Err(too_large(*bytes)) }
+    }
+
     fn close(&mut self, plan: &Plan, todo: &Todo<'_>, failure: Option<Box<Failure>>) -> Result<bool, Lost> {
-        let closed = self.scopes.close(plan, self.log.run(), &todo.step, failure.as_deref());
-        let failure = failure.or(closed.err().map(|failure| Box::new(failure.in_task(todo.step.clone()))));
+        self.scopes.close(plan, self.log.run(), &todo.step, failure.as_deref());
         self.log.push(Event::Closed { task: todo.step.clone(), failure })?;
         Ok(true)
     }
@@ -555,31 +577,11 @@ enum Opens {
 const RESPONSE: &str = "response";
 /// A lease is renewed when this share of it is gone.
 const LEASE_SHARE_BEFORE_RENEWAL: f64 = 1.0 / 3.0;
+/// Longest that events wait for others to be written with.
+const FLUSH_AFTER: Duration = Duration::from_millis(50);
 /// No moment at all.
 const FAR_OFF: Duration = Duration::from_hours(24);
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// What the items of a loop gave, bytes of JSON.
-fn gathered(run: &Run, of: &StepId) -> usize {
-    let outputs = run.tasks.iter().filter(|(step, _)| step.is_in(of)).map(|(_, record)| match &record.state {
-        TaskState::Succeeded { output } => size_of_json(output),
-        _ => 0,
-    });
-    outputs.sum()
-}
-
-/// About how many bytes of JSON a value makes, without writing it.
-fn size_of_json(value: &Value) -> usize {
-    match value {
-        Value::Null | Value::Bool(_) => 5,
-        Value::Number(number) => number.as_str().len(),
-        Value::String(text) => text.len() + 2,
-        Value::Array(items) => items.iter().map(|item| size_of_json(item) + 1).sum::<usize>() + 2,
-        Value::Object(members) => {
-            members.iter().map(|(name, value)| name.len() + size_of_json(value) + 4).sum::<usize>() + 2
-        }
-    }
 }

@@ -203,7 +203,12 @@ impl LogWriter {
     fn wake_what_was_told(&mut self, told: Vec<StepId>) -> Result<(), Lost> {
         for task in told {
             let now = self.clock.now();
-            let waits = |state: &TaskState| matches!(state, TaskState::Paused { until, .. } if *until > now);
+            let waits = |state: &TaskState| match state {
+                TaskState::Paused { until, .. } => *until > now,
+                // An attempt under way may have begun without knowing.
+                TaskState::Started { .. } => true,
+                _ => false,
+            };
             if self.run.tasks.get(&task).is_some_and(|record| waits(&record.state)) {
                 self.push(Event::Nudged { task })?;
             }

@@ -60,6 +60,7 @@ impl Engine {
         let plan = self.0.parts.files.plan(&run.accepted.workflow, &run.accepted.revision).await?;
         match (&run.accepted.trigger, &plan.callback) {
             (Trigger::Callback { of }, Some(told)) => Ok(Arc::new(callback::plan(&plan, told, *of))),
+            (Trigger::Callback { .. } | Trigger::Edit { .. }, _) => Err(runs_nothing(run)),
             _ => Ok(plan),
         }
     }
@@ -148,6 +149,13 @@ impl Engine {
 pub(super) fn nudge(run: &Run, event: Event) -> Vec<Event> {
     let woken = (run.state == State::Waiting).then_some(Event::Woken);
     std::iter::once(event).chain(woken).collect()
+}
+
+/// Such a run never runs the tasks of its workflow, whatever became of it.
+fn runs_nothing(run: &Run) -> Failure {
+    let kind = run.accepted.trigger.kind().as_str();
+    Failure::new("files.missing", Fault::Here, format!("the `{kind}` run was left half made, and has nothing to run"))
+        .help("do again what it was for")
 }
 
 fn gone(workflow: &str) -> Failure {

@@ -62,8 +62,13 @@ pub(super) fn look<'p>(plan: &'p Plan, run: &Run, now: Timestamp, flying: &BTree
         Walk::Done | Walk::Stopped(None) => Verdict::Succeeded,
         Walk::Failed(failure) | Walk::Stopped(Some(failure)) => Verdict::Failed(failure),
         Walk::Busy => match timed_out(plan, run, now) {
-            Some(_) if eye.in_flight > 0 => return Look::default(),
-            Some(failure) => Verdict::Failed(failure),
+            Some(failure) => {
+                eye.todo.retain(|todo| todo.action == Action::Interrupted);
+                if eye.in_flight > 0 || !eye.todo.is_empty() {
+                    return Look { todo: eye.todo, ..Look::default() };
+                }
+                Verdict::Failed(failure)
+            }
             None => return eye.look(None, Some(deadline(plan, run))),
         },
     };
@@ -167,9 +172,19 @@ impl<'p> Eye<'_, 'p> {
 
     /// Something failed or stopped: nothing new begins beside it, and it is over when what is in flight has ended.
     fn wind_up(&mut self, mark: Mark, over: Walk) -> Walk {
-        self.todo.truncate(mark.todo);
+        if self.keep_records_only(mark) { Walk::Busy } else { over }
+    }
+
+    /// Takes back what was to begin or to be waited for since the mark. What only puts on record how something ended
+    /// stays: that an attempt was cut off, and that what a group holds is through. True when there is any of it, or
+    /// something is in flight.
+    fn keep_records_only(&mut self, mark: Mark) -> bool {
+        let only_records = |todo: &Todo<'_>| matches!(todo.action, Action::Interrupted | Action::Close(_));
+        let kept: Vec<_> = self.todo.drain(mark.todo..).filter(only_records).collect();
+        let busy = !kept.is_empty() || self.in_flight > mark.in_flight;
+        self.todo.extend(kept);
         self.wait = mark.wait;
-        if self.in_flight > mark.in_flight { Walk::Busy } else { over }
+        busy
     }
 
     fn mark(&self) -> Mark {
@@ -244,17 +259,11 @@ impl<'p> Eye<'_, 'p> {
             return self.wind_up(mark, Walk::Stopped(failure));
         }
         if let Some(first) = items.failed.first().filter(|_| !task.continue_on_error) {
-            // Groups that are through are closed all the same, so that what they gave is on record.
-            let closing = self.todo.drain(mark.todo..).filter(|todo| matches!(todo.action, Action::Close(_)));
-            let closing: Vec<_> = closing.collect();
-            let busy = !closing.is_empty() || self.in_flight > mark.in_flight;
-            self.todo.extend(closing);
-            self.wait = mark.wait;
-            return if busy {
+            return if self.keep_records_only(mark) {
                 Walk::Busy
             } else {
-                let failure = self.failure_of(&step.at(*first)).map(Box::new);
-                self.act(task, step.clone(), Action::Close(failure))
+                let failure = self.failure_of(&step.at(*first)).unwrap_or_else(|| items_failed(items, step));
+                self.act(task, step.clone(), Action::Close(Some(Box::new(failure))))
             };
         }
         let under_way = u32::try_from(items.open.len()).unwrap_or(u32::MAX);
@@ -282,6 +291,11 @@ impl<'p> Eye<'_, 'p> {
         self.todo.push(Todo { step, task, action, handler: self.handler });
         Walk::Busy
     }
+}
+
+fn items_failed(items: &Items, step: &StepId) -> Failure {
+    let message = format!("{} of {} items failed", items.failed.len(), items.count);
+    Failure::new("run.stuck", Fault::Here, message).in_task(step.clone())
 }
 
 fn is_stop(task: &PlannedTask) -> bool {

@@ -13,13 +13,14 @@ use crate::domain::attempt::Pause;
 use crate::domain::delivery::DeliveryKey;
 use crate::domain::event::{Accepted, Event, Repin, WaitReason};
 use crate::domain::failure::{Failure, Fault};
-use crate::domain::run::{Run, TaskRecord, TaskState};
+use crate::domain::run::{Run, TaskState};
 use crate::domain::state::State;
 use crate::domain::step::StepId;
 use crate::domain::trigger::Trigger;
 use crate::id::{RunId, WorkflowName};
 use crate::store;
-use crate::tasks::plan::Plan;
+use crate::tasks::approval::Question;
+use crate::tasks::plan::{Plan, PlannedTask, TaskList, Work};
 
 /// Times that a verb reads the log again after somebody else wrote first.
 const RACES_MAX: usize = 16;
@@ -73,8 +74,12 @@ impl Engine {
             self.tell_parent(&run).await;
         }
         for child in Self::children(&run) {
-            // One that has ended meanwhile needs no cancel; any other is asked to stop as its parent was.
-            let _ = Box::pin(self.cancel(child, by, reason)).await;
+            // Others may wait for a run that somebody else started.
+            let Ok(standing) = read(self.store().as_ref(), child).await else { continue };
+            let ours = matches!(standing.accepted.trigger, Trigger::Parent { run, .. } if run == id);
+            if ours && let Err(error) = Box::pin(self.cancel(child, by, reason)).await {
+                tracing::info!(run.id = %child, %error, "run {child} was not cancelled with its parent {id}");
+            }
         }
         Ok(if run.state == State::Cancelled { Cancelled::Now } else { Cancelled::Soon })
     }
@@ -85,15 +90,20 @@ impl Engine {
     pub async fn resume(&self, id: RunId, by: &str) -> Result<Resumed, Error> {
         let run = read(self.store().as_ref(), id).await?;
         refuse_stripped(&run)?;
-        let repin = if run.prepared.is_none() { self.repin(&run) } else { None };
+        if matches!(run.accepted.trigger, Trigger::Edit { .. }) {
+            let why = "it only sets the workflow's state: set it anew";
+            return Err(Error::State { run: id, state: run.state, why });
+        }
+        let is_callback = matches!(run.accepted.trigger, Trigger::Callback { .. });
+        let repin = if run.prepared.is_none() && !is_callback { self.repin(&run) } else { None };
         let revision = repin.as_ref().map_or(&run.accepted.revision, |repin| &repin.workflow);
         let plan = match &repin {
             None => self.plan_of(&run).await,
             Some(_) => self.0.parts.files.plan(&run.accepted.workflow, revision).await,
         };
         let plan = plan.map_err(|failure| Error::Files(Box::new(failure)))?;
-        let again = again(&run, &plan);
-        let event = Event::Resumed { by: by.to_owned(), again: again.clone(), repin: repin.map(Box::new) };
+        let Again { steps: again, reopened } = Again::of(&run, &plan);
+        let event = Event::Resumed { by: by.to_owned(), again: again.clone(), reopened, repin: repin.map(Box::new) };
         let run = self
             .append_one(id, |run| match run.state {
                 State::Failed | State::Cancelled => Ok(event.clone()),
@@ -249,14 +259,16 @@ impl Engine {
 
     /// Notes what a person decided about a task that waits for people, and lets the run see it.
     pub async fn decide(&self, id: RunId, task: &StepId, decision: Decision) -> Result<Run, Error> {
+        let decided = Event::Decided { task: task.clone(), decision: Box::new(decision.clone()) };
         let run = self.append_all(id, |run| {
-            let open = run.tasks.get(task).is_some_and(|record| record.question().is_some());
-            if !open || run.state.is_ended() {
-                let why = "its task does not wait for people, or not any more";
-                return Err(Error::State { run: id, state: run.state, why });
-            }
-            let decided = Event::Decided { task: task.clone(), decision: Box::new(decision.clone()) };
-            Ok(nudge(run, decided))
+            let record = run.tasks.get(task).filter(|record| record.question().is_some() && !run.state.is_ended());
+            let question = record.and_then(|record| Question::of(record.checkpoint.as_ref()));
+            let why = match question {
+                None => "its task does not wait for people, or not any more",
+                Some(question) if decision.at >= question.expires_at => "the approval has expired",
+                Some(_) => return Ok(nudge(run, decided.clone())),
+            };
+            Err(Error::State { run: id, state: run.state, why })
         });
         let run = run.await?;
         self.has_news(run.clone());
@@ -295,17 +307,67 @@ impl Engine {
     }
 }
 
-/// The steps that run again: all of the handlers, and whatever did not succeed. What holds other tasks goes on with
-/// what it had opened with; only in handlers it begins anew.
-fn again(run: &Run, plan: &Plan) -> Vec<StepId> {
-    let handlers: Vec<_> = plan.handlers().map(|task| &task.id).collect();
-    let is_again = |(step, record): &(&StepId, &TaskRecord)| {
-        let holds = matches!(record.state, TaskState::Open(_) | TaskState::Closed { .. });
-        let done = matches!(record.state, TaskState::Succeeded { .. } | TaskState::Skipped);
-        handlers.contains(&step.root()) || !(done || holds)
-    };
-    run.tasks.iter().filter(is_again).map(|(step, _)| step.clone()).collect()
+/// What a resume forgets: the steps that run again, and what holds them and goes on with what it had opened with.
+#[derive(Debug, Default)]
+struct Again {
+    steps: Vec<StepId>,
+    reopened: Vec<StepId>,
 }
+
+impl Again {
+    /// All of the handlers, and whatever did not end well. What ended well, or failed where the run was told to go on,
+    /// keeps its results: later tasks may have acted on them.
+    fn of(run: &Run, plan: &Plan) -> Self {
+        let mut again = Self::default();
+        again.list(run, &plan.tasks, None);
+        let handlers: Vec<_> = plan.handlers().map(|task| &task.id).collect();
+        again.steps.extend(run.tasks.keys().filter(|step| handlers.contains(&step.root())).cloned());
+        again
+    }
+
+    fn list(&mut self, run: &Run, list: &TaskList, within: Option<&StepId>) {
+        for task in &list.tasks {
+            self.step(run, task, StepId::of(within, &task.id), task.continue_on_error);
+        }
+    }
+
+    fn step(&mut self, run: &Run, task: &PlannedTask, step: StepId, tolerated: bool) {
+        let Some(record) = run.tasks.get(&step) else { return };
+        let gone_on = |failure: &Failure| tolerated && failure.code != CUT_OFF;
+        let opened = match &record.state {
+            TaskState::Succeeded { .. } | TaskState::Skipped | TaskState::Closed { failure: None, .. } => return,
+            TaskState::Failed { failure } | TaskState::Closed { failure: Some(failure), .. } if gone_on(failure) => {
+                return;
+            }
+            TaskState::Open(opened) | TaskState::Closed { was: opened, .. } => opened,
+            TaskState::Again
+            | TaskState::Started { .. }
+            | TaskState::Retrying { .. }
+            | TaskState::Paused { .. }
+            | TaskState::Failed { .. } => return self.steps.push(step),
+        };
+        self.reopened.push(step.clone());
+        if let Some(items) = &opened.items {
+            for item in items.open.union(&items.failed) {
+                self.step(run, task, step.at(*item), task.continue_on_error);
+            }
+            return;
+        }
+        let within = step.within();
+        match (&task.work, opened.case) {
+            (Work::Group(list), _) => self.list(run, list, within.as_ref()),
+            (Work::Switch(cases), Some(case)) => {
+                if let Some(case) = cases.get(case as usize) {
+                    self.list(run, &case.list, within.as_ref());
+                }
+            }
+            (Work::Switch(_) | Work::Task(_), _) => {}
+        }
+    }
+}
+
+/// The code of an attempt that a cancel broke in on: nobody decided to go on from it.
+const CUT_OFF: &str = "run.cancelled";
 
 fn refuse_stripped(run: &Run) -> Result<(), Error> {
     if run.accepted.stripped {

@@ -105,6 +105,10 @@ impl Client {
             };
             let throttled = budget.told(&response, now);
             drop(permit);
+            // Another place answered: the call was taken where it was sent first, whatever is said behind the redirect.
+            if !response.redirects.is_empty() {
+                return Called { outcome: Outcome::Answered(response), request: record };
+            }
             if let Some(at) = throttled {
                 let outcome = Outcome::Throttled { response, at, place: budget.place };
                 return Called { outcome, request: record };

@@ -220,6 +220,8 @@ impl Approval {
     }
 
     fn answer(&self, question: &Question, decisions: &[Decision], now: Timestamp) -> Result<Done, Failure> {
+        let in_time: Vec<_> = decisions.iter().filter(|said| said.at < question.expires_at).cloned().collect();
+        let decisions = &in_time[..];
         match standing(decisions, question.quorum) {
             Standing::Approved => Ok(Done::Output(output("approved", true, decisions))),
             Standing::Rejected => self.rejected(decisions),

@@ -130,6 +130,7 @@ impl Start {
 #[derive(Debug, Serialize, Deserialize)]
 struct Started {
     run: RunId,
+    #[serde(default)]
     looks: u32,
 }
 

@@ -118,6 +118,18 @@ async fn nobody_decides() {
 }
 
 #[tokio::test]
+async fn a_yes_that_comes_too_late_does_not_count() {
+    let kit = Kit::new(&[ASK], "");
+    let id = kit.trigger("refund", json!({"total": 500})).await;
+    kit.settle().await;
+    kit.clock.advance(Duration::from_hours(2));
+    let late = kit.engine.decide(id, &step("ask"), said(&kit, "li", Verdict::Approve)).await;
+    assert!(late.unwrap_err().to_string().contains("has expired"));
+    kit.settle().await;
+    assert_eq!(kit.read(id).await.failure.unwrap().code, "approval.expired");
+}
+
+#[tokio::test]
 async fn a_question_stays_open_over_a_restart() {
     let kit = Kit::new(&[ASK], "");
     let id = kit.trigger("refund", json!({"total": 500})).await;

@@ -218,3 +218,27 @@ async fn a_cancel_is_told_too() {
     assert_eq!(message["type"], "run.cancelled");
     assert_eq!(message["data"]["cancel"], json!({"by": "li", "reason": "no longer wanted"}));
 }
+
+#[tokio::test]
+async fn a_cancel_spares_a_child_that_another_run_started() {
+    let shared = BATCH.replace("inputs: { order: \"${{ item }}\" } }", "inputs: { order: 1 }, idempotency_key: one }");
+    let kit = Kit::new(&[&shared, SINGLE], "");
+    kit.erp.fail(Fault { path: "/echo".to_owned(), times: 1, status: Some(503), ..Fault::default() });
+    let first = kit.trigger("batch", json!({"orders": [1]})).await;
+    kit.settle().await;
+    let second = kit.trigger("batch", json!({"orders": [1]})).await;
+    kit.settle().await;
+    kit.engine.cancel(second, "test", "enough").await.unwrap();
+    let first = kit.until_ended(first).await;
+    check_state(&first, State::Succeeded);
+    assert_eq!(named(&kit, "single").await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_edit_that_was_left_half_made_never_runs_the_workflow() {
+    let kit = Kit::new(&[SINGLE], "");
+    let id = kit.engine.edit_state(&"single".parse().unwrap(), serde_json::Map::new(), "li").await.unwrap();
+    let refused = kit.engine.resume(id, "li").await.unwrap_err().to_string();
+    assert!(refused.contains("only sets the workflow's state"), "{refused}");
+    assert_eq!(kit.erp.requests_to("/echo").len(), 0);
+}

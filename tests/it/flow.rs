@@ -374,3 +374,75 @@ async fn an_answer_that_was_lost_is_asked_for_again_under_the_same_key() {
     assert_eq!(sent.len(), 2);
     assert_eq!(output(&run, "push[0]")["status"], 200);
 }
+
+const TOLERANT: &str = r#"
+version: 1
+name: tolerant
+tasks:
+  - id: returns
+    type: group
+    for_each: [1, 2]
+    max_parallel: 2
+    tasks:
+      - { id: look, continue_on_error: true, type: http_request, connection: erp, with: { path: /echo, query: { n: "${{ item }}" } } }
+      - { id: book, type: transform, with: { input: "${{ item }}", jq: . } }
+  - { id: again, for_each: "${{ tasks.returns.items }}", type: transform, with: { input: "${{ item.index }}", jq: . } }
+  - { id: last, type: http_request, connection: erp, with: { path: /stock } }
+outputs: { it: "${{ tasks.again.succeeded }}" }
+"#;
+
+#[tokio::test]
+async fn a_resume_keeps_what_the_run_had_gone_on_from() {
+    let kit = Kit::new(&[TOLERANT], "");
+    kit.erp.fail(fault("/echo", 1, 422));
+    kit.erp.fail(fault("/stock", 1, 500));
+    let run = kit.run("tolerant", json!({})).await;
+    check_state(&run, State::Failed);
+    let asked = kit.erp.requests_to("/echo").len();
+    let resumed = kit.engine.resume(run.id, "test").await.unwrap();
+    assert_eq!(resumed.again, [crate::kit::step("last")]);
+    kit.settle().await;
+    let run = kit.read(run.id).await;
+    check_state(&run, State::Succeeded);
+    assert_eq!((it(&run).clone(), kit.erp.requests_to("/echo").len()), (json!(2), asked));
+}
+
+const BESIDE: &str = r#"
+version: 1
+name: beside
+tasks:
+  - id: both
+    type: parallel
+    tasks:
+      - { id: bad, type: http_request, connection: erp, with: { method: POST, path: /alerts, json: { text: x } } }
+      - { id: refund, type: http_request, connection: erp, with: { method: POST, path: /slow, query: { ms: 60000 } } }
+"#;
+
+#[tokio::test]
+async fn what_was_in_flight_beside_a_failure_is_on_record_after_a_crash() {
+    let kit = Kit::new(&[BESIDE], "");
+    kit.erp.fail(fault("/alerts", 1, 422));
+    let id = kit.trigger("beside", json!({})).await;
+    let failed_beside = async {
+        while standing(&kit.read(id).await, "bad") != "failed" {
+            tokio::task::yield_now().await;
+        }
+    };
+    // The gateway is gone as soon as one has failed and the other is under way.
+    tokio::select! {
+        () = kit.settle() => panic!("the slow one ended"),
+        () = failed_beside => {}
+    }
+    let next = kit.restarted(&[BESIDE], "");
+    // It is gone, with the run that it drove.
+    std::mem::forget(kit);
+    next.engine.take_over().await.unwrap();
+    next.settle().await;
+    let run = next.read(id).await;
+    check_state(&run, State::Failed);
+    let Some(TaskState::Failed { failure }) = run.task_named("refund").map(|record| &record.state) else {
+        panic!("{run:?}");
+    };
+    assert_eq!(failure.code, "attempt.interrupted");
+    assert!(failure.help.as_ref().unwrap().contains("look at the far end"), "{failure:?}");
+}

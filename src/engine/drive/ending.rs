@@ -26,7 +26,7 @@ impl Driver<'_> {
                 Err(failure) => log::failed(failure),
             },
         };
-        promise(self.engine, &self.log, plan).await?;
+        promise(self.engine, &mut self.log, plan).await?;
         self.log.push(event)?;
         self.log.flush().await?;
         let run = self.log.run();
@@ -88,11 +88,16 @@ impl Driver<'_> {
 }
 
 /// Whoever wants to be told of the end is seen to before it is on record, so that no crash can come between.
-pub(super) async fn promise(engine: &Engine, log: &LogWriter, plan: &Plan) -> Result<(), Lost> {
+pub(super) async fn promise(engine: &Engine, log: &mut LogWriter, plan: &Plan) -> Result<(), Lost> {
+    if plan.callback.is_none() {
+        return Ok(());
+    }
+    // What has ended is on record before anything else is waited for.
+    log.flush().await?;
     while let Err(error) = engine.promise_callback(log.run(), plan).await {
         let id = log.run().id;
         tracing::warn!(run.id = %id, %error, "the callback of run {id} could not be accepted; trying again");
-        if log.lease_is_over() {
+        if log.lease_is_over() || engine.0.halt.is_cancelled() {
             return Err(Lost);
         }
         tokio::time::sleep(PROMISE_AGAIN).await;

@@ -31,6 +31,12 @@ pub(super) fn too_large(bytes: usize) -> Failure {
         .help("keep only what later tasks need, for example with a narrower query or a `transform`")
 }
 
+/// There is nothing to do, nothing to wait for, and it is not over: a mistake of ours.
+pub(super) fn stuck() -> Failure {
+    Failure::new("run.stuck", Fault::Here, "the run found nothing to do and nothing to wait for, and is not over")
+        .help("tell us, with `clawhook export` of the run; a replay runs it anew")
+}
+
 pub(super) fn explain(failure: Failure, why: GiveUp) -> Failure {
     match why {
         GiveUp::Unsafe => failure.help(

@@ -125,21 +125,15 @@ impl Scopes {
         }
     }
 
-    /// All that a task held has ended: what later tasks see of it. An error when a loop gave more than fits.
-    pub(super) fn close(
-        &mut self,
-        plan: &Plan,
-        run: &Run,
-        step: &StepId,
-        failure: Option<&Failure>,
-    ) -> Result<(), Failure> {
+    /// All that a task held has ended: what later tasks see of it.
+    pub(super) fn close(&mut self, plan: &Plan, run: &Run, step: &StepId, failure: Option<&Failure>) {
         if step.item().is_some() {
             self.items.remove(step);
-            return Ok(());
+            return;
         }
         let value = match (&run.tasks.get(step).map(|record| &record.state), failure) {
             (Some(TaskState::Open(Opened { items: Some(items), .. })), _) => {
-                let table = self.table(plan, run, step, items, failure)?;
+                let table = self.table(plan, run, step, items, failure);
                 self.lists.remove(step);
                 table
             }
@@ -147,24 +141,21 @@ impl Scopes {
             (_, None) => Arc::new(json!({})),
         };
         self.set(step, value);
-        Ok(())
+        if let (Some(task), Some(_)) = (task_of(plan, step), failure) {
+            for inner in unbegun(run, task, step.within().as_ref()) {
+                self.set(&inner, values::skipped());
+            }
+        }
     }
 
     /// `{ count, succeeded, failed, skipped, items: [{ index, item, status, output | failure }], failure? }`.
-    fn table(
-        &mut self,
-        plan: &Plan,
-        run: &Run,
-        of: &StepId,
-        items: &Items,
-        failure: Option<&Failure>,
-    ) -> Result<Arc<Value>, Failure> {
+    fn table(&mut self, plan: &Plan, run: &Run, of: &StepId, items: &Items, failure: Option<&Failure>) -> Arc<Value> {
         if let Some(table) = self.tables.get(of) {
-            return Ok(Arc::clone(table));
+            return Arc::clone(table);
         }
         let list = self.list(plan, run, of).unwrap_or_default();
         let mut counts = BTreeMap::from([("succeeded", 0), ("failed", 0), ("skipped", 0), ("not_run", 0)]);
-        let (mut rows, mut bytes) = (Vec::new(), 0);
+        let mut rows = Vec::new();
         for index in 0..items.count {
             let (status, rest) = self.item(plan, run, of, index);
             let mut row = Map::from_iter([
@@ -174,12 +165,7 @@ impl Scopes {
             ]);
             row.extend(rest.map(|(key, value)| (key.to_owned(), value)));
             counts.entry(status).and_modify(|count| *count += 1);
-            let row = Value::Object(row);
-            bytes += super::size_of_json(&row);
-            if bytes > limits::TASK_OUTPUT_BYTES_MAX {
-                return Err(super::too_large(bytes));
-            }
-            rows.push(row);
+            rows.push(Value::Object(row));
         }
         let mut table = json!({ "count": items.count, "items": rows });
         for (status, count) in counts.into_iter().filter(|(status, _)| *status != "not_run") {
@@ -190,7 +176,7 @@ impl Scopes {
         }
         let table = Arc::new(table);
         self.tables.insert(of.clone(), Arc::clone(&table));
-        Ok(table)
+        table
     }
 
     /// What became of one item.
@@ -235,7 +221,7 @@ impl Scopes {
             let Some(state) = run.tasks.get(&step).map(|record| &record.state) else { continue };
             let value = match state {
                 TaskState::Closed { was: Opened { items: Some(items), .. }, failure } => {
-                    self.table(plan, run, &step, items, failure.as_deref()).ok()
+                    Some(self.table(plan, run, &step, items, failure.as_deref()))
                 }
                 state => values::task_value(state).map(Arc::new),
             };
@@ -258,6 +244,13 @@ impl Scopes {
             }
             if let Some(inside) = inside {
                 found.extend(self.values_of(plan, run, inside, within));
+            }
+            if matches!(state, TaskState::Closed { failure: Some(_), .. }) {
+                for inner in unbegun(run, task, within) {
+                    let value = Arc::new(values::skipped());
+                    self.set(&inner, Arc::clone(&value));
+                    found.push((inner.task().to_string(), value));
+                }
             }
         }
         found
@@ -292,6 +285,12 @@ fn unchosen(task: &PlannedTask, chosen: Option<u32>) -> impl Iterator<Item = &Pl
     };
     let other = move |place: usize| u32::try_from(place).ok() != chosen;
     cases.iter().enumerate().filter(move |(place, _)| other(*place)).flat_map(|(_, case)| case.list.all())
+}
+
+/// The tasks in a task that failed which never had their turn.
+fn unbegun(run: &Run, task: &PlannedTask, within: Option<&StepId>) -> Vec<StepId> {
+    let steps = inner_tasks(task).map(|inner| StepId::of(within, &inner.id));
+    steps.filter(|step| !run.tasks.contains_key(step)).collect()
 }
 
 /// The tasks in a task that are known by their own names beside it.

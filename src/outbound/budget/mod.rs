@@ -247,7 +247,8 @@ impl Budget {
             self.points = Some(Gauge::follow(points.max, points.per_second, unit, left, now));
         }
         if let Some((left, until)) = told.window {
-            self.window = Some((left - others, until));
+            // A far end that names a moment far away is not believed for longer than this.
+            self.window = Some((left - others, until.min(now.plus(limits::RETRY_AFTER_MAX))));
         }
         if let Some(throttled) = told.throttled {
             return self.pause(throttled, told, now);

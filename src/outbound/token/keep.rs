@@ -123,13 +123,12 @@ impl Tokens {
             Look::Have(token) => token,
             Look::Wait(flight) => flight.await.map_err(Error::Grant)?,
             Look::Failed(failure) => return Err(Error::Grant(failure)),
-            Look::Ask(serving) => {
-                let flight = self.ask(&cell, grant, tls, with).await?;
-                match serving {
-                    Some(token) => token,
-                    None => flight.await.map_err(Error::Grant)?,
-                }
-            }
+            Look::Ask(serving) => match (self.ask(&cell, grant, tls, with).await, serving) {
+                // The old one serves on, whatever keeps us from asking for a new one.
+                (_, Some(token)) => token,
+                (Ok(flight), None) => flight.await.map_err(Error::Grant)?,
+                (Err(error), None) => return Err(error),
+            },
         };
         masker.add(&chip(), &token.value);
         self.given(&grant.client_secret, &cell, &token);
@@ -202,8 +201,11 @@ impl Tokens {
         }
         let request = grant.request(refresh_token.as_ref(), tls.clone(), with, &mut masker).await?;
         let mut state = cell.lock();
-        if let Some(flight) = &state.flight {
-            return Ok(flight.clone());
+        // Somebody else may have asked, and been answered, while we read secrets: a refresh token may serve only once.
+        match state.look(with.refused, with.clock.now()) {
+            Look::Wait(flight) => return Ok(flight),
+            Look::Have(token) => return Ok(std::future::ready(Ok(token)).boxed().shared()),
+            Look::Failed(_) | Look::Ask(_) => {}
         }
         let question = Question {
             client: with.client.clone(),

@@ -292,7 +292,7 @@ fn tell_too_patient(desk: &mut Desk<'_>, tasks: Option<&TaskList>, timeout: Dura
         Work::Group(_) | Work::Switch(_) => None,
     };
     let asked = tasks.into_iter().flat_map(TaskList::all).filter_map(patience);
-    let Some((id, patience)) = asked.filter(|(_, patience)| *patience > timeout).max_by_key(|(_, patience)| *patience)
+    let Some((id, patience)) = asked.filter(|(_, patience)| *patience >= timeout).max_by_key(|(_, patience)| *patience)
     else {
         return;
     };

@@ -89,7 +89,9 @@ impl Answer {
         let far = |code, what: String| {
             let fault = if matches!(status, 401 | 403) { Fault::Config } else { Fault::Far };
             let after = response.header("retry-after").and_then(|text| retry_after(text, ctx.clock.now()));
-            let failure = Failure::new(code, fault, what).retriable(Class::Status(status), after).sent(Sent::Maybe);
+            // Behind a redirect a status says nothing of the call that was sent first.
+            let class = if response.redirects.is_empty() { Class::Status(status) } else { Class::Other };
+            let failure = Failure::new(code, fault, what).retriable(class, after).sent(Sent::Maybe);
             at_connection(failure.at(response.url.host_str().unwrap_or("-")), ctx)
         };
         let shown = masker.mask(response.url.path()).into_owned();

@@ -315,7 +315,7 @@ async fn what_others_do_becomes_visible() {
     assert_eq!(all(&*here.store).await, [run.head()]);
     // It is resumed here, and its gateway dies: the other finds it open again.
     let mut resumed = run_of(&here.any(), run.id).await;
-    let event = Event::Resumed { by: "ann".into(), again: vec![], repin: None };
+    let event = Event::Resumed { by: "ann".into(), again: vec![], reopened: vec![], repin: None };
     add(&here.any(), &mut resumed, at(1), vec![event]).await.unwrap();
     there.store.look(false).await.unwrap();
     assert_eq!(all(&*there.store).await[0].state, State::Queued);
@@ -350,7 +350,7 @@ async fn retention_spares_what_another_gateway_resumed() {
             assert_eq!(done.runs_stripped, 1);
         }
         let mut there_run = run_of(&there.any(), run.id).await;
-        let event = Event::Resumed { by: "ann".into(), again: vec![], repin: None };
+        let event = Event::Resumed { by: "ann".into(), again: vec![], reopened: vec![], repin: None };
         add(&there.any(), &mut there_run, at(2), vec![event]).await.unwrap();
         runs.push(there_run);
     }

@@ -44,7 +44,7 @@ async fn drive(store: &Arc<dyn Store>, random: &mut StdRng, run: &mut Run, minut
     let labels = prepared(&[("order", ORDERS.choose(random).unwrap()), ("team", ["a", "b"].choose(random).unwrap())]);
     let wait = Event::Suspended { until: at(minute + 9), reason: WaitReason::Drained };
     let cancel = Event::CancelRequested { by: "ann".into(), reason: "why not".into() };
-    let resumed = Event::Resumed { by: "ann".into(), again: vec![], repin: None };
+    let resumed = Event::Resumed { by: "ann".into(), again: vec![], reopened: vec![], repin: None };
     let state = run.state;
     let steps: Vec<Event> = match (state, random.random_range(0..4)) {
         (State::Queued, 0) => return store.park(run.id, "lane").await.unwrap(),

@@ -401,7 +401,7 @@ async fn stripping_gives_disk_space_back() {
     let log = store.log(run.id).await.unwrap();
     assert!(log.iter().all(|entry| *entry == entry.clone().without_payloads()));
     run.state = clawhook::domain::state::State::Failed;
-    let resumed = Event::Resumed { by: "ann".into(), again: vec![], repin: None };
+    let resumed = Event::Resumed { by: "ann".into(), again: vec![], reopened: vec![], repin: None };
     add(&store, &mut run, at(21 * DAY), vec![resumed]).await.unwrap();
     assert_eq!(store.log(run.id).await.unwrap().len(), 4);
 }

@@ -74,7 +74,7 @@ pub(super) async fn payloads_are_stripped_once(place: Place) {
         assert_eq!(store.runs(&query).await.unwrap(), std::slice::from_ref(&head));
     }
     // What it gets after a resume is stripped too.
-    let resumed = Event::Resumed { by: "ann".into(), again: vec![], repin: None };
+    let resumed = Event::Resumed { by: "ann".into(), again: vec![], reopened: vec![], repin: None };
     add(store, &mut old, at(10), vec![resumed, claimed("w", at(12)), finished()]).await.unwrap();
     assert_eq!(store.prune(&ask).await.unwrap().runs_stripped, 1);
     assert_eq!(store.prune(&Prune { runs_before: at(20), ..ask }).await.unwrap().runs_deleted, 1);

@@ -123,7 +123,7 @@ async fn a_run_that_was_resumed_is_exported_again() {
     store.journal_append(vec![resume]).await.unwrap();
     clock.set(at(6));
     assert_eq!(records.export().await.unwrap().records, 0);
-    let resumed = Event::Resumed { by: "ann".into(), again: vec![], repin: None };
+    let resumed = Event::Resumed { by: "ann".into(), again: vec![], reopened: vec![], repin: None };
     add(&store, &mut run, at(6), vec![resumed, claimed("w", at(9)), finished()]).await.unwrap();
     assert_eq!(records.export().await.unwrap().records, 1);
     assert_eq!(record(&container, &run).await.unwrap()["status"], "succeeded");
