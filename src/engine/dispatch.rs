@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Engine;
-use super::drive::{Claim, Hold, Start};
+use super::drive::{Claim, Start};
+use super::hold::Hold;
 use super::log::LogWriter;
 use super::prepare::WantedLane;
 use crate::domain::event::{Event, Prepared};

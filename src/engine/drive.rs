@@ -14,14 +14,13 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use serde_json::Value;
-use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use self::failures::{condition_failure, explain, too_large, with_checkpoint};
 use self::flight::{Flight, Flown};
 use self::scopes::Scopes;
 use self::sizes::{gathered, size_of_json};
+use super::hold::{Handed, Hold};
 use super::log::{self, LogWriter, Lost};
 use super::step::{self, Action, Todo, Verdict};
 use super::{Engine, values};
@@ -46,15 +45,6 @@ pub(super) struct Claim {
     pub(super) worker: String,
     pub(super) hold: Hold,
     pub(super) start: Start,
-}
-
-/// How others reach the worker of a run.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Hold {
-    /// It is to stop.
-    pub(super) cancel: CancellationToken,
-    /// Somebody else wrote to the run's log.
-    pub(super) news: Arc<Notify>,
 }
 
 /// What the run starts with.
@@ -181,6 +171,7 @@ impl<'e> Driver<'e> {
             if self.hold.cancel.is_cancelled() || self.engine.0.halt.is_cancelled() {
                 return Err(Lost);
             }
+            self.write_handed().await?;
             // Also where there is always something to do at once; and what is on its way to the store stays bounded.
             if Instant::now() >= self.renew_at {
                 self.renew()?;
@@ -219,6 +210,21 @@ impl<'e> Driver<'e> {
             let wait = look.wait.map(|(_, until)| until).filter(|_| !draining);
             self.await_one(plan, &mut flights, wait, draining).await?;
         }
+    }
+
+    /// Writes what others handed over because this worker writes too often for them to get in.
+    async fn write_handed(&mut self) -> Result<(), Lost> {
+        for Handed { events, written } in self.hold.take_handed() {
+            // It is driven, so it need not be woken.
+            let fit = events.into_iter().filter(|event| *event != Event::Woken).all(|event| self.log.offer(event));
+            self.log.flush().await?;
+            // Whoever handed it over may be gone.
+            let _ = written.send(fit);
+            if self.log.run().state == State::Cancelling {
+                return Err(Lost);
+            }
+        }
+        Ok(())
     }
 
     /// Until an attempt ends, something comes due, or somebody breaks in.

@@ -88,6 +88,11 @@ impl LogWriter {
         Ok(())
     }
 
+    /// Adds an event of somebody else, if it can happen to the run as it stands.
+    pub(super) fn offer(&mut self, event: Event) -> bool {
+        self.run.state.on(&event).is_ok() && self.push(event).is_ok()
+    }
+
     /// How many events wait for the next `flush`.
     pub(super) fn pending(&self) -> usize {
         self.pending.len()

@@ -6,6 +6,7 @@ mod alerts;
 mod callback;
 mod dispatch;
 mod drive;
+mod hold;
 mod lanes;
 mod log;
 mod prepare;
@@ -49,7 +50,7 @@ use crate::tasks::Connections;
 use crate::tasks::command::Commands;
 use crate::tasks::plan::{Plan, RoutePlan, SchedulePlan};
 use crate::tasks::sql::Databases;
-use drive::Hold;
+use hold::Hold;
 use lanes::Lanes;
 
 /// Why the engine did not do what it was asked.

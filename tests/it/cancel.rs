@@ -79,3 +79,26 @@ async fn a_cancelled_run_lets_the_next_of_its_key_go() {
     kit.settle().await;
     check_state(&kit.read(second).await, State::Waiting);
 }
+
+/// A worker that writes all the time: whoever reads the log and appends to it comes too late each time.
+#[tokio::test]
+async fn a_busy_loop_can_be_cancelled() {
+    let erp = crate::standin::Standin::start(&crate::standin::Settings::default()).unwrap();
+    let text = "version: 1\nname: busy\ntasks:\n- id: each\n  type: http_request\n  connection: erp\n  for_each: \
+                ${{ inputs.items }}\n  max_parallel: 32\n  with: { path: /echo }\ninputs: { items: { type: array } }\n";
+    let folder = crate::app::Folder::new("", Some(&erp));
+    folder.write("workflows/busy.yaml", text);
+    let app = folder.start().await;
+    let items: Vec<_> = (0..10_000).collect();
+    let trigger = json!({ "workflow": "busy", "inputs": { "items": items } });
+    let run = app.control.post("/v1/workflows/trigger", &trigger).await.run();
+    let path = format!("/v1/runs/{run}");
+    while erp.requests_to("/echo").len() < 1_000 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let asked = app.control.post(&format!("{path}/cancel"), &json!({ "reason": "enough" })).await;
+    assert_eq!(asked.status, 200, "{}", asked.text);
+    let shown = app.control.until(&path, |run| run["status"] == "cancelled").await;
+    assert_eq!(shown["cancel"]["reason"], "enough");
+    app.stop().await;
+}

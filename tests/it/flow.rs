@@ -407,7 +407,7 @@ async fn a_resume_keeps_what_the_run_had_gone_on_from() {
     assert_eq!((it(&run).clone(), kit.erp.requests_to("/echo").len()), (json!(2), asked));
 }
 
-const BESIDE: &str = r#"
+const BESIDE: &str = r"
 version: 1
 name: beside
 tasks:
@@ -416,7 +416,7 @@ tasks:
     tasks:
       - { id: bad, type: http_request, connection: erp, with: { method: POST, path: /alerts, json: { text: x } } }
       - { id: refund, type: http_request, connection: erp, with: { method: POST, path: /slow, query: { ms: 60000 } } }
-"#;
+";
 
 #[tokio::test]
 async fn what_was_in_flight_beside_a_failure_is_on_record_after_a_crash() {
