@@ -44,7 +44,7 @@ struct With {
     /// The columns to fill, each with the column of the source that it comes from. When left out, all columns of the
     /// source, by their own names.
     columns: Option<BTreeMap<String, String>>,
-    /// What tells a row that is there already; without it every row is a new one.
+    /// What tells a row that is there already; without it every row is a new one. Rows without a key are refused.
     upsert: Option<Upsert>,
     /// What is no value but nothing; empty text when left out.
     nulls: Option<Vec<String>>,
@@ -220,7 +220,9 @@ impl SqlLoad {
             return Ok(before);
         }
         let target = Target::read(client, &self.table).await?;
-        let staged = stage::fill(ctx, client, found, self.columns.as_ref(), &self.nulls, &target).await?;
+        // Nothing is never in conflict with nothing: without its key, a row would be put in anew at each repeat.
+        let keys = self.upsert.as_ref().map(|upsert| upsert.keys.as_slice()).unwrap_or_default();
+        let staged = stage::fill(ctx, client, found, self.columns.as_ref(), &self.nulls, keys, &target).await?;
         let merge = Merge { client, target: &target, columns: &staged.columns, upsert: self.upsert.as_ref() };
         let mut refused = staged.refused;
         merge.check_keys()?;

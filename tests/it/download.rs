@@ -185,6 +185,76 @@ async fn a_file_that_cannot_go_on_begins_anew() {
 }
 
 #[tokio::test]
+async fn a_part_is_not_the_rest_and_another_version_is_not_stitched() {
+    let table: Vec<u8> = (0..300).flat_map(|row| format!("A-{row},lamp\n").into_bytes()).collect();
+    let other: Vec<u8> = table.iter().map(u8::to_ascii_uppercase).collect();
+    let tag = "etag: \"v1\"\r\nlast-modified: Mon, 23 Nov 2026 10:00:00 GMT\r\n";
+    let first = || Reply::Bytes(head("200 OK", table.len(), tag), table[..500].to_vec());
+    let part = |bytes: &[u8], from: usize, to: usize, total: &str, tag: &str| {
+        let range = format!("{tag}content-range: bytes {from}-{}/{total}\r\n", to - 1);
+        Reply::Bytes(head("206 Partial Content", to - from, &range), bytes[from..to].to_vec())
+    };
+    let (end, total) = (table.len(), table.len().to_string());
+    let longer = (table.len() + 1).to_string();
+    let stale = |total: &str, tag: &str| vec![first(), part(&other, 500, end, total, tag), Reply::ok("", &other)];
+    for (what, replies, expected) in [
+        ("parts", vec![first(), part(&table, 500, 900, &total, tag), part(&table, 900, end, &total, "")], &table),
+        (
+            "parts without the whole length",
+            vec![first(), part(&table, 500, 900, "*", ""), part(&table, 900, end, "*", "")],
+            &table,
+        ),
+        ("another tag", stale(&total, "etag: \"v2\"\r\n"), &other),
+        ("another time", stale(&total, "last-modified: Mon, 23 Nov 2026 10:00:01 GMT\r\n"), &other),
+        ("another length", stale(&longer, tag), &other),
+    ] {
+        let far = FarEnd::start(replies).await;
+        let task = "{ id: file, type: http_download, connection: far, with: { path: /orders.csv } }";
+        let (_folder, app) = app(&far, task).await;
+        let run = run(&app, "get").await;
+        assert!(bytes_of(&app, &run, &output(&run)["file"]).await == *expected, "{what}");
+        assert_eq!(far.requests().len(), 3, "{what}");
+        app.stop().await;
+    }
+}
+
+/// A zip with two files, stored, as far as a reader from the front looks.
+fn workbook() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (name, content) in [("[Content_Types].xml", "<Types/>"), ("xl/workbook.xml", "<workbook/>")] {
+        let size = u32::try_from(content.len()).unwrap().to_le_bytes();
+        bytes.extend(b"PK\x03\x04\x14\0\0\0\0\0\0\0\0\0\0\0\0\0");
+        bytes.extend([size, size].concat());
+        bytes.extend([u16::try_from(name.len()).unwrap().to_le_bytes(), [0; 2]].concat());
+        bytes.extend(format!("{name}{content}").bytes());
+    }
+    bytes
+}
+
+#[tokio::test]
+async fn a_workbook_stays_as_it_is_unless_it_is_to_be_unpacked() {
+    let book = workbook();
+    let reply = || Reply::ok("content-disposition: attachment; filename=orders.xlsx\r\n", &book);
+    let far = FarEnd::start(vec![reply(), reply()]).await;
+    let (folder, kept) = app(&far, "{ id: file, type: http_download, connection: far, with: { path: /orders } }").await;
+    let done = run(&kept, "get").await;
+    let file = &output(&done)["file"];
+    assert_eq!(file["name"], "orders.xlsx");
+    assert!(bytes_of(&kept, &done, file).await == book);
+    assert_eq!(std::fs::read_dir(folder.path("data/artifacts/unfinished")).unwrap().count(), 0);
+    kept.stop().await;
+    for with in ["{ path: /orders, decompress: zip }", "{ path: /orders, method: POST, json: {} }"] {
+        let far = FarEnd::start(vec![reply()]).await;
+        let task = format!("{{ id: file, type: http_download, connection: far, retry: 2, with: {with} }}");
+        let (_folder, app) = app(&far, &task).await;
+        let run = run(&app, "get").await;
+        assert_eq!(run["failure"]["code"], "download.damaged", "{run}");
+        assert_eq!(far.requests().len(), 1, "another try would give the same: {with}");
+        app.stop().await;
+    }
+}
+
+#[tokio::test]
 async fn a_link_that_expired_is_asked_for_again_and_gets_no_proof_of_ours() {
     let link = |url: &str, name: &str| {
         Reply::ok(

@@ -189,6 +189,44 @@ async fn good_rows_are_loaded_and_bad_ones_are_told() {
     app.stop().await;
 }
 
+#[tokio::test]
+async fn rows_without_their_key_are_refused() {
+    let Some(database) = Database::create().await else { return };
+    let text = "sku,name,qty\nA,a,1\n,b,2\n,c,3\n";
+    let far = FarEnd::start(vec![Reply::ok("content-type: text/csv\r\n", text.as_bytes()); 3]).await;
+    let folder = folder(
+        &database,
+        &far.url,
+        &[
+            ("make", &MAKE.replace("PRIMARY KEY", "UNIQUE")),
+            ("strict", &load("upsert: { keys: [sku] }")),
+            ("loose", &load("upsert: { keys: [sku] }, reject_threshold: 2")),
+            ("left", &count("SELECT sku, qty FROM stock")),
+        ],
+    );
+    let app = folder.start().await;
+    run(&app, "make").await;
+    let refused = run(&app, "strict").await;
+    assert_eq!(refused["failure"]["code"], "sql.rejects", "{refused}");
+    for inserted in [1, 0] {
+        let done = run(&app, "loose").await;
+        let loaded = output(&done, "load");
+        assert_eq!((&loaded["rejected"], &loaded["inserted"]), (&json!(2), &json!(inserted)), "{loaded}");
+        let place = format!(
+            "/v1/runs/{}/artifacts/{}",
+            done["id"].as_str().unwrap(),
+            loaded["rejects"]["artifact"].as_str().unwrap()
+        );
+        let rejects = app.control.ask(&place).await.text;
+        for line in [3, 4] {
+            let says = format!("\"line\":{line},\"reason\":\"the key `sku` is missing\"");
+            assert!(rejects.contains(&says), "{says} in {rejects}");
+        }
+    }
+    assert_eq!(rows(&app, "left").await, json!([{ "sku": "A", "qty": 1 }]));
+    app.stop().await;
+}
+
 /// A table of this many rows, each with a number of its own.
 fn numbered(rows: u32) -> Vec<u8> {
     let mut text = b"sku,qty\n".to_vec();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::inflate::{Damaged, Inflate, PIECE_BYTES};
+use super::inflate::{Inflate, PIECE_BYTES, Packing, Unfit};
 use super::{HttpDownload, RESPONSE};
 use crate::artifacts::{Handle, Label, Writer};
 use crate::domain::attempt::{Exchange, ExchangeRequest, ExchangeResponse, Timings};
@@ -25,6 +25,7 @@ pub(super) struct Fetch<'a> {
     refreshed: u32,
     /// Times that the body broke off.
     cuts: u32,
+    packing: Packing,
     record: Option<ExchangeRequest>,
     answer: Option<ExchangeResponse>,
     timings: Timings,
@@ -35,16 +36,25 @@ struct Transfer {
     body: Pieces,
     /// Bytes as the far end sent them, so far.
     received: u64,
-    /// What tells whether the file is still the same one: a strong `ETag`, or `Last-Modified`.
-    version: Option<String>,
+    /// Bytes of the whole file as the far end sends them, once it said.
+    total: Option<u64>,
+    version: Version,
     inflate: Inflate,
     writer: Writer,
 }
 
+/// What tells whether a file is still the same one.
+struct Version {
+    tag: Option<String>,
+    modified: Option<String>,
+    /// The far end gives no ranges of it.
+    whole_only: bool,
+}
+
 /// What a broken body comes to.
 enum Next {
-    /// The rest of the same file.
-    Rest(Pieces),
+    /// The rest of the same file, or a part of it, and how long the whole is.
+    Rest(Pieces, u64),
     /// It begins anew.
     Anew,
 }
@@ -52,7 +62,8 @@ enum Next {
 impl<'a> Fetch<'a> {
     pub(super) fn new(task: &'a HttpDownload, ctx: &'a TaskContext<'a>, masker: Masker) -> Self {
         let timings = Timings::default();
-        Self { task, ctx, masker, link: None, refreshed: 0, cuts: 0, record: None, answer: None, timings }
+        let packing = task.packing;
+        Self { task, ctx, masker, link: None, refreshed: 0, cuts: 0, packing, record: None, answer: None, timings }
     }
 
     /// Secrets out of what is told.
@@ -162,66 +173,103 @@ impl<'a> Fetch<'a> {
         let writer = self.ctx.artifacts.writer(self.ctx.run, self.task.bytes_max).await;
         let mut transfer = Transfer {
             received: 0,
-            version: version(&opened),
-            inflate: Inflate::new(self.task.packing, encoded),
+            total: opened.body.announced(),
+            version: Version::of(&opened),
+            inflate: Inflate::new(self.packing, encoded),
             writer: writer.map_err(|error| error.failure())?,
             body: opened.body,
         };
         loop {
-            match transfer.body.next().await {
-                Ok(Some(piece)) => self.take(&mut transfer, &piece).await?,
-                Ok(None) => break,
-                Err(cause) => {
-                    self.cuts += 1;
-                    if self.cuts > limits::DOWNLOAD_CUTS_MAX {
-                        let message = format!("the download broke off {} times: {}", self.cuts, cause.sentence());
-                        let failure = Failure::new("download.cut", Fault::Far, message).help(cause.help());
-                        return Err(failure.retriable(Class::Connect, None).sent(Sent::Maybe));
-                    }
-                    tracing::debug!(received = transfer.received, why = cause.sentence(), "a download broke off");
-                    tokio::time::sleep(limits::DOWNLOAD_CUT_PAUSE * self.cuts).await;
-                    let version = transfer.version.clone();
-                    match self.go_on(transfer.received, version.as_deref()).await? {
-                        Next::Rest(body) => transfer.body = body,
-                        Next::Anew => return Ok(None),
-                    }
+            let (why, help) = match transfer.body.next().await {
+                Ok(Some(piece)) => match self.take(&mut transfer, &piece).await? {
+                    Ok(()) => continue,
+                    Err(unfit) => return self.unfit(&unfit),
+                },
+                Ok(None) if transfer.total.is_none_or(|total| total == transfer.received) => break,
+                // A 206 may carry less than was asked for (RFC 9110 section 15.3.7): its end is not that of the file.
+                Ok(None) => {
+                    let why = format!("{} bytes came of {}", transfer.received, transfer.total.unwrap_or_default());
+                    (why, "run it again; when it stays so, ask the far end".to_owned())
                 }
+                Err(cause) => (cause.sentence(), cause.help()),
+            };
+            self.cuts += 1;
+            if self.cuts > limits::DOWNLOAD_CUTS_MAX {
+                let message = format!("the download broke off {} times: {why}", self.cuts);
+                let failure = Failure::new("download.cut", Fault::Far, message).help(help);
+                return Err(failure.retriable(Class::Connect, None).sent(Sent::Maybe));
+            }
+            tracing::debug!(received = transfer.received, why = why.as_str(), "a download broke off");
+            tokio::time::sleep(limits::DOWNLOAD_CUT_PAUSE * self.cuts).await;
+            match self.go_on(transfer.received, transfer.total, &transfer.version).await? {
+                Next::Rest(body, total) => (transfer.body, transfer.total) = (body, Some(total)),
+                Next::Anew => return Ok(None),
             }
         }
         let Transfer { inflate, mut writer, .. } = transfer;
         let (mut out, packed) = (Vec::new(), inflate.is_compressed());
-        let inside = inflate.finish(&mut out).map_err(|why| damaged(&why))?;
+        let inside = match inflate.finish(&mut out) {
+            Ok(inside) => inside,
+            Err(unfit) => return self.unfit(&unfit),
+        };
         writer.write(&out).await.map_err(|error| error.failure())?;
         let handle = writer.publish(self.unpacked(label, packed, inside)).await.map_err(|error| error.failure())?;
         Ok(Some(handle))
     }
 
-    async fn take(&self, transfer: &mut Transfer, piece: &[u8]) -> Result<(), Failure> {
+    /// What cannot be unpacked fails; but a zip of several files that nobody asked to unpack, such as a workbook, begins
+    /// anew and is kept as it is.
+    fn unfit<T>(&mut self, unfit: &Unfit) -> Result<Option<T>, Failure> {
+        match unfit {
+            Unfit::SeveralFiles if self.packing == Packing::Auto && !self.task.effect_is_unsafe() => {
+                self.packing = Packing::None;
+                Ok(None)
+            }
+            Unfit::SeveralFiles => {
+                let message = "the file came, but it is a zip that holds more than one file";
+                Err(Failure::new("download.damaged", Fault::Config, message)
+                    .help("keep it as it is with `decompress: none`")
+                    .sent(Sent::Maybe))
+            }
+            Unfit::Damaged(why) => Err(Failure::new(
+                "download.damaged",
+                Fault::Far,
+                format!("the file came, but {why}"),
+            )
+            .help("run it again; when it stays so, ask the far end, or keep the file as it is with `decompress: none`")
+            .retriable(Class::Connect, None)
+            .sent(Sent::Maybe)),
+        }
+    }
+
+    async fn take(&self, transfer: &mut Transfer, piece: &[u8]) -> Result<Result<(), Unfit>, Failure> {
         transfer.received += piece.len() as u64;
         if transfer.received > self.task.bytes_max {
             return Err(self.too_large());
         }
         let mut out = Vec::new();
         for part in piece.chunks(PIECE_BYTES) {
-            transfer.inflate.push(part, &mut out).map_err(|why| damaged(&why))?;
+            if let Err(unfit) = transfer.inflate.push(part, &mut out) {
+                return Ok(Err(unfit));
+            }
             transfer.writer.write(&out).await.map_err(|error| match error {
                 crate::artifacts::Error::TooLarge { .. } => self.too_large(),
                 other => other.failure(),
             })?;
             out.clear();
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// After a cut: the rest of the same file when the far end can give it (RFC 9110 section 13.1.5), otherwise all.
-    async fn go_on(&mut self, received: u64, version: Option<&str>) -> Result<Next, Failure> {
+    async fn go_on(&mut self, received: u64, total: Option<u64>, version: &Version) -> Result<Next, Failure> {
         // A request that is not safe is not made twice by us.
         if self.task.effect_is_unsafe() {
             let message = "the download broke off, and the call is not repeated by itself because it is a POST";
             return Err(Failure::new("download.cut", Fault::Far, message).sent(Sent::Maybe));
         }
-        let Some(version) = version.filter(|_| received > 0) else { return Ok(Next::Anew) };
-        let opened = match self.open(Some((received, version))).await {
+        let Some(condition) = version.condition().filter(|_| received > 0) else { return Ok(Next::Anew) };
+        let opened = match self.open(Some((received, condition))).await {
             Ok(opened) => opened,
             // Not reachable this moment: the count of cuts bounds how often this is tried.
             Err(failure) if failure.class == Class::Connect && self.cuts < limits::DOWNLOAD_CUTS_MAX => {
@@ -229,9 +277,15 @@ impl<'a> Fetch<'a> {
             }
             Err(failure) => return Err(failure),
         };
-        let range = format!("bytes {received}-");
-        let fits = opened.header("content-range").is_some_and(|given| given.trim_start().starts_with(&range));
-        if opened.status.as_u16() == 206 && fits { Ok(Next::Rest(opened.body)) } else { Ok(Next::Anew) }
+        // Some far ends pay no heed to `If-Range`: only what is surely of the same file is put behind what came.
+        let same = opened.status.as_u16() == 206 && version.allows(&Version::of(&opened));
+        let range = opened.header("content-range").filter(|_| same).and_then(content_range);
+        let whole = range.filter(|(first, _)| *first == received).and_then(|(_, given)| match (total, given) {
+            (Some(total), Some(given)) => (total == given).then_some(total),
+            // Without either nothing would tell where the file ends.
+            (total, given) => total.or(given),
+        });
+        Ok(whole.map_or(Next::Anew, |total| Next::Rest(opened.body, total)))
     }
 
     async fn unwanted(&self, opened: Opened) -> Failure {
@@ -322,20 +376,32 @@ const VAGUE: &[&str] = &[
     "text/plain",
 ];
 
-fn damaged(why: &Damaged) -> Failure {
-    Failure::new("download.damaged", Fault::Far, format!("the file came, but {}", why.0))
-        .help("run it again; when it stays so, ask the far end, or keep the file as it is with `decompress: none`")
-        .retriable(Class::Connect, None)
-        .sent(Sent::Maybe)
+impl Version {
+    fn of(opened: &Opened) -> Self {
+        let header = |name| opened.header(name).map(|text| text.trim().to_owned());
+        let whole_only = header("accept-ranges").is_some_and(|ranges| ranges.eq_ignore_ascii_case("none"));
+        Self { tag: header("etag"), modified: header("last-modified"), whole_only }
+    }
+
+    /// What a far end must have said about the file for its rest to be asked for: a strong tag, or a time.
+    fn condition(&self) -> Option<&str> {
+        let tag = self.tag.as_deref().filter(|tag| tag.starts_with('"'));
+        tag.or(self.modified.as_deref()).filter(|_| !self.whole_only)
+    }
+
+    /// Whether an answer that says `other` may be of the same file; what it leaves out tells nothing.
+    fn allows(&self, other: &Self) -> bool {
+        let same = |one: &Option<String>, other: &Option<String>| one.is_none() || other.is_none() || one == other;
+        same(&self.tag, &other.tag) && same(&self.modified, &other.modified)
+    }
 }
 
-/// What a far end must say about the file for its rest to be asked for: a strong tag, or a time.
-fn version(opened: &Opened) -> Option<String> {
-    if opened.header("accept-ranges").is_some_and(|ranges| ranges.trim().eq_ignore_ascii_case("none")) {
-        return None;
-    }
-    let tag = opened.header("etag").map(str::trim).filter(|tag| tag.starts_with('"'));
-    tag.or_else(|| opened.header("last-modified")).map(str::to_owned)
+/// The first byte and the length of the whole in a `Content-Range` (RFC 9110 section 14.4); `*` is no length.
+fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
+    let (range, whole) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
+    let first = range.split_once('-')?.0.trim().parse().ok()?;
+    let whole = whole.trim();
+    if whole == "*" { Some((first, None)) } else { Some((first, Some(whole.parse().ok()?))) }
 }
 
 /// The media type and the charset of a `Content-Type`.
@@ -411,5 +477,14 @@ mod tests {
             assert_eq!(file_name(text).as_deref(), name, "{text}");
         }
         assert_eq!(clean("../../etc/pass\nwd"), "passwd");
+        for (text, range) in [
+            ("bytes 5-9/10", Some((5, Some(10)))),
+            (" bytes 5-9/*", Some((5, None))),
+            ("bytes */10", None),
+            ("bytes 5-9/x", None),
+            ("lines 5-9/10", None),
+        ] {
+            assert_eq!(content_range(text), range, "{text}");
+        }
     }
 }

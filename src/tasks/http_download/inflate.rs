@@ -10,7 +10,7 @@ use flate2::{Crc, Decompress, FlushDecompress, Status};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Packing {
-    /// gzip and zip are recognised by their first bytes; everything else stays as it is.
+    /// gzip, and a zip with one file, are recognised by their bytes; everything else stays as it is.
     #[default]
     Auto,
     /// gzip.
@@ -21,12 +21,17 @@ pub(super) enum Packing {
     None,
 }
 
-/// The bytes are not what they should be.
+/// Why the bytes cannot be unpacked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Damaged(pub(super) String);
+pub(super) enum Unfit {
+    /// They are not what they should be.
+    Damaged(String),
+    /// They are a zip with several files.
+    SeveralFiles,
+}
 
-fn damaged(why: impl Into<String>) -> Damaged {
-    Damaged(why.into())
+fn damaged(why: impl Into<String>) -> Unfit {
+    Unfit::Damaged(why.into())
 }
 
 /// Bytes that may come out of one piece: feed no more than [`PIECE_BYTES`] at once.
@@ -61,7 +66,7 @@ impl Inflate {
     }
 
     /// Takes a piece in and adds what came of it to `out`.
-    pub(super) fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Damaged> {
+    pub(super) fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Unfit> {
         match self {
             Self::Plain => out.extend_from_slice(piece),
             Self::Gzip(decoder) => {
@@ -79,7 +84,7 @@ impl Inflate {
         Ok(())
     }
 
-    fn decide(&mut self, out: &mut Vec<u8>) -> Result<(), Damaged> {
+    fn decide(&mut self, out: &mut Vec<u8>) -> Result<(), Unfit> {
         let Self::Undecided(head) = self else { return Ok(()) };
         let head = std::mem::take(head);
         *self = match head.as_slice() {
@@ -91,7 +96,7 @@ impl Inflate {
     }
 
     /// All pieces are in: adds the rest to `out` and answers the name of the file inside, when there is one.
-    pub(super) fn finish(mut self, out: &mut Vec<u8>) -> Result<Option<String>, Damaged> {
+    pub(super) fn finish(mut self, out: &mut Vec<u8>) -> Result<Option<String>, Unfit> {
         self.decide(out)?;
         match self {
             Self::Undecided(_) | Self::Plain => Ok(None),
@@ -153,7 +158,7 @@ impl Default for Unzip {
 }
 
 impl Unzip {
-    fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Damaged> {
+    fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Unfit> {
         self.pending.extend_from_slice(piece);
         loop {
             let before = out.len();
@@ -182,8 +187,11 @@ impl Unzip {
                     }
                     self.part = Part::Tail;
                 }
+                Part::Tail if another_follows(&self.pending, self.entry.sums_behind) => {
+                    return Err(Unfit::SeveralFiles);
+                }
                 Part::Tail if self.pending.len() > TAIL_BYTES_MAX => {
-                    return Err(damaged("the zip holds more than one file, or is damaged"));
+                    return Err(damaged("what stands behind the file in the zip is no directory of one file"));
                 }
                 Part::Tail => return Ok(()),
             }
@@ -191,7 +199,7 @@ impl Unzip {
     }
 
     /// Reads the head of the file; false when it is not whole yet.
-    fn head(&mut self) -> Result<bool, Damaged> {
+    fn head(&mut self) -> Result<bool, Unfit> {
         if self.pending.len() < HEAD_BYTES {
             return Ok(false);
         }
@@ -230,15 +238,18 @@ impl Unzip {
         Ok(true)
     }
 
-    fn finish(self) -> Result<String, Damaged> {
+    fn finish(self) -> Result<String, Unfit> {
         if !matches!(self.part, Part::Tail) {
             return Err(damaged("the zip is cut off"));
         }
         let tail = &self.pending;
         let central = find(tail, CENTRAL).ok_or_else(|| damaged("the zip is cut off before its directory"))?;
         let end = find(&tail[central..], END).ok_or_else(|| damaged("the zip is cut off in its directory"))? + central;
-        if tail[..central].starts_with(&LOCAL) || tail.len() < end + 22 || short(tail, end + 10) != 1 {
-            return Err(damaged("the zip holds more than one file"));
+        if tail.len() < end + 22 {
+            return Err(damaged("the zip is cut off at its end"));
+        }
+        if short(tail, end + 10) != 1 {
+            return Err(Unfit::SeveralFiles);
         }
         let mut expected = self.entry.crc;
         if self.entry.sums_behind {
@@ -257,8 +268,15 @@ impl Unzip {
     }
 }
 
+/// Whether the head of another file stands behind the data of one, or behind its sums: those have a mark or none, and
+/// lengths of four bytes or of eight.
+fn another_follows(tail: &[u8], sums_behind: bool) -> bool {
+    let places: &[usize] = if sums_behind { &[12, 16, 20, 24] } else { &[0] };
+    places.iter().any(|at| tail.get(*at..*at + 4) == Some(&LOCAL[..]))
+}
+
 /// Inflates all of `input`; answers whether the stream ended, and how much of `input` it took.
-fn inflate_into(inflate: &mut Decompress, input: &[u8], out: &mut Vec<u8>) -> Result<(bool, usize), Damaged> {
+fn inflate_into(inflate: &mut Decompress, input: &[u8], out: &mut Vec<u8>) -> Result<(bool, usize), Unfit> {
     let begun = inflate.total_in();
     loop {
         let used = usize::try_from(inflate.total_in() - begun).unwrap_or(input.len());
@@ -378,7 +396,7 @@ mod tests {
         bytes
     }
 
-    fn inflate(wanted: Packing, bytes: &[u8], step: usize) -> Result<(Vec<u8>, Option<String>), Damaged> {
+    fn inflate(wanted: Packing, bytes: &[u8], step: usize) -> Result<(Vec<u8>, Option<String>), Unfit> {
         let (mut inflate, mut out) = (Inflate::new(wanted, false), Vec::new());
         for piece in bytes.chunks(step) {
             inflate.push(piece, &mut out)?;
@@ -421,6 +439,16 @@ mod tests {
         ] {
             for end in MAGIC_BYTES..whole.len() {
                 assert!(inflate(Packing::Auto, &whole[..end], 4096).is_err(), "cut at {end} of {}", whole.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_zip_of_several_files_is_told_from_a_damaged_one() {
+        for (streamed, stored) in [(false, false), (true, false), (false, true)] {
+            let several = zip(&[("[Content_Types].xml", b"<Types/>"), ("xl/workbook.xml", b"<x/>")], streamed, stored);
+            for step in [1, 64, several.len()] {
+                assert_eq!(inflate(Packing::Auto, &several, step), Err(Unfit::SeveralFiles), "in pieces of {step}");
             }
         }
     }

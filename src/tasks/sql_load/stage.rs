@@ -1,5 +1,6 @@
 //! Rows on their way into the temporary table: read on a thread of their own, copied as they come.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::pin::pin;
 
@@ -51,6 +52,7 @@ pub(super) async fn fill<'a>(
     found: Found,
     columns: Option<&BTreeMap<String, String>>,
     nulls: &[String],
+    keys: &[String],
     target: &Target,
 ) -> Result<Staged<'a>, Failure> {
     let told = |error: tokio_postgres::Error| failure(&error, Stage::Working);
@@ -59,6 +61,7 @@ pub(super) async fn fill<'a>(
         columns: columns.cloned(),
         known: target.columns.iter().map(|column| column.name.clone()).collect(),
         nulls: nulls.to_vec(),
+        keys: keys.to_vec(),
         table: target.name.clone(),
         say,
     };
@@ -111,6 +114,8 @@ struct Reading {
     columns: Option<BTreeMap<String, String>>,
     known: Vec<String>,
     nulls: Vec<String>,
+    /// The columns of the target that tell its rows.
+    keys: Vec<String>,
     table: String,
     say: mpsc::Sender<Said>,
 }
@@ -130,6 +135,8 @@ impl Reading {
         let places: Vec<Option<usize>> = Self::places(&mapped, rows.as_ref());
         let fixed = rows.columns().len();
         let columns = mapped.iter().map(|(to, _)| to.clone()).collect();
+        let told_by: Vec<usize> =
+            self.keys.iter().filter_map(|key| mapped.iter().position(|(to, _)| to == key)).collect();
         self.say.blocking_send(Said::Columns(columns)).map_err(unheard)?;
         let (mut read, mut piece, mut places) = (0, Vec::new(), places);
         while let Some(row) = next {
@@ -139,7 +146,11 @@ impl Reading {
                     if rows.columns().len() > fixed && self.columns.is_some() {
                         places = Self::places(&mapped, rows.as_ref());
                     }
-                    match self.stray(&row, rows.as_ref(), fixed) {
+                    let keyless = || {
+                        let place = told_by.iter().find(|place| self.text(&row, places[**place]).is_none())?;
+                        Some(format!("the key `{}` is missing", mapped[*place].0))
+                    };
+                    match self.stray(&row, rows.as_ref(), fixed).or_else(keyless) {
                         Some(why) => {
                             self.say.blocking_send(Said::Refused { line: row.line, why }).map_err(unheard)?;
                         }
@@ -210,22 +221,22 @@ impl Reading {
         piece.extend_from_slice(row.line.to_string().as_bytes());
         for place in places {
             piece.push(b'\t');
-            let cell = place.and_then(|place| row.cells.get(place)).unwrap_or(&Value::Null);
-            let printed;
-            let text = match cell {
-                Value::Null => None,
-                Value::String(text) => Some(text.as_str()),
-                other => {
-                    printed = other.to_string();
-                    Some(printed.as_str())
-                }
-            };
-            match text.filter(|text| !self.nulls.iter().any(|null| null == text)) {
+            match self.text(row, *place) {
                 None => piece.extend_from_slice(b"\\N"),
-                Some(text) => escape(text, piece),
+                Some(text) => escape(&text, piece),
             }
         }
         piece.push(b'\n');
+    }
+
+    /// The text of a cell; none when it is nothing.
+    fn text<'r>(&self, row: &'r Row, place: Option<usize>) -> Option<Cow<'r, str>> {
+        let text = match row.cells.get(place?)? {
+            Value::Null => return None,
+            Value::String(text) => Cow::Borrowed(text.as_str()),
+            other => Cow::Owned(other.to_string()),
+        };
+        Some(text).filter(|text| !self.nulls.iter().any(|null| null == text))
     }
 }
 

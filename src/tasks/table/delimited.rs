@@ -65,10 +65,25 @@ impl<R: Read + Send> Delimited<R> {
     fn read(&mut self) -> Result<bool, Trouble> {
         self.seen.since_row.store(0, Ordering::Relaxed);
         let line = self.reader.position().line();
-        self.reader.read_record(&mut self.record).map_err(|error| match error.kind() {
+        let read = self.reader.read_record(&mut self.record).map_err(|error| match error.kind() {
             csv::ErrorKind::Io(error) => Trouble::of_read(Some(line), error),
             _ => Trouble::end(Some(line), error.to_string()),
-        })
+        })?;
+        if read && self.is_left_open() {
+            let last = self.record.len().saturating_sub(1);
+            let before = self.record.iter().take(last).map(|field| field.matches('\n').count()).sum::<usize>() as u64;
+            let why = "a quote that opens here is never closed, and swallows all rows behind it";
+            return Err(Trouble::end(Some(self.line() + before), why));
+        }
+        Ok(read)
+    }
+
+    /// Whether the end of the file stands inside of quotes. Only there, or in a last line without its LF, does a record
+    /// last until the end of the file; and only in quotes does a field hold a line break.
+    fn is_left_open(&self) -> bool {
+        let last = self.record.iter().next_back().unwrap_or_default();
+        let (end, inside) = (self.seen.last.load(Ordering::Relaxed), self.seen.last_inside.load(Ordering::Relaxed));
+        self.seen.end.load(Ordering::Relaxed) && last.contains(['\r', '\n']) && (end == b'\n' || inside != b'"')
     }
 
     /// The line where the record begins that was just read. The reader itself counts from the end of the one before,

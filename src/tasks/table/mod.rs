@@ -14,7 +14,7 @@ pub(super) mod write;
 
 use std::io::Read;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -186,6 +186,10 @@ struct Seen {
     since_row: AtomicU64,
     /// The end of the text was asked for.
     end: AtomicBool,
+    /// The last byte.
+    last: AtomicU8,
+    /// The last byte that ends no line.
+    last_inside: AtomicU8,
 }
 
 impl<R: Read> Read for Bounded<R> {
@@ -193,6 +197,13 @@ impl<R: Read> Read for Bounded<R> {
         let read = self.inner.read(buf)?;
         if read == 0 {
             self.seen.end.store(true, Ordering::Relaxed);
+        }
+        let bytes = &buf[..read];
+        if let Some(last) = bytes.last() {
+            self.seen.last.store(*last, Ordering::Relaxed);
+        }
+        if let Some(last) = bytes.iter().rfind(|byte| !matches!(byte, b'\r' | b'\n')) {
+            self.seen.last_inside.store(*last, Ordering::Relaxed);
         }
         if self.seen.since_row.fetch_add(read as u64, Ordering::Relaxed) > limits::TABLE_ROW_BYTES_MAX {
             let why = format!("a row has more than {} bytes; a quote may be left open", limits::TABLE_ROW_BYTES_MAX);
@@ -325,6 +336,20 @@ mod tests {
         check(b"[{\"a\":1}] x", &header(), Some(1), "behind the list");
         check(b"[1]", &header(), Some(1), "an object");
         check(b"{\"a\":1}\n{\"a\":\n", &header(), Some(2), "no JSON");
+        for (text, line) in [
+            ("a,b\n1,\"x\n2,y\n3,z\n", 2),
+            ("a,b\n1,2\n\"3\n4\",\"x\n5,y", 4),
+            ("a,b\r\n1,2\r\n\r\n2,\"x\r\n3,y\r\n", 4),
+            ("a,\"b\n1,2\n", 1),
+            // What looks like its end is a quote inside.
+            ("a,b\n1,\"x\n2,5\"\"\n", 2),
+        ] {
+            check(text.as_bytes(), &header(), Some(line), "a quote that opens here is never closed");
+        }
+        for closed in ["a,b\n1,\"x\ny\"", "a,b\n1,\"x\ny\"\r\n", "a,b\n1,\"x\n\"", "a,b\n1,\"x\ny\" \n", "a,b\n1,5\" x"]
+        {
+            assert_eq!(read(closed.as_bytes(), &header()).unwrap().1.len(), 1, "{closed:?}");
+        }
         let open = [b"a,b\n\"".to_vec(), vec![b'x'; usize::try_from(limits::TABLE_ROW_BYTES_MAX).unwrap() + 100_000]];
         assert!(matches!(open_all(&open.concat()), Err(Trouble::End { why, .. }) if why.contains("a quote")));
     }
