@@ -440,8 +440,8 @@ pub const TABLE_QUERY_CACHE_KIB: u32 = 16 * 1024;
 pub const TABLE_QUERY_VALUE_BYTES_MAX: i32 = 16 * 1024 * 1024;
 /// Bytes of the SQL of a `table_query`, ours for wide tables included.
 pub const TABLE_QUERY_SQL_BYTES_MAX: i32 = 256 * 1024;
-/// Steps of SQLite between two looks whether the attempt is over.
-pub const TABLE_QUERY_LOOK_STEPS: i32 = 10_000;
+/// Steps of SQLite between two looks whether the attempt is over and the disk has room.
+pub const TABLE_QUERY_LOOK_STEPS: i32 = 1_000;
 /// Connections of tasks to one database: each costs the server a process.
 pub const SQL_CONNECTIONS_MAX: usize = 8;
 /// How long the end of a connection to a database may take.

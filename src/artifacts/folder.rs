@@ -121,7 +121,7 @@ struct FileSink {
 impl Sink for FileSink {
     async fn write(&mut self, piece: Bytes) -> Result<(), Error> {
         if self.until_look < piece.len() {
-            room(&self.path)?;
+            room(self.path.parent().unwrap_or(&self.path))?;
             self.until_look = limits::ARTIFACT_ROOM_LOOK_BYTES;
         }
         self.until_look -= piece.len();
@@ -154,13 +154,13 @@ impl Drop for FileSink {
     }
 }
 
-/// Whether the disk has room left for the store, which must go on when artifacts cannot.
-fn room(path: &Path) -> Result<(), Error> {
-    let at =
-        rustix::fs::statvfs(path.parent().unwrap_or(path)).map_err(|error| failed("write an", path)(error.into()))?;
+/// Whether the disk of a folder that is there has room left for the store, which must go on when artifacts cannot:
+/// [`Error::Full`] below [`limits::ARTIFACT_ROOM_BYTES_MIN`].
+pub fn room(folder: &Path) -> Result<(), Error> {
+    let at = rustix::fs::statvfs(folder).map_err(|error| failed("write an", folder)(error.into()))?;
     let free = at.f_bavail.saturating_mul(at.f_frsize);
     if free < limits::ARTIFACT_ROOM_BYTES_MIN {
-        let why = format!("the disk of `{}` has {} MiB left", path.display(), free / (1024 * 1024));
+        let why = format!("the disk of `{}` has {} MiB left", folder.display(), free / (1024 * 1024));
         return Err(Error::Full { why });
     }
     Ok(())
