@@ -462,6 +462,8 @@ pub const ARTIFACT_ROOM_BYTES_MIN: u64 = 512 * 1024 * 1024;
 pub const ARTIFACT_ROOM_LOOK_BYTES: usize = 64 * 1024 * 1024;
 /// How long a write that was cut off is left alone, in case it is still under way.
 pub const ARTIFACT_UNFINISHED_KEPT: Duration = Duration::from_hours(24);
+/// Stores whose names are read of one place for artifacts: two are too many already.
+pub const ARTIFACT_STORES_MAX: usize = 100;
 /// Runs whose artifacts one look goes through.
 pub const ARTIFACT_SWEEP_RUNS: usize = 100;
 /// Between two looks for artifacts of old runs when there are more.
