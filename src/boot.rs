@@ -8,6 +8,7 @@ mod watch;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use serde_json::{Map, Value, json};
 use tokio::task::JoinHandle;
@@ -163,6 +164,7 @@ pub async fn start(start: Start) -> Result<Running, Error> {
         store: Arc::clone(&store),
         clock: Arc::clone(&start.clock),
         retention: settings.retention,
+        told: AtomicBool::default(),
     };
     tracker.spawn(sweep.run(stop.clone()));
     if let Some(place) = settings.storage.records.clone() {

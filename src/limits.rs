@@ -440,8 +440,8 @@ pub const TABLE_QUERY_CACHE_KIB: u32 = 16 * 1024;
 pub const TABLE_QUERY_VALUE_BYTES_MAX: i32 = 16 * 1024 * 1024;
 /// Bytes of the SQL of a `table_query`, ours for wide tables included.
 pub const TABLE_QUERY_SQL_BYTES_MAX: i32 = 256 * 1024;
-/// Steps of SQLite between two looks whether the attempt is over.
-pub const TABLE_QUERY_LOOK_STEPS: i32 = 10_000;
+/// Steps of SQLite between two looks whether the attempt is over and the disk has room.
+pub const TABLE_QUERY_LOOK_STEPS: i32 = 1_000;
 /// Connections of tasks to one database: each costs the server a process.
 pub const SQL_CONNECTIONS_MAX: usize = 8;
 /// How long the end of a connection to a database may take.
@@ -462,6 +462,8 @@ pub const ARTIFACT_ROOM_BYTES_MIN: u64 = 512 * 1024 * 1024;
 pub const ARTIFACT_ROOM_LOOK_BYTES: usize = 64 * 1024 * 1024;
 /// How long a write that was cut off is left alone, in case it is still under way.
 pub const ARTIFACT_UNFINISHED_KEPT: Duration = Duration::from_hours(24);
+/// Stores whose names are read of one place for artifacts: two are too many already.
+pub const ARTIFACT_STORES_MAX: usize = 100;
 /// Runs whose artifacts one look goes through.
 pub const ARTIFACT_SWEEP_RUNS: usize = 100;
 /// Between two looks for artifacts of old runs when there are more.

@@ -26,6 +26,9 @@ use crate::limits;
 /// Names of blobs begin so; the run's id follows.
 const PREFIX: &str = "artifacts/";
 
+/// Names of the empty blobs that tell which stores keep artifacts here begin so; the store's name follows.
+const STORES: &str = "artifacts/stores/";
+
 /// Artifacts in a container.
 pub struct BlobArtifacts {
     place: Container,
@@ -148,6 +151,36 @@ impl ArtifactStore for BlobArtifacts {
     async fn tidy(&self, _: Timestamp) -> Result<usize, Error> {
         // The service drops blocks that no list ever named.
         Ok(0)
+    }
+
+    async fn stores(&self) -> Result<Vec<String>, Error> {
+        let doing = "look for an";
+        let client = self.client(doing).await?;
+        let options = BlobContainerClientListBlobsOptions { prefix: Some(STORES.to_owned()), ..Default::default() };
+        let mut items =
+            client.list_blobs(Some(options)).map_err(|error| Error::Failed { doing, why: azure::chain(&error) })?;
+        let mut names = Vec::new();
+        while let Some(item) = bounded(doing, items.try_next()).await? {
+            names.extend(item.name.as_deref().and_then(|name| name.strip_prefix(STORES)).map(str::to_owned));
+            if names.len() == limits::ARTIFACT_STORES_MAX {
+                break;
+            }
+        }
+        Ok(names)
+    }
+
+    async fn add_store(&self, name: &str) -> Result<(), Error> {
+        let doing = "look after an";
+        let blob = self.client(doing).await?.blob_client(&format!("{STORES}{name}")).block_blob_client();
+        let failed = |error: azure_core::Error| Error::Failed { doing, why: azure::chain(&error) };
+        // A list of no blocks is an empty blob; when it is there already, nothing changes.
+        let nothing = BlockLookupList { latest: Some(Vec::new()), ..BlockLookupList::default() };
+        bounded(doing, blob.commit_block_list(nothing.try_into().map_err(failed)?, None)).await?;
+        Ok(())
+    }
+
+    fn place_of_store(&self, name: &str) -> String {
+        format!("{}/{}/{STORES}{name}", self.place.endpoint, self.place.container)
     }
 }
 

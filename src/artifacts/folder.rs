@@ -17,6 +17,9 @@ use crate::limits;
 /// The folder of files that are being written.
 const UNFINISHED: &str = "unfinished";
 
+/// The folder of the names of the stores that keep artifacts here.
+const STORES: &str = "stores";
+
 /// Artifacts in a folder.
 #[derive(Debug)]
 pub struct Folder {
@@ -106,6 +109,39 @@ impl ArtifactStore for Folder {
         }
         Ok(removed)
     }
+
+    async fn stores(&self) -> Result<Vec<String>, Error> {
+        let stores = self.root.join(STORES);
+        let mut files = match fs::read_dir(&stores).await {
+            Ok(files) => files,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed("look for an", &stores)(error)),
+        };
+        let mut names = Vec::new();
+        while let Some(file) = files.next_entry().await.map_err(failed("look for an", &stores))? {
+            names.push(file.file_name().to_string_lossy().into_owned());
+            if names.len() == limits::ARTIFACT_STORES_MAX {
+                break;
+            }
+        }
+        Ok(names)
+    }
+
+    async fn add_store(&self, name: &str) -> Result<(), Error> {
+        let stores = self.root.join(STORES);
+        let added = async {
+            fs::create_dir_all(&stores).await?;
+            File::create(stores.join(name)).await?.sync_all().await?;
+            File::open(&stores).await?.sync_all().await?;
+            // The folder of the names may be new.
+            File::open(&self.root).await?.sync_all().await
+        };
+        added.await.map_err(failed("look after an", &stores))
+    }
+
+    fn place_of_store(&self, name: &str) -> String {
+        self.root.join(STORES).join(name).display().to_string()
+    }
 }
 
 struct FileSink {
@@ -121,7 +157,7 @@ struct FileSink {
 impl Sink for FileSink {
     async fn write(&mut self, piece: Bytes) -> Result<(), Error> {
         if self.until_look < piece.len() {
-            room(&self.path)?;
+            room(self.path.parent().unwrap_or(&self.path))?;
             self.until_look = limits::ARTIFACT_ROOM_LOOK_BYTES;
         }
         self.until_look -= piece.len();
@@ -154,13 +190,13 @@ impl Drop for FileSink {
     }
 }
 
-/// Whether the disk has room left for the store, which must go on when artifacts cannot.
-fn room(path: &Path) -> Result<(), Error> {
-    let at =
-        rustix::fs::statvfs(path.parent().unwrap_or(path)).map_err(|error| failed("write an", path)(error.into()))?;
+/// Whether the disk of a folder that is there has room left for the store, which must go on when artifacts cannot:
+/// [`Error::Full`] below [`limits::ARTIFACT_ROOM_BYTES_MIN`].
+pub fn room(folder: &Path) -> Result<(), Error> {
+    let at = rustix::fs::statvfs(folder).map_err(|error| failed("write an", folder)(error.into()))?;
     let free = at.f_bavail.saturating_mul(at.f_frsize);
     if free < limits::ARTIFACT_ROOM_BYTES_MIN {
-        let why = format!("the disk of `{}` has {} MiB left", path.display(), free / (1024 * 1024));
+        let why = format!("the disk of `{}` has {} MiB left", folder.display(), free / (1024 * 1024));
         return Err(Error::Full { why });
     }
     Ok(())

@@ -87,6 +87,16 @@ pub trait ArtifactStore: Send + Sync + fmt::Debug {
 
     /// Removes what writes that were cut off before this moment left behind.
     async fn tidy(&self, before: Timestamp) -> Result<usize, Error>;
+
+    /// Names of the stores whose runs have artifacts here, as `add_store` left them; at most
+    /// [`limits::ARTIFACT_STORES_MAX`].
+    async fn stores(&self) -> Result<Vec<String>, Error>;
+
+    /// Leaves the name of a store, ASCII letters and digits, for all who share the place. Doing it again is fine.
+    async fn add_store(&self, name: &str) -> Result<(), Error>;
+
+    /// Where a person finds the name that `add_store` left.
+    fn place_of_store(&self, name: &str) -> String;
 }
 
 /// An artifact being written. What is dropped before it is published was never there.

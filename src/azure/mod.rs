@@ -9,6 +9,7 @@ pub mod cloud;
 /// The commands that give our identity its rights.
 pub mod roles;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -230,7 +231,8 @@ pub async fn bounded<T>(call: impl Future<Output = azure_core::Result<T>>) -> Re
     }
 }
 
-/// An error with all its causes: the SDK's own text often hides the one that matters.
+/// An error with all its causes: the SDK's own text often hides the one that matters. Addresses lose what follows their
+/// `?`: a shared access signature stands there, and the transport's errors name the address whole.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = one_line(&error.to_string());
     let mut cause = error.source();
@@ -245,7 +247,19 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 }
 
 fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    text.split_whitespace().map(without_signature).collect::<Vec<_>>().join(" ")
+}
+
+/// A word of a message: an address without its query, and nothing of a signature.
+fn without_signature(word: &str) -> Cow<'_, str> {
+    let query = word.find("://").and_then(|scheme| Some(scheme + word[scheme..].find('?')?));
+    // Offsets stay as they are: only ASCII changes.
+    let signature = word.to_ascii_lowercase().find("sig=");
+    let Some(from) = query.into_iter().chain(signature).min() else { return Cow::Borrowed(word) };
+    // What closes the sentence around the address is no part of it.
+    let rest = &word[from..];
+    let closing = &rest[rest.trim_end_matches([')', ']', '}', '>', '"', '\'', '`', ':', ',', '.', ';']).len()..];
+    Cow::Owned(format!("{}{}…{closing}", &word[..from], if query == Some(from) { "?" } else { "" }))
 }
 
 fn seconds(time: Duration) -> azure_core::time::Duration {
@@ -279,5 +293,31 @@ mod tests {
         let inner = std::io::Error::other("connection\n refused");
         let outer = azure_core::Error::new(azure_core::error::ErrorKind::Credential, inner);
         assert_eq!(chain(&outer).matches("connection refused").count(), 1);
+    }
+
+    #[test]
+    fn signatures_are_not_told() {
+        let check = |text: &str, told: &str| assert_eq!(chain(&std::io::Error::other(text.to_owned())), told, "{text}");
+        check(
+            "error sending request for url (https://a.blob.core.windows.net/c/b?sv=2024&sig=s%2Bk%3D): refused",
+            "error sending request for url (https://a.blob.core.windows.net/c/b?…): refused",
+        );
+        check("`https://a.net/c?restype=container`, then more?", "`https://a.net/c?…`, then more?");
+        check("{\"url\":\"https://a.net/c?SIG=x\"}", "{\"url\":\"https://a.net/c?…\"}");
+        check("the query sv=2024&sig=s%3D&se=2030 is wrong", "the query sv=2024&… is wrong");
+        check("what? https://a.net/订单 design=1", "what? https://a.net/订单 design=1");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_nobody_answers_is_told_without_its_signature() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let url = format!("http://{address}/container/blob?sv=2024&sig=tell-nobody");
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let error = client.get(url).send().await.unwrap_err();
+        assert!(error.to_string().contains("tell-nobody"), "the transport tells it: {error}");
+        let told = chain(&error);
+        assert!(told.contains("/container/blob?…") && !told.contains("tell-nobody"), "{told}");
     }
 }

@@ -215,6 +215,10 @@ pub struct Queued {
     pub log: Vec<Entry>,
 }
 
+/// Marks that begin so hold the names under which the store is known in the places of its artifacts; the name follows. A
+/// store that is filled from a backup does not get them: it may be a second one, and what it does not know is not its own.
+pub const ARTIFACT_NAME_MARK: &str = "artifacts/store/";
+
 /// Where runs are kept.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug {

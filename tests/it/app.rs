@@ -1,7 +1,7 @@
 //! A whole gateway in a folder of its own: real files, the embedded store, both doors on free ports, real sockets.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -121,8 +121,14 @@ impl Folder {
 
     /// Every byte that the gateway keeps on disk.
     pub(crate) fn stored_bytes(&self) -> Vec<u8> {
-        let files = std::fs::read_dir(self.path("data")).unwrap();
-        files.flat_map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect()
+        fn below(path: &Path) -> Vec<u8> {
+            if path.is_dir() {
+                let entries = std::fs::read_dir(path).unwrap();
+                return entries.flat_map(|entry| below(&entry.unwrap().path())).collect();
+            }
+            std::fs::read(path).unwrap()
+        }
+        below(&self.path("data"))
     }
 }
 

@@ -68,6 +68,17 @@ async fn contract(artifacts: Artifacts) {
     assert!(matches!(read(&artifacts, &kept).await, Err(Error::Missing { .. })));
     assert_eq!(store.runs(None, 10).await.unwrap(), [two, three]);
     store.tidy(Timestamp::from_secs(0)).await.unwrap();
+
+    // The stores that use the place, in any order; they are no runs.
+    assert_eq!(store.stores().await.unwrap(), [""; 0]);
+    for name in ["a1", "b2", "a1"] {
+        store.add_store(name).await.unwrap();
+        assert!(store.place_of_store(name).ends_with(&format!("stores/{name}")));
+    }
+    let mut stores = store.stores().await.unwrap();
+    stores.sort();
+    assert_eq!(stores, ["a1", "b2"]);
+    assert_eq!(store.runs(None, 10).await.unwrap(), [two, three]);
 }
 
 #[tokio::test]

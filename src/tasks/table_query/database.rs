@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::BufWriter;
 use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::limits::Limit;
@@ -12,7 +13,7 @@ use rusqlite::{Connection, ErrorCode, Statement, ToSql};
 use serde_json::{Map, Number, Value, json};
 
 use super::{File, decimal, query_failure};
-use crate::artifacts::Label;
+use crate::artifacts::{self, Label};
 use crate::domain::failure::{Failure, Fault};
 use crate::limits;
 use crate::tasks::table::aside::{Aside, Push, write_failure};
@@ -55,14 +56,36 @@ pub(super) fn check(sql: &str) -> Result<(), String> {
 
 impl Query {
     pub(super) fn run(self, aside: &Aside) -> Result<Map<String, Value>, Failure> {
-        let database = open(aside.artifacts().scratch())?;
-        let over = aside.over();
-        let told =
-            database.progress_handler(limits::TABLE_QUERY_LOOK_STEPS, Some(move || over.load(Ordering::Acquire)));
+        let scratch = aside.artifacts().scratch().to_owned();
+        self.run_while(aside, move || artifacts::folder::room(&scratch))
+    }
+
+    /// Runs as long as the disk has `room`: the store beside it must go on.
+    fn run_while(
+        self,
+        aside: &Aside,
+        room: impl Fn() -> Result<(), artifacts::Error> + Send + Sync + 'static,
+    ) -> Result<Map<String, Value>, Failure> {
+        let disk = Arc::new(Disk { room: Box::new(room), full: OnceLock::new() });
+        let done = self.run_on(aside, &disk);
+        match disk.full.get() {
+            Some(full) if done.is_err() => Err(full.failure()),
+            _ => done,
+        }
+    }
+
+    fn run_on(self, aside: &Aside, disk: &Arc<Disk>) -> Result<Map<String, Value>, Failure> {
+        let scratch = aside.artifacts().scratch();
+        std::fs::create_dir_all(scratch).map_err(|error| no_room(&format!("`{}`: {error}", scratch.display())))?;
+        disk.look()?;
+        let database = open(scratch)?;
+        let (over, looked_at) = (aside.over(), Arc::clone(disk));
+        let stop = move || over.load(Ordering::Acquire) || looked_at.look().is_err();
+        let told = database.progress_handler(limits::TABLE_QUERY_LOOK_STEPS, Some(stop));
         told.and_then(|()| decimal::add_functions(&database)).map_err(|error| sql_failure(&error))?;
         for (name, found) in self.tables {
             let rows = found.clone().rows(aside).map_err(|trouble| trouble.failure(&name))?;
-            fill(&database, &name, rows, found.typed(), aside)?;
+            fill(&database, &name, rows, found.typed(), aside, disk)?;
         }
         database.authorizer(Some(only_reading)).map_err(|error| sql_failure(&error))?;
         let mut statement = database.prepare(&self.sql).map_err(|error| sql_failure(&error))?;
@@ -71,9 +94,25 @@ impl Query {
     }
 }
 
+/// The disk below the database.
+struct Disk {
+    room: Box<dyn Fn() -> Result<(), artifacts::Error> + Send + Sync>,
+    /// Why the query had to end: SQLite only tells that it was interrupted.
+    full: OnceLock<artifacts::Error>,
+}
+
+impl Disk {
+    fn look(&self) -> Result<(), Failure> {
+        (self.room)().map_err(|error| self.full.get_or_init(|| error).failure())
+    }
+}
+
+fn no_room(why: &str) -> Failure {
+    Failure::new("table.failed", Fault::Here, format!("the query has no room to work: {why}"))
+}
+
 fn open(scratch: &Path) -> Result<Connection, Failure> {
-    let here = |why: String| Failure::new("table.failed", Fault::Here, format!("the query has no room to work: {why}"));
-    std::fs::create_dir_all(scratch).map_err(|error| here(format!("`{}`: {error}", scratch.display())))?;
+    let here = |why: String| no_room(&why);
     let path = scratch.join(format!("query-{:016x}.db", rand::random::<u64>()));
     let database = Connection::open(&path).map_err(|error| here(error.to_string()))?;
     let pages = limits::TABLE_QUERY_BYTES_MAX / PAGE_BYTES;
@@ -99,6 +138,9 @@ fn open(scratch: &Path) -> Result<Connection, Failure> {
 }
 
 const PAGE_BYTES: u64 = 4096;
+
+/// Rows between two looks at the room on the disk, so that even the widest stay within the bytes of one look.
+const ROWS_A_LOOK: u64 = limits::ARTIFACT_ROOM_LOOK_BYTES as u64 / limits::TABLE_ROW_BYTES_MAX;
 
 /// From here on the database can be read, and nothing else of this machine either.
 fn only_reading(ctx: AuthContext<'_>) -> Authorization {
@@ -162,12 +204,14 @@ fn fill(
     mut rows: Box<dyn Rows>,
     typed: Vec<String>,
     aside: &Aside,
+    disk: &Disk,
 ) -> Result<(), Failure> {
     let wrong = |error: rusqlite::Error| sql_failure(&error);
     let mut filling = Filling { database, name: name.to_owned(), taken: BTreeSet::new(), columns: 0 };
     database.execute_batch("BEGIN").map_err(wrong)?;
     let mut next = rows.next();
     filling.grow(rows.columns()).map_err(wrong)?;
+    let mut filled: u64 = 0;
     'columns: while next.is_some() {
         let known = filling.columns;
         let mut insert = filling.insert().map_err(wrong)?;
@@ -185,6 +229,10 @@ fn fill(
             insert.raw_execute().map_err(wrong)?;
             if aside.is_over() {
                 return Err(query_failure("the attempt is over"));
+            }
+            filled += 1;
+            if filled.is_multiple_of(ROWS_A_LOOK) {
+                disk.look()?;
             }
             next = rows.next();
         }
@@ -330,5 +378,49 @@ fn sql_failure(error: &rusqlite::Error) -> Failure {
             query_failure("it wants more than to read its tables, which is all that it may")
         }
         _ => query_failure(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::artifacts::Artifacts;
+    use crate::expr::Context;
+    use crate::id::RunId;
+    use crate::tasks::table::aside::aside;
+    use crate::tasks::table::source::Source;
+
+    /// Asks on a disk that is full at the `looks`th look; answers the code of the failure and how often it was looked.
+    async fn ask_until_full(tables: Vec<(String, Found)>, sql: &str, looks: usize) -> (String, usize) {
+        let folder = tempfile::tempdir().unwrap();
+        let artifacts = Artifacts::in_folder(folder.path());
+        let query = Query { tables, sql: sql.to_owned(), params: Value::Null, rows_max: 10, file: None };
+        let looked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&looked);
+        let room = move || match count.fetch_add(1, Ordering::Relaxed) + 1 {
+            look if look == looks => Err(artifacts::Error::Full { why: "the disk is full".to_owned() }),
+            _ => Ok(()),
+        };
+        let run = RunId::floor(crate::clock::Timestamp::from_secs(1_795_338_000));
+        let done = aside(&artifacts, run, move |aside| query.run_while(aside, room)).await;
+        (done.unwrap_err().code, looked.load(Ordering::Relaxed))
+    }
+
+    #[tokio::test]
+    async fn a_query_ends_before_it_takes_the_room_of_the_store() {
+        let full = |looks| ("artifact.full".to_owned(), looks);
+        assert_eq!(ask_until_full(Vec::new(), "SELECT 1", 1).await, full(1), "before it begins");
+
+        let rows: Vec<Value> = (0..ROWS_A_LOOK * 3).map(|number| json!({ "a": number })).collect();
+        let source = Source::read("/tables/a", &Value::Array(rows)).unwrap();
+        let table = source.find(&Context::default(), "a").unwrap();
+        assert_eq!(ask_until_full(vec![("a".to_owned(), table)], "SELECT 1", 3).await, full(3), "while it is filled");
+
+        let long =
+            "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n LIMIT 1000000) SELECT sum(i) FROM n";
+        assert_eq!(ask_until_full(Vec::new(), long, 9).await, full(9), "while it runs");
     }
 }
