@@ -86,7 +86,7 @@ async fn a_busy_loop_can_be_cancelled() {
     let erp = crate::standin::Standin::start(&crate::standin::Settings::default()).unwrap();
     let text = "version: 1\nname: busy\ntasks:\n- id: each\n  type: http_request\n  connection: erp\n  for_each: \
                 ${{ inputs.items }}\n  max_parallel: 32\n  with: { path: /echo }\ninputs: { items: { type: array } }\n";
-    let folder = crate::app::Folder::new("", Some(&erp));
+    let folder = crate::app::Folder::new(crate::app::OPEN, Some(&erp));
     folder.write("workflows/busy.yaml", text);
     let app = folder.start().await;
     let items: Vec<_> = (0..10_000).collect();
