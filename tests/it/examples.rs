@@ -18,7 +18,7 @@ fn root() -> &'static Path {
 }
 
 /// The shipped files, copied; only addresses and secrets are this test's own.
-async fn shipped(erp: &Standin) -> App {
+pub(crate) fn shipped_files(erp: &Standin) -> Folder {
     let mut folder = Folder::new("", None);
     for name in ["clawhook.yaml", "routes", "workflows"] {
         for file in files(&root().join(name)) {
@@ -38,6 +38,11 @@ async fn shipped(erp: &Standin) -> App {
     ] {
         folder.env.insert(format!("CLAWHOOK__{setting}"), value.to_owned());
     }
+    folder
+}
+
+async fn shipped(erp: &Standin) -> App {
+    let folder = shipped_files(erp);
     let (_, loaded) = clawhook::boot::read_files(&folder.path("clawhook.yaml"), &folder.env).await;
     assert!(loaded.problems.is_empty(), "the shipped files have problems: {:?}", loaded.problems);
     folder.start().await
@@ -52,7 +57,8 @@ fn files(path: &Path) -> Vec<PathBuf> {
     files
 }
 
-fn erp() -> Standin {
+/// An ERP that wants the key of [`shipped_files`].
+pub(crate) fn erp() -> Standin {
     Standin::start(&standin::Settings { api_key: Some(ERP_KEY.to_owned()), ..standin::Settings::default() }).unwrap()
 }
 

@@ -30,6 +30,7 @@ mod process;
 mod quota;
 mod replay;
 mod retry;
+mod returns;
 mod schedule;
 mod schemas;
 mod secrecy;
