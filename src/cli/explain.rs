@@ -7,11 +7,12 @@ use clap::Args;
 
 use super::error::Error;
 use super::output;
+use super::reference;
 
 /// What to explain.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Explain {
-    /// The code, such as `http.status`; without it, all codes are listed
+    /// A code, such as `http.status`, or a kind of task, such as `http_request`; without it, all codes are listed
     code: Option<String>,
 }
 
@@ -192,6 +193,10 @@ pub(super) fn run(explain: &Explain) -> Result<ExitCode, Error> {
         output::print(&codes.join("\n"));
         return Ok(ExitCode::SUCCESS);
     };
+    if let Some(section) = reference::of_kind(wanted) {
+        output::print(section.trim_end());
+        return Ok(ExitCode::SUCCESS);
+    }
     // A cause key begins with its code: `http.status/erp/500`.
     let code = wanted.split('/').next().unwrap_or_default();
     match CODES.iter().find(|(known, _)| *known == code) {
@@ -216,7 +221,7 @@ fn unknown(code: &str) -> Error {
 const NEAR: usize = 4;
 
 /// The first sentence of a page's text, on one line.
-fn first_sentence(page: &str) -> String {
+pub(super) fn first_sentence(page: &str) -> String {
     let text = page.split("\n\n").nth(1).unwrap_or_default().replace('\n', " ");
     match text.find(". ") {
         Some(end) => text[..end].to_owned(),

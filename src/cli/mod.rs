@@ -19,6 +19,7 @@ mod next;
 mod notify;
 mod output;
 mod progress;
+mod reference;
 mod reload;
 mod routes;
 mod run;
@@ -125,6 +126,8 @@ enum Verb {
     /// Verifies the store, backs it up, restores it, moves it to another backend
     #[command(subcommand)]
     Store(store::Stores),
+    /// Prints the reference of the language
+    Reference(reference::Wanted),
     /// Prints the JSON Schema of a kind of file
     Schema(schema::Schema),
     /// Writes the whole record of runs as JSON
@@ -178,6 +181,7 @@ async fn dispatch(verb: Verb, output: Output) -> Result<ExitCode, Error> {
         Verb::Token(token) => token::run(&token),
         Verb::Explain(explain) => explain::run(&explain),
         Verb::Store(stores) => store::run(stores, output).await,
+        Verb::Reference(wanted) => Ok(reference::run(&wanted)),
         Verb::Schema(schema) => Ok(schema::run(&schema)),
         Verb::Export(export) => export::run(&export, output).await,
         Verb::LaunchCommand(wanted) => Ok(launch_command::run(&wanted)),
@@ -222,6 +226,8 @@ mod tests {
             "clawhook token create --subject ci --scope runs:read --ttl 1h",
             "clawhook secrets check --config c.yaml --json",
             "clawhook explain http.status",
+            "clawhook explain http_request",
+            "clawhook reference tasks",
             "clawhook schema workflow",
             "clawhook export run_01k4q8zr5m2c7",
             "clawhook export --since 1d --out records",
@@ -240,6 +246,7 @@ mod tests {
             "clawhook export",
             "clawhook export run_01k4q8zr5m2c7 --workflow w",
             "clawhook token create --subject ci --scope root",
+            "clawhook reference table",
             "clawhook schema table",
         ] {
             check(line, false);

@@ -26,6 +26,7 @@ static KIND: TaskKind = TaskKind {
     name: "callback",
     summary: "Tells that a run has ended.",
     connects: false,
+    failures: &["callback"],
     schema: || Schema::default(),
     parse: |_, _| Err(Vec::new()),
 };

@@ -61,6 +61,21 @@ pub fn filter_names() -> impl Iterator<Item = &'static str> {
     filters::FILTERS.iter().map(|filter| filter.name).chain(["default"])
 }
 
+/// Each filter as it is written, such as `round(places)`, with what it gives; arguments that may be left out stand in
+/// square brackets.
+pub fn filter_reference() -> impl Iterator<Item = (String, &'static str)> {
+    let row = |filter: &filters::Filter| {
+        let params = filter.params.iter().enumerate();
+        let params = params.map(|(n, name)| if n < filter.required { (*name).to_owned() } else { format!("[{name}]") });
+        let params: Vec<_> = params.collect();
+        let written =
+            if params.is_empty() { filter.name.to_owned() } else { format!("{}({})", filter.name, params.join(", ")) };
+        (written, filter.says)
+    };
+    let default = ("default(value)".to_owned(), "The value, or this one when the path before it leads nowhere");
+    filters::FILTERS.iter().map(row).chain([default])
+}
+
 /// The names that can stand after `is`.
 pub fn check_names() -> impl Iterator<Item = &'static str> {
     checks::CHECKS.iter().map(|check| check.name).chain(["defined", "undefined"])

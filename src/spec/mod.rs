@@ -14,6 +14,8 @@ mod load;
 pub mod overrides;
 /// The files as written.
 pub mod raw;
+/// The language as Markdown.
+pub mod reference;
 mod resolve;
 /// The published JSON Schemas.
 pub mod schema;

@@ -26,6 +26,7 @@ pub(super) const KIND: TaskKind = TaskKind {
     name: "approval",
     summary: "Asks people, and waits until enough of them said yes, one said no, or time is up.",
     connects: false,
+    failures: &["approval"],
     schema: || schema_for!(With),
     parse: |with, _| {
         let raw: With = read_with(with)?;

@@ -38,6 +38,7 @@ pub(super) const KIND: TaskKind = TaskKind {
     name: "command",
     summary: "Runs a program of this machine that `commands` of the settings allows; the output is `{ exit, stdout, stderr }`.",
     connects: false,
+    failures: &["command", "secret"],
     schema: || schema_for!(With),
     parse: |with, _| parse(read_with(with)?, with),
 };

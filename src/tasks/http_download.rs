@@ -26,6 +26,7 @@ pub(super) const KIND: TaskKind = TaskKind {
     name: "http_download",
     summary: "Streams a file to an artifact; the output is `{ status, headers, file }`.",
     connects: true,
+    failures: &["http", "connection", "token", "download", "secret"],
     schema: || schema_for!(With),
     parse: |with, connected| parse(&read_with(with)?, with, connected),
 };

@@ -15,6 +15,7 @@ pub(super) const KIND: TaskKind = TaskKind {
     name: "http_request",
     summary: "Makes one HTTP call, or reads page after page; the output is `{ status, headers, body }`.",
     connects: true,
+    failures: &["http", "connection", "token", "rate", "secret"],
     schema: || {
         let parts = [schema_for!(RawCall), schema_for!(RawAnswer), schema_for!(RawPages)];
         joined_schema("Settings of an `http_request` task.", parts)

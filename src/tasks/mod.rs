@@ -82,6 +82,8 @@ pub struct TaskKind {
     pub summary: &'static str,
     /// Whether it takes a `connection`.
     pub connects: bool,
+    /// What it can fail with besides what any task can: groups of codes, the part before the dot.
+    pub failures: &'static [&'static str],
     /// JSON Schema of `with`.
     pub schema: fn() -> Schema,
     /// Reads `with`, which already fits the schema; `connected` when the task names a connection.

@@ -29,6 +29,7 @@ pub(super) const KIND: TaskKind = TaskKind {
     name: "notify",
     summary: "Tells people on a channel; alerts of one group are counted instead of repeated, and a rate is never exceeded.",
     connects: false,
+    failures: &["notify", "http", "secret"],
     schema: || schema_for!(With),
     parse: |with, _| parse(read_with(with)?),
 };

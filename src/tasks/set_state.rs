@@ -14,6 +14,7 @@ pub(super) const KIND: TaskKind = TaskKind {
     name: "set_state",
     summary: "Sets members of the workflow's state (null removes one); committed when the run succeeds.",
     connects: false,
+    failures: &["state"],
     schema: || schema_for!(With),
     parse: |with, _| Ok(Box::new(SetState(read_mapping("", with)?))),
 };

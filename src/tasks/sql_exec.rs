@@ -18,6 +18,7 @@ pub(super) const KIND: TaskKind = TaskKind {
     name: "sql_exec",
     summary: "Runs statements in one transaction; the output is `{ affected, statements, repeated }`.",
     connects: false,
+    failures: &["sql", "secret"],
     schema: || schema_for!(With),
     parse: |with, _| parse(&read_with(with)?, with),
 };

@@ -27,6 +27,7 @@ pub(super) const KIND: TaskKind = TaskKind {
     name: "sql_load",
     summary: "Loads a table into a database; the output is `{ read, loaded, rejected, inserted, updated, rejects }`.",
     connects: false,
+    failures: &["sql", "table", "secret"],
     schema: || schema_for!(With),
     parse: |with, _| parse(&read_with(with)?),
 };

@@ -23,6 +23,7 @@ pub(super) const KIND: TaskKind = TaskKind {
     name: "sql_query",
     summary: "Reads rows from a database; the output is `{ rows, count, columns }`.",
     connects: false,
+    failures: &["sql", "secret"],
     schema: || schema_for!(With),
     parse: |with, _| parse(&read_with(with)?, with),
 };

@@ -14,6 +14,7 @@ pub(super) const KIND: TaskKind = TaskKind {
     name: "stop",
     summary: "Ends the run as `succeeded` or `failed`, with a message; later tasks do not run, handlers do.",
     connects: false,
+    failures: &["workflow"],
     schema: || schema_for!(With),
     parse: |with, _| {
         let with: With = read_with(with)?;

@@ -27,6 +27,7 @@ pub(super) const KIND: TaskKind = TaskKind {
     name: "table_query",
     summary: "Asks tables of earlier tasks with SQL; the output is `{ rows, count, columns }`.",
     connects: false,
+    failures: &["table"],
     schema: || schema_for!(With),
     parse: |with, _| parse(&read_with(with)?, with),
 };

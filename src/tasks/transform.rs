@@ -20,6 +20,7 @@ pub(super) const KIND: TaskKind = TaskKind {
     name: "transform",
     summary: "Reshapes JSON with a jq filter; the output is what the filter gives.",
     connects: false,
+    failures: &["transform"],
     schema: || schema_for!(With),
     parse: |with, _| {
         let with: With = read_with(with)?;

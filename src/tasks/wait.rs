@@ -21,6 +21,7 @@ pub(super) const KIND: TaskKind = TaskKind {
     name: "wait",
     summary: "Waits for a while (`for: 10m`) or until a moment (`until:` an RFC 3339 time), holding no worker.",
     connects: false,
+    failures: &["wait"],
     schema: || schema_for!(With),
     parse: |with, _| {
         let with: With = read_with(with)?;

@@ -22,6 +22,7 @@ pub(super) const KIND: TaskKind = TaskKind {
     name: "workflow",
     summary: "Starts another workflow as a run of its own, and waits for its end unless told otherwise.",
     connects: false,
+    failures: &["workflow", "inputs"],
     schema: || schema_for!(With),
     parse: |with, _| {
         let raw: With = read_with(with)?;

@@ -10,6 +10,7 @@ mod cancel;
 mod children;
 mod cli;
 mod command;
+mod cookbook;
 mod crash;
 mod dependencies;
 mod doctor;

@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 
 use crate::app::Control;
 use crate::examples::{erp, shipped_files};
 use crate::numbered::{LOOK_EVERY, TAKEN_OVER_WITHIN};
 use crate::process::Process;
-use crate::standin::{Close, Fault, Standin};
+use crate::standin::{Close, Fault, Recorded, Standin};
 
 /// Between two of the eight pieces of an answer to a refund: the refund is made and a kill comes before its answer.
 const ANSWER_PIECE_MS: u64 = 60;
@@ -72,8 +72,14 @@ async fn asked_to_pay(erp: &Standin, count: usize) {
 
 /// Waits until the ERP was asked for a refund of this amount.
 async fn asked_for(erp: &Standin, amount: &str) {
-    let is = |body: Value| body["amount"].to_string() == amount;
-    let asked = || erp.requests_to("/refunds").iter().filter_map(|request| request.json()).any(is);
+    let amounts = || {
+        erp.requests_to("/refunds")
+            .iter()
+            .filter_map(Recorded::json)
+            .map(|body| body["amount"].to_string())
+            .collect::<Vec<_>>()
+    };
+    let asked = || amounts().iter().any(|asked| asked == amount);
     until(&format!("a refund of {amount} asked for"), asked).await;
 }
 
