@@ -3,6 +3,8 @@
 use std::io::Write as _;
 use std::sync::{Arc, Mutex};
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -17,6 +19,8 @@ pub(crate) enum Reply {
     Bytes(String, Vec<u8>),
     /// A head, and this many bytes made on the fly.
     Flood(String, u64),
+    /// A table in gzip, made on the fly: [`table_rows`] this many times over, without a length.
+    Packed(u64),
 }
 
 impl Reply {
@@ -77,8 +81,27 @@ async fn answer(stream: &mut TcpStream, reply: Reply) -> std::io::Result<()> {
                 bytes -= now;
             }
         }
+        Reply::Packed(times) => {
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: text/tab-separated-values\r\nconnection: close\r\n\r\n";
+            stream.write_all(head.as_bytes()).await?;
+            let (mut packed, rows) = (GzEncoder::new(Vec::new(), Compression::fast()), table_rows());
+            for _ in 0..times {
+                packed.write_all(&rows)?;
+                stream.write_all(&std::mem::take(packed.get_mut())).await?;
+            }
+            stream.write_all(&packed.finish()?).await?;
+        }
     }
     stream.shutdown().await
+}
+
+/// Rows of [`table_rows`].
+pub(crate) const ROWS: u64 = 4096;
+
+/// Rows of a table, no two the same.
+pub(crate) fn table_rows() -> Vec<u8> {
+    let row = |n| format!("SKU-{n:06}\tlamp of oak no. {n}\t{}\t{}.{:02}\ttrue\n", n % 97, n * 31 % 2000, n % 100);
+    (0..ROWS).flat_map(|n| row(n).into_bytes()).collect()
 }
 
 /// 32 bytes of a table.
@@ -129,7 +152,7 @@ async fn bytes_of(app: &App, run: &Value, handle: &Value) -> Vec<u8> {
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()
 }
