@@ -8,6 +8,7 @@ mod book;
 mod dingtalk;
 mod email;
 mod feishu;
+mod hook;
 mod http;
 mod line;
 /// What is told.

@@ -2,15 +2,13 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::http::{self, Post, Reach, Said};
+use super::hook::{self, Form};
+use super::http::{self, Said};
 use super::message::{Level, Mention, Message, cut};
 use super::words::Words;
-use super::{Channel, ChannelKind, Given, Key, Misfit, Notice, Sending, Text, Wire, given};
-use crate::domain::masking::Masker;
-use crate::domain::secret::SecretRef;
+use super::{Channel, ChannelKind, Given, Key, Misfit};
 use crate::outbound::Response;
 
 pub(super) const CHANNEL: ChannelKind = ChannelKind {
@@ -24,47 +22,8 @@ pub(super) const CHANNEL: ChannelKind = ChannelKind {
 /// Slack cuts the text of a message at 40,000 characters and advises fewer than 4,000.
 const TEXT_BYTES_MAX: usize = 12_000;
 
-#[derive(Debug)]
-struct Slack {
-    url: SecretRef,
-    reach: Reach,
-}
-
 fn open(settings: Given) -> Result<Arc<dyn Channel>, Misfit> {
-    Ok(Arc::new(Slack { url: secret_url(settings.url)?, reach: Reach::new(settings.tls, settings.timeout) }))
-}
-
-/// The address of a webhook: whoever has it can write there.
-pub(super) fn secret_url(url: Option<Text>) -> Result<SecretRef, Misfit> {
-    match given("url", url)? {
-        Text::Secret(reference) => Ok(reference),
-        Text::Plain(_) => Err(Misfit::new(
-            "url",
-            "the address of a webhook is a secret: whoever has it can write there",
-            "put it into the secret source, and write `url: { secret_ref: NAME }`",
-        )),
-    }
-}
-
-#[async_trait]
-impl Channel for Slack {
-    fn secrets(&self) -> Vec<&SecretRef> {
-        vec![&self.url]
-    }
-
-    fn text_bytes_max(&self) -> usize {
-        TEXT_BYTES_MAX
-    }
-
-    async fn send(&self, wire: &Wire<'_>, notice: &Notice<'_>) -> Sending {
-        let mut masker = Masker::over(wire.secrets.known());
-        let url = match http::address(wire, &Text::Secret(self.url.clone()), &mut masker).await {
-            Ok(url) => url,
-            Err(trouble) => return trouble.into(),
-        };
-        let body = body(notice.message, notice.mention, notice.words);
-        http::send(wire, &self.reach, Post { url, headers: Vec::new(), body }, &masker, judge).await
-    }
+    hook::open(settings, Form { text_bytes_max: TEXT_BYTES_MAX, body, judge })
 }
 
 fn body(message: &Message, mention: &Mention, words: Words) -> Value {

@@ -3,16 +3,13 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::http::{self, Post, Reach, Said};
+use super::hook::{self, Form};
+use super::http::{self, Said};
 use super::message::{Level, Mention, Message, cut};
-use super::slack::secret_url;
 use super::words::Words;
-use super::{Channel, ChannelKind, Given, Key, Misfit, Notice, Sending, Text, Wire};
-use crate::domain::masking::Masker;
-use crate::domain::secret::SecretRef;
+use super::{Channel, ChannelKind, Given, Key, Misfit};
 use crate::outbound::Response;
 
 pub(super) const CHANNEL: ChannelKind = ChannelKind {
@@ -26,35 +23,8 @@ pub(super) const CHANNEL: ChannelKind = ChannelKind {
 /// Of the 28 KB of a whole message, what is left for the text when every byte of it may be escaped.
 const TEXT_BYTES_MAX: usize = 12_000;
 
-#[derive(Debug)]
-struct Teams {
-    url: SecretRef,
-    reach: Reach,
-}
-
 fn open(settings: Given) -> Result<Arc<dyn Channel>, Misfit> {
-    Ok(Arc::new(Teams { url: secret_url(settings.url)?, reach: Reach::new(settings.tls, settings.timeout) }))
-}
-
-#[async_trait]
-impl Channel for Teams {
-    fn secrets(&self) -> Vec<&SecretRef> {
-        vec![&self.url]
-    }
-
-    fn text_bytes_max(&self) -> usize {
-        TEXT_BYTES_MAX
-    }
-
-    async fn send(&self, wire: &Wire<'_>, notice: &Notice<'_>) -> Sending {
-        let mut masker = Masker::over(wire.secrets.known());
-        let url = match http::address(wire, &Text::Secret(self.url.clone()), &mut masker).await {
-            Ok(url) => url,
-            Err(trouble) => return trouble.into(),
-        };
-        let body = body(notice.message, notice.mention, notice.words);
-        http::send(wire, &self.reach, Post { url, headers: Vec::new(), body }, &masker, judge).await
-    }
+    hook::open(settings, Form { text_bytes_max: TEXT_BYTES_MAX, body, judge })
 }
 
 /// A message with one adaptive card in it.

@@ -171,11 +171,7 @@ impl Writer {
         let shapes = self.shapes.numbers(session, &shapes).await?;
         let claims: Vec<Known> = work.iter().map(|ready| self.claim(ready)).collect();
         self.partitions.ensure(session, claims.iter().map(|claim| claim.first.made_at())).await?;
-        let done = transaction(session, work, &claims, &shapes).await;
-        if done.is_err() && !session.is_over() {
-            session.undo().await;
-        }
-        done
+        session.undone_if_failed(transaction(session, work, &claims, &shapes).await).await
     }
 
     /// Another gateway takes ids in the same place of the same millisecond: goes on somewhere else.

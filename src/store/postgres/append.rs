@@ -128,11 +128,7 @@ fn gather(taker: &mut Taker<ReadyAppend, ()>) -> Vec<Caller> {
 }
 
 async fn try_write(session: &Session, work: &[&ReadyAppend]) -> Outcome<Vec<Result<(), Error>>> {
-    let done = transaction(session, work).await;
-    if done.is_err() && !session.is_over() {
-        session.undo().await;
-    }
-    done
+    session.undone_if_failed(transaction(session, work).await).await
 }
 
 async fn transaction(session: &Session, work: &[&ReadyAppend]) -> Outcome<Vec<Result<(), Error>>> {

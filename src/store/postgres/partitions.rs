@@ -80,7 +80,6 @@ impl Partitions {
 
 /// Makes a partition unless it is there. Attaching waits for nobody who reads or writes, unlike `PARTITION OF`.
 async fn make(session: &Session, partition: &Partition) -> Outcome<()> {
-    session.begin().await?;
     let done = async {
         session.query("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
         let sql = "INSERT INTO clawhook.partitions (first, past, name) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
@@ -99,12 +98,7 @@ async fn make(session: &Session, partition: &Partition) -> Outcome<()> {
         }
         Ok(())
     };
-    let done = done.await;
-    match &done {
-        Ok(()) => session.commit().await?,
-        Err(_) => session.undo().await,
-    }
-    done
+    session.in_transaction(done).await
 }
 
 /// The partitions whose ids are all below `past`, oldest first.
@@ -189,13 +183,10 @@ pub(super) async fn rewrite_one(connector: &Connector, now: Timestamp) -> Outcom
         if session.query(sql, &[&partition.first, &left]).await?.is_empty() {
             continue;
         }
-        session.begin().await?;
-        return match rewrite(&session, &partition).await {
-            Ok(()) => session.commit().await.map(|()| true),
-            Err(trouble) => {
-                session.undo().await;
-                if trouble.is_locked() { Ok(false) } else { Err(trouble) }
-            }
+        return match session.in_transaction(rewrite(&session, &partition)).await {
+            Ok(()) => Ok(true),
+            Err(trouble) if trouble.is_locked() => Ok(false),
+            Err(trouble) => Err(trouble),
         };
     }
     Ok(false)

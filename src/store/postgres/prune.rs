@@ -38,7 +38,7 @@ pub(super) async fn prune(session: &Session, shapes: &Shapes, prune: &Prune) -> 
     pruned.more |= found.len() > prune.batch_max;
     let batch = &found[..found.len().min(prune.batch_max)];
     for step in batch.chunks(RUNS_PER_STEP) {
-        pruned.runs_deleted += in_transaction(session, delete(session, step)).await?;
+        pruned.runs_deleted += session.in_transaction(delete(session, step)).await?;
     }
     let left = prune.batch_max - batch.len();
     let standings = [State::Succeeded, State::Cancelled, State::Failed];
@@ -46,7 +46,7 @@ pub(super) async fn prune(session: &Session, shapes: &Shapes, prune: &Prune) -> 
     let found = ended(session, &shapes, standings, left + 1).await?;
     pruned.more |= found.len() > left;
     for step in found[..found.len().min(left)].chunks(RUNS_PER_STEP) {
-        pruned.runs_stripped += in_transaction(session, strip(session, step)).await?;
+        pruned.runs_stripped += session.in_transaction(strip(session, step)).await?;
     }
     let forgotten = forget_keys(session, prune.now).await?;
     pruned.keys_forgotten = forgotten;
@@ -69,16 +69,6 @@ async fn drop_partitions(session: &Session, prune: &Prune) -> Outcome<usize> {
         }
     }
     Ok(dropped)
-}
-
-async fn in_transaction(session: &Session, work: impl Future<Output = Outcome<usize>>) -> Outcome<usize> {
-    session.begin().await?;
-    let done = work.await;
-    match &done {
-        Ok(_) => session.commit().await?,
-        Err(_) => session.undo().await,
-    }
-    done
 }
 
 /// A run that was seen to have ended.

@@ -138,13 +138,7 @@ async fn check_server(session: &Session) -> Outcome<()> {
 
 /// Takes one step under the lock; false when there is none left to take.
 async fn step(session: &Session) -> Outcome<bool> {
-    session.begin().await?;
-    let done = locked_step(session).await;
-    match &done {
-        Ok(_) => session.commit().await?,
-        Err(_) => session.undo().await,
-    }
-    done
+    session.in_transaction(locked_step(session)).await
 }
 
 async fn locked_step(session: &Session) -> Outcome<bool> {

@@ -250,6 +250,24 @@ impl Session {
         self.batch("COMMIT").await
     }
 
+    /// Does `work` in a transaction, and undoes it when it fails.
+    pub(super) async fn in_transaction<T>(&self, work: impl Future<Output = Outcome<T>>) -> Outcome<T> {
+        self.begin().await?;
+        let done = match work.await {
+            Ok(done) => self.commit().await.map(|()| done),
+            Err(trouble) => Err(trouble),
+        };
+        self.undone_if_failed(done).await
+    }
+
+    /// What a transaction came to, undone when that is a failure.
+    pub(super) async fn undone_if_failed<T>(&self, done: Outcome<T>) -> Outcome<T> {
+        if done.is_err() && !self.is_over() {
+            self.undo().await;
+        }
+        done
+    }
+
     /// Undoes the open transaction. A connection on which even that fails is of no more use.
     pub(super) async fn undo(&self) {
         if within(super::trouble::CALL_MAX, self.batch("ROLLBACK")).await.is_err() {

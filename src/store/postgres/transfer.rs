@@ -148,7 +148,6 @@ pub(super) async fn load(session: &Session, shapes: &Shapes, partitions: &Partit
     partitions.ensure(session, taken.iter().map(|run| run.head.id.made_at())).await?;
     let wanted: Vec<_> = taken.iter().map(|run| &run.shape).collect();
     let numbers = shapes.numbers(session, &wanted).await?;
-    session.begin().await?;
     let done = async {
         for (run, shape) in taken.iter().zip(numbers) {
             write_run(session, run, shape).await?;
@@ -158,12 +157,7 @@ pub(super) async fn load(session: &Session, shapes: &Shapes, partitions: &Partit
         }
         Ok(())
     };
-    let done = done.await;
-    match &done {
-        Ok(()) => session.commit().await?,
-        Err(_) => session.undo().await,
-    }
-    done
+    session.in_transaction(done).await
 }
 
 /// Takes a piece that is not a run.
