@@ -17,6 +17,7 @@ use crate::domain::secret::SecretRef;
 use crate::domain::state::State;
 use crate::expr::{Expression, Mapping, Template};
 use crate::id::{ConnectionName, Revision, RouteName, ScheduleName, TaskId, WorkflowName};
+use crate::outbound::Redaction;
 use crate::signature::Verifier;
 
 /// All files of one load. A reload replaces the whole, or nothing.
@@ -144,6 +145,8 @@ pub struct KindTask {
     /// Of one attempt.
     pub timeout: Duration,
     pub poll: Option<Poll>,
+    /// What is blanked in its calls and its output before anything else sees them.
+    pub redact: Redaction,
 }
 
 /// `poll`: attempted again until the output is as wanted.

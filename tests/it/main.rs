@@ -28,6 +28,7 @@ mod outage;
 mod paginate;
 mod process;
 mod quota;
+mod redact;
 mod replay;
 mod retry;
 mod schedule;
