@@ -235,6 +235,12 @@ pub struct Approval {
     pub quorum: usize,
     pub asked_at: String,
     pub expires_at: String,
+    /// Where people are told of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
+    /// Why the last message did not go out there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_told: Option<String>,
     pub decisions: Vec<Decided>,
 }
 

@@ -29,6 +29,7 @@ mod paginate;
 mod process;
 mod quota;
 mod redact;
+mod reminder;
 mod replay;
 mod retry;
 mod schedule;
