@@ -50,6 +50,8 @@ pub const APPROVAL_REMINDERS_MAX: u32 = 100;
 pub const APPROVAL_TELL_AGAIN: Duration = Duration::from_mins(10);
 /// The longest such pause.
 pub const APPROVAL_TELL_AGAIN_MAX: Duration = Duration::from_hours(4);
+/// Open runs that `clawhook plan` counts: a hundred pages, which take some seconds.
+pub const PLAN_RUNS_MAX: usize = 20_000;
 /// Open runs that a list of approvals looks through.
 pub const APPROVALS_LOOKED_THROUGH_MAX: usize = 20_000;
 /// How often a callback that is not taken is tried again: about 30 hours in all.

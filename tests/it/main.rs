@@ -26,6 +26,7 @@ mod notify;
 mod numbered;
 mod outage;
 mod paginate;
+mod plan;
 mod process;
 mod quota;
 mod redact;

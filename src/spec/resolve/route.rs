@@ -15,7 +15,7 @@ use crate::spec::raw;
 use crate::spec::source_map::Path;
 use crate::spec::structure::Item;
 use crate::spec::words;
-use crate::tasks::plan::{Dedupe, DedupeKey, RateLimit, RoutePlan};
+use crate::tasks::plan::{Dedupe, DedupeKey, Parts, RateLimit, RoutePlan};
 
 /// What a sender is told on success when the route does not say.
 const STATUS: u16 = 202;
@@ -73,7 +73,27 @@ pub(in crate::spec) fn resolve_route(
         inputs: inputs?,
         enabled: raw.enabled,
         paused: raw.paused,
+        parts: parts(raw),
     })
+}
+
+/// What is written, key by key.
+fn parts(raw: &raw::Route) -> Parts {
+    let written = [
+        ("path", format!("{:?}", raw.path)),
+        ("verify", format!("{:?}", raw.verify)),
+        ("filter", format!("{:?}", raw.filter)),
+        ("dedupe", format!("{:?}", raw.dedupe)),
+        ("limits", format!("{:?}", raw.limits)),
+        ("allow_ip", format!("{:?}", raw.allow_ip)),
+        ("redact", format!("{:?}", raw.redact)),
+        ("respond", format!("{:?}", raw.respond)),
+        ("workflow", format!("{:?}", raw.workflow)),
+        ("inputs", format!("{:?}", raw.inputs)),
+        ("enabled", format!("{:?}", raw.enabled)),
+        ("paused", format!("{:?}", raw.paused)),
+    ];
+    written.into_iter().map(|(key, text)| (key, Revision::of(text.as_bytes()))).collect()
 }
 
 fn check_path(desk: &mut Desk<'_>, path: &Path, text: &str) {
