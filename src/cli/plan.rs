@@ -197,7 +197,9 @@ fn show(changes: &[Change], staying: &[Staying]) -> String {
         let of_kind: Vec<_> = changes.iter().filter(|change| change.what == what).collect();
         if !of_kind.is_empty() {
             lines.push(title.to_owned());
-            of_kind.into_iter().for_each(|change| show_change(change, &mut lines));
+            for change in of_kind {
+                show_change(change, &mut lines);
+            }
         }
     }
     if !staying.is_empty() {
@@ -252,10 +254,10 @@ mod tests {
     use super::*;
 
     #[track_caller]
-    fn check(words: &str, dial: Option<Dial>, missed: usize, next: usize) {
+    fn check(words: &str, dial: Option<&Dial>, missed: usize, next: usize) {
         let text = format!("version: 1\nschedules: [{{ name: tick, every: 1h, workflow: w{words} }}]\n");
         let compiled = crate::spec::compile_routes("routes.yaml", &text).expect("a good file");
-        let piece = clock(&compiled.schedules[0], dial.as_ref(), NOW);
+        let piece = clock(&compiled.schedules[0], dial, NOW);
         assert_eq!((piece.missed.len(), piece.next.len()), (missed, next), "{words}");
     }
 
@@ -264,11 +266,11 @@ mod tests {
     #[test]
     fn what_a_schedule_would_make_up_for() {
         let dial = |held| Some(Dial { dealt_with: Some(NOW.minus(Duration::from_hours(3))), held });
-        check(", catchup: all, catchup_window: 1d", dial(false), 3, SLOTS_SHOWN);
-        check(", catchup: latest, catchup_window: 1d", dial(false), 1, SLOTS_SHOWN);
-        check(", catchup: none", dial(false), 0, SLOTS_SHOWN);
+        check(", catchup: all, catchup_window: 1d", dial(false).as_ref(), 3, SLOTS_SHOWN);
+        check(", catchup: latest, catchup_window: 1d", dial(false).as_ref(), 1, SLOTS_SHOWN);
+        check(", catchup: none", dial(false).as_ref(), 0, SLOTS_SHOWN);
         check(", catchup: all", None, 0, SLOTS_SHOWN);
-        check(", catchup: all, catchup_window: 1d", dial(true), 0, 0);
-        check(", catchup: all, catchup_window: 1d, paused: true", dial(false), 0, 0);
+        check(", catchup: all, catchup_window: 1d", dial(true).as_ref(), 0, 0);
+        check(", catchup: all, catchup_window: 1d, paused: true", dial(false).as_ref(), 0, 0);
     }
 }

@@ -43,7 +43,7 @@ pub(super) struct Change {
     pub(super) action: Action,
     /// The keys that differ, each with what stood and will stand there when that can be shown.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) keys: Vec<Key>,
+    pub(super) keys: Vec<Difference>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) next_before: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -55,7 +55,7 @@ pub(super) struct Change {
 
 /// One key that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(super) struct Key {
+pub(super) struct Difference {
     pub(super) key: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) before: Option<String>,
@@ -122,10 +122,10 @@ fn change(what: What, name: &str, before: Option<&Piece>, after: Option<&Piece>)
     })
 }
 
-fn keys(before: &Piece, after: &Piece) -> Vec<Key> {
+fn keys(before: &Piece, after: &Piece) -> Vec<Difference> {
     let all: BTreeSet<&String> = before.parts.keys().chain(after.parts.keys()).collect();
     let differs = |key: &&String| before.parts.get(*key) != after.parts.get(*key);
-    let shown = |key: &String| Key {
+    let shown = |key: &String| Difference {
         key: key.clone(),
         before: before.known.get(key).cloned(),
         after: after.known.get(key).cloned(),

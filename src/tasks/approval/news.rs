@@ -268,7 +268,7 @@ fn over(
     });
     let text = std::iter::once(format!("`{}`", id(ctx))).chain(said).collect::<Vec<_>>().join("\n");
     let level = if decision == "expired" { Level::Warning } else { Level::Info };
-    message(ctx, words, words.decision_over(&question.title, decision, approved), text, level)
+    message(ctx, words, &words.decision_over(&question.title, decision, approved), &text, level)
 }
 
 /// What people must know to decide.
@@ -281,7 +281,8 @@ fn waiting(ctx: &TaskContext<'_>, question: &Question, channel: &ChannelName, ag
     };
     let required = question.fields().into_iter().filter(|field| field.required).map(|field| field.name);
     let required: Vec<String> = required.collect();
-    let fields: String = required.iter().map(|name| format!(" --field {name}=…")).collect();
+    let fields: Vec<_> = required.iter().map(|name| format!(" --field {name}=…")).collect();
+    let fields = fields.concat();
     let mut body = Map::from_iter([("decision".to_owned(), Value::from("approve"))]);
     if !required.is_empty() {
         body.insert("form".to_owned(), required.iter().map(|name| (name.clone(), Value::from("…"))).collect());
@@ -296,12 +297,12 @@ fn waiting(ctx: &TaskContext<'_>, question: &Question, channel: &ChannelName, ag
     let open = words.decision_open(&id, &question.expires_at.to_string(), yes, question.quorum);
     let text = std::iter::once(open).chain(question.text.clone()).chain([how]).collect::<Vec<_>>().join("\n\n");
     let level = if again { Level::Warning } else { Level::Info };
-    message(ctx, words, words.decision_wanted(&question.title, again), text, level)
+    message(ctx, words, &words.decision_wanted(&question.title, again), &text, level)
 }
 
-fn message(ctx: &TaskContext<'_>, words: Words, title: String, text: String, level: Level) -> Message {
+fn message(ctx: &TaskContext<'_>, words: Words, title: &str, text: &str, level: Level) -> Message {
     let masker = ctx.secrets.known();
-    let (title, text) = (masker.mask(&title).into_owned(), masker.mask(&text).into_owned());
+    let (title, text) = (masker.mask(title).into_owned(), masker.mask(text).into_owned());
     Message { title, text, level, table: None }.bounded(words)
 }
 
@@ -325,13 +326,11 @@ async fn bring(
     };
     let telling = ctx.alerts.tell(ctx.channels, &news.channel, alert);
     // An attempt that is cut off would fail the task, and no channel may decide for people.
-    match tokio::time::timeout(ctx.time_limit.saturating_sub(HEADROOM), telling).await {
-        Ok(telling) => (telling.result, telling.exchange),
-        Err(_) => {
-            let why = Pause::Channel { name: news.channel.to_string(), why: "it takes too long".to_owned() };
-            (Ok(Told::Later { at: ctx.clock.now().plus(limits::APPROVAL_REMIND_MIN), why }), None)
-        }
+    if let Ok(telling) = tokio::time::timeout(ctx.time_limit.saturating_sub(HEADROOM), telling).await {
+        return (telling.result, telling.exchange);
     }
+    let why = Pause::Channel { name: news.channel.to_string(), why: "it takes too long".to_owned() };
+    (Ok(Told::Later { at: ctx.clock.now().plus(limits::APPROVAL_REMIND_MIN), why }), None)
 }
 
 /// The attempt ends this much before the engine cuts it off.
