@@ -42,6 +42,16 @@ pub const APPROVAL_QUORUM_MAX: usize = 20;
 pub const APPROVAL_TITLE_BYTES_MAX: usize = 300;
 /// Text below the question, bytes.
 pub const APPROVAL_TEXT_BYTES_MAX: usize = 16 * 1024;
+/// Shortest pause between two reminders of an approval: people who are reminded more often stop reading.
+pub const APPROVAL_REMIND_MIN: Duration = Duration::from_mins(1);
+/// Reminders of one approval: each is an attempt in the log of its run.
+pub const APPROVAL_REMINDERS_MAX: u32 = 100;
+/// The first pause before a question is told again that its channel did not take; it doubles.
+pub const APPROVAL_TELL_AGAIN: Duration = Duration::from_mins(10);
+/// The longest such pause.
+pub const APPROVAL_TELL_AGAIN_MAX: Duration = Duration::from_hours(4);
+/// Open runs that `clawhook plan` counts: a hundred pages, which take some seconds.
+pub const PLAN_RUNS_MAX: usize = 20_000;
 /// Open runs that a list of approvals looks through.
 pub const APPROVALS_LOOKED_THROUGH_MAX: usize = 20_000;
 /// How often a callback that is not taken is tried again: about 30 hours in all.

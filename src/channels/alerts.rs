@@ -211,6 +211,14 @@ impl Alerts {
         self.send_batch(channels, plan, &mut line, &alert).await
     }
 
+    /// Takes back what waits in line, because there is nothing to tell any more. True when it went out before.
+    pub async fn withdraw(&self, name: &ChannelName, key: &str) -> bool {
+        let line = self.line(name);
+        let mut line = line.lock().await;
+        line.leave(key);
+        matches!(line.take_done(key), Some(Ok(_)))
+    }
+
     /// Sends those who are first in line, in one message.
     async fn send_batch(&self, channels: &Channels, plan: &ChannelPlan, line: &mut Line, alert: &Alert<'_>) -> Telling {
         let batch = line.batch(plan.channel.text_bytes_max());

@@ -86,6 +86,50 @@ impl Words {
         }
     }
 
+    /// The title of a question that is open: asked for the first time, or again.
+    pub fn decision_wanted(self, title: &str, again: bool) -> String {
+        match (self.0, again) {
+            (Language::Zh, false) => format!("待审批：{title}"),
+            (Language::Zh, true) => format!("仍待审批：{title}"),
+            (Language::En, false) => format!("Decision wanted: {title}"),
+            (Language::En, true) => format!("Decision still wanted: {title}"),
+        }
+    }
+
+    /// Which question it is, until when it is open, and how many of those who are needed said yes.
+    pub fn decision_open(self, id: &str, until: &str, yes: usize, quorum: usize) -> String {
+        match self.0 {
+            Language::Zh => format!("审批 `{id}`，截止 {until}，已有 {yes}/{quorum} 人同意"),
+            Language::En => format!("Approval `{id}`, open until {until}; {yes} of {quorum} said yes"),
+        }
+    }
+
+    /// How to decide: by command line and by REST.
+    pub fn decision_how(self, yes: &str, no: &str, rest: &str) -> String {
+        match self.0 {
+            Language::Zh => format!("- 同意：`{yes}`\n- 拒绝：`{no}`\n- REST：{rest}"),
+            Language::En => format!("- Yes: `{yes}`\n- No: `{no}`\n- REST: {rest}"),
+        }
+    }
+
+    /// The title of a question that is closed.
+    pub fn decision_over(self, title: &str, decision: &str, approved: bool) -> String {
+        let over = match (decision, approved) {
+            ("expired", true) => self.pick("已过期，视为同意", "Expired, counts as a yes"),
+            ("expired", false) => self.pick("已过期", "Expired"),
+            (_, true) => self.pick("已批准", "Approved"),
+            (_, false) => self.pick("已拒绝", "Rejected"),
+        };
+        format!("{over}{}{title}", self.pick("：", ": "))
+    }
+
+    /// What one person said.
+    pub fn decision_said(self, by: &str, yes: bool, comment: &str) -> String {
+        let said = if yes { self.pick("同意", "yes") } else { self.pick("拒绝", "no") };
+        let colon = if comment.is_empty() { "" } else { self.pick("：", ": ") };
+        format!("- {by} {said}{colon}{comment}")
+    }
+
     fn times(self, count: u64) -> String {
         match self.0 {
             Language::Zh => format!("{count} 次"),

@@ -93,6 +93,9 @@ fn show_one(approval: &Value, now: Timestamp) -> String {
         let required = if field["required"] == true { ", required" } else { "" };
         lines.push(format!("  field {} ({}{required})", text(field, "name"), text(field, "type")));
     }
+    lines.extend(
+        approval["not_told"].as_str().map(|why| format!("  channel {} was not told: {why}", text(approval, "channel"))),
+    );
     for decision in list(approval, "decisions") {
         let comment = decision["comment"].as_str().map(|comment| format!(": {comment}")).unwrap_or_default();
         let at = age_of(text(decision, "at"), now);

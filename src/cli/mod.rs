@@ -18,6 +18,7 @@ mod launch_command;
 mod next;
 mod notify;
 mod output;
+mod plan;
 mod progress;
 mod reference;
 mod reload;
@@ -87,6 +88,8 @@ enum Verb {
     Run(run::Run),
     /// Sends one message on a channel, to try it
     Notify(notify::Notify),
+    /// Compares the files with the running gateway: what a reload would change, and what it would leave
+    Plan(plan::Planning),
     /// Shows when the schedules are due
     Next(next::Next),
     /// Opens the doors and runs what comes in
@@ -166,6 +169,7 @@ async fn dispatch(verb: Verb, output: Output) -> Result<ExitCode, Error> {
         Verb::Estimate(asked) => estimate::run(&asked),
         Verb::Run(run) => run::run(&run, output).await,
         Verb::Notify(notify) => notify::run(&notify, output).await,
+        Verb::Plan(plan) => plan::run(&plan, output).await,
         Verb::Next(next) => next::run(&next),
         Verb::Serve(serve) => serve::run(serve).await,
         Verb::Trigger(trigger) => trigger::run(&trigger).await,

@@ -112,6 +112,8 @@ pub struct TaskRecord {
     pub pauses: u32,
     /// What people decided, in order.
     pub decisions: Vec<Decision>,
+    /// The question that people are asked, from its first pause until it is answered: also while an attempt tells them.
+    pub asked: Option<String>,
     /// Something that it waits for came while an attempt was under way that may not have seen it.
     pub news: bool,
 }
@@ -190,10 +192,7 @@ impl Items {
 impl TaskRecord {
     /// The question that the task waits for people with.
     pub fn question(&self) -> Option<&str> {
-        match &self.state {
-            TaskState::Paused { why: Pause::Approval { title }, .. } => Some(title),
-            _ => None,
-        }
+        self.asked.as_deref()
     }
 
     fn nudge(&mut self, at: Timestamp) {
@@ -358,9 +357,11 @@ impl Run {
                 // A page that was read, and a look that was answered, end the trouble before: retries count anew.
                 record.failed = if matches!(why, Pause::Page { .. } | Pause::Poll { .. }) { 0 } else { record.failed };
                 let until = if std::mem::take(&mut record.news) { at } else { until };
+                record.asked = if let Pause::Approval { title } = &why { Some(title.clone()) } else { None };
                 record.state = TaskState::Paused { until, why };
             }
             AttemptResult::Succeeded { output } => {
+                record.asked = None;
                 record.state = TaskState::Succeeded { output };
                 self.item_ended(&task, false);
             }
@@ -374,6 +375,7 @@ impl Run {
                 if let Some(retry_at) = retry_at {
                     record.state = TaskState::Retrying { at: retry_at.max(at) };
                 } else {
+                    record.asked = None;
                     record.state = TaskState::Failed { failure };
                     self.item_ended(&task, true);
                 }

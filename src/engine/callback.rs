@@ -17,7 +17,7 @@ use crate::domain::signing;
 use crate::expr::{Context, Place};
 use crate::id::{RunId, TaskId};
 use crate::limits;
-use crate::outbound::{Body, Request};
+use crate::outbound::{Body, Redaction, Request};
 use crate::tasks::plan::{Callback, KindTask, Plan, PlannedTask, TaskList, Work};
 use crate::tasks::{Attempted, Done, Effect, Task, TaskContext, TaskKind, expression_failure};
 
@@ -47,6 +47,7 @@ pub(super) fn plan(plan: &Plan, callback: &Arc<Callback>, of: RunId) -> Plan {
         retry,
         timeout: limits::TASK_TIMEOUT,
         poll: None,
+        redact: Redaction::default(),
     };
     let task = TaskId::new(KIND.name).map(|id| PlannedTask {
         id,

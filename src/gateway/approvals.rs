@@ -99,7 +99,9 @@ fn read_id(id: &str) -> Result<(RunId, StepId), Error> {
 fn shown(run: &Run, task: &StepId, record: &TaskRecord) -> Option<view::Approval> {
     let question = Question::of(record.checkpoint.as_ref())?;
     let status = match &record.state {
-        TaskState::Paused { .. } | TaskState::Started { .. } if !run.state.is_ended() => "open",
+        TaskState::Paused { .. } | TaskState::Started { .. } | TaskState::Retrying { .. } if !run.state.is_ended() => {
+            "open"
+        }
         TaskState::Succeeded { output } => output["decision"].as_str().unwrap_or("approved"),
         TaskState::Failed { failure } if failure.code == "approval.rejected" => "rejected",
         TaskState::Failed { failure } if failure.code == "approval.expired" => "expired",
@@ -126,6 +128,8 @@ fn shown(run: &Run, task: &StepId, record: &TaskRecord) -> Option<view::Approval
         quorum: question.quorum,
         asked_at: question.asked_at.to_string(),
         expires_at: question.expires_at.to_string(),
+        channel: question.news.as_ref().map(|news| news.channel.to_string()),
+        not_told: question.news.and_then(|news| news.trouble),
         decisions: record.decisions.iter().map(decided).collect(),
     })
 }

@@ -186,6 +186,7 @@ impl Gateway {
             enabled: plan.enabled,
             paused: plan.paused || self.is_paused(&plan.name),
             revision: plan.revision.to_string(),
+            parts: view::Route::parts(&plan.parts),
         }
     }
 

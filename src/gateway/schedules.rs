@@ -44,6 +44,7 @@ impl Gateway {
             paused,
             dealt_with: status.dealt_with.map(|at| at.to_string()),
             next,
+            parts: view::Route::parts(&plan.parts),
         })
     }
 

@@ -235,6 +235,12 @@ pub struct Approval {
     pub quorum: usize,
     pub asked_at: String,
     pub expires_at: String,
+    /// Where people are told of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub channel: Option<String>,
+    /// Why the last message did not go out there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_told: Option<String>,
     pub decisions: Vec<Decided>,
 }
 
@@ -350,6 +356,8 @@ pub struct Route {
     /// It accepts, and holds what it accepts.
     pub paused: bool,
     pub revision: String,
+    /// The hash of what its file says, by key: two gateways, or a gateway and files, are held against each other by it.
+    pub parts: BTreeMap<String, String>,
 }
 
 /// What resuming a route did.
@@ -377,6 +385,15 @@ pub struct Schedule {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dealt_with: Option<String>,
     pub next: Vec<Slot>,
+    /// The hash of what its file says, by key.
+    pub parts: BTreeMap<String, String>,
+}
+
+impl Route {
+    /// Hashes as they are shown.
+    pub fn parts(parts: &crate::tasks::plan::Parts) -> BTreeMap<String, String> {
+        parts.iter().map(|(key, hash)| ((*key).to_owned(), hash.to_string())).collect()
+    }
 }
 
 /// One coming slot.

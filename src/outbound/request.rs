@@ -9,6 +9,7 @@ use url::Url;
 
 use super::body::Body;
 use super::error::Cause;
+use super::redaction::Redaction;
 use crate::domain::attempt::{BodyCopy, ExchangeRequest};
 use crate::domain::masking::Masker;
 use crate::limits;
@@ -47,6 +48,8 @@ pub struct Request {
     pub redirects_max: usize,
     /// How the far end is trusted.
     pub tls: Tls,
+    /// What its record must not hold.
+    pub redact: Redaction,
 }
 
 /// How the far end is trusted. TLS 1.2 or later, always verified.
@@ -69,6 +72,7 @@ impl Request {
             response_bytes_max: limits::RESPONSE_BYTES_MAX,
             redirects_max: limits::REDIRECTS_MAX,
             tls: Tls::default(),
+            redact: Redaction::default(),
         })
     }
 
@@ -87,13 +91,14 @@ impl Request {
         self.headers.iter().any(|(there, _)| there == name)
     }
 
-    /// The request as people see it: secrets masked, the body cut at `limits::EXCHANGE_BODY_BYTES_MAX`.
+    /// The request as people see it: without what is redacted, secrets masked, the body cut at `limits::EXCHANGE_BODY_BYTES_MAX`.
     pub fn record(&self, masker: &Masker) -> ExchangeRequest {
         let headers = self.wire_headers();
-        let body = &self.body.bytes;
+        let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let body = &self.redact.body(content_type, &self.body.bytes);
         ExchangeRequest {
             method: self.method.to_string(),
-            url: masker.mask(self.url.as_str()).into_owned(),
+            url: masker.mask(self.redact.url(&self.url).as_str()).into_owned(),
             headers: headers.iter().map(|(name, value)| (name.to_string(), shown(value, masker))).collect(),
             body: (!body.is_empty()).then(|| body_copy(body, masker)),
         }

@@ -12,6 +12,7 @@ use hyper::body::{Body as _, Incoming};
 use url::Url;
 
 use super::error::{Cause, Phase};
+use super::redaction::Redaction;
 use super::request::{body_copy, latin1};
 use crate::domain::attempt::{ExchangeResponse, Timings};
 use crate::domain::masking::Masker;
@@ -39,6 +40,14 @@ impl Response {
     /// The first header of this name, any case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(there, _)| there.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    /// The answer without what is redacted, for whoever reads its body from here on.
+    #[must_use]
+    pub fn redacted(mut self, redact: &Redaction) -> Self {
+        let content_type = self.header("content-type").unwrap_or_default();
+        self.body = redact.body(content_type, &self.body);
+        self
     }
 
     /// The answer as people see it: secrets masked, the body cut, or left out when `with_body` is false.

@@ -1,5 +1,8 @@
 //! `approval`: a question to people. The run waits, holding no worker, until enough of them said yes, one said no, or
-//! time is up.
+//! time is up. With a `channel`, people are told when it is asked, reminded, and told how it ended.
+
+/// What people are told of a question, and when.
+mod news;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,6 +12,8 @@ use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use self::news::Herald;
+pub use self::news::News;
 use super::{
     Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, expression_failure, names_of, printed,
     read_mapping, read_with,
@@ -20,6 +25,7 @@ use crate::domain::duration;
 use crate::domain::failure::{Failure, Fault};
 use crate::domain::input::{Input, InputType};
 use crate::expr::{Mapping, Place};
+use crate::id::ChannelName;
 use crate::limits;
 
 pub(super) const KIND: TaskKind = TaskKind {
@@ -35,6 +41,7 @@ pub(super) const KIND: TaskKind = TaskKind {
             Some(text) => duration::parse(text)
                 .map_err(|error| vec![WithProblem::new("/expires", error.problem()).help(error.help())])?,
         };
+        let herald = Herald::read(raw.channel.as_deref(), raw.remind.as_deref(), expires)?;
         if !raw.approvers.is_empty() && raw.approvers.len() < raw.quorum {
             let message = format!("{} people can never make a quorum of {}", raw.approvers.len(), raw.quorum);
             return Err(vec![WithProblem::new("/quorum", message).help("name more `approvers`, or ask for fewer")]);
@@ -47,6 +54,7 @@ pub(super) const KIND: TaskKind = TaskKind {
             approvers: raw.approvers,
             quorum: raw.quorum,
             expires,
+            herald,
             on_expire: raw.on_expire.unwrap_or(OnExpire::Fail),
             goes_on_after_no: raw.on_reject == Some(OnReject::Continue),
         }))
@@ -77,6 +85,10 @@ struct With {
     quorum: usize,
     /// How long people have; 12 hours when left out.
     expires: Option<String>,
+    /// The channel where people are told: when it is asked, by each reminder, and when it was decided or has expired.
+    channel: Option<String>,
+    /// How often people are reminded there until they decide, such as `4h`; never when left out.
+    remind: Option<String>,
     /// What happens when they do not use it; the task fails when left out.
     on_expire: Option<OnExpire>,
     /// What happens after a no; the task fails when left out.
@@ -136,6 +148,7 @@ struct Approval {
     approvers: Vec<String>,
     quorum: usize,
     expires: Duration,
+    herald: Option<Herald>,
     on_expire: OnExpire,
     goes_on_after_no: bool,
 }
@@ -155,12 +168,20 @@ pub struct Question {
     pub quorum: usize,
     pub asked_at: Timestamp,
     pub expires_at: Timestamp,
+    /// How far people were told, when there is a channel for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub news: Option<News>,
 }
 
 impl Question {
     /// The question of a task that waits for people, by what its last attempt left.
     pub fn of(checkpoint: Option<&Value>) -> Option<Self> {
         serde_json::from_value(checkpoint?.clone()).ok()
+    }
+
+    /// It waits for people until then, or until one of them says something.
+    fn waits(&self, at: Timestamp) -> Done {
+        Done::Later { at, why: Pause::Approval { title: self.title.clone() } }
     }
 
     /// What people fill in.
@@ -177,7 +198,8 @@ impl Question {
 #[async_trait]
 impl Task for Approval {
     fn effect(&self) -> Effect {
-        Effect::Pure
+        // A message that comes twice costs a look.
+        if self.herald.is_some() { Effect::Call { repeatable: true } } else { Effect::Pure }
     }
 
     fn names(&self) -> Vec<Place> {
@@ -191,14 +213,32 @@ impl Task for Approval {
         Some(self.expires)
     }
 
+    fn channels(&self) -> Vec<(String, ChannelName)> {
+        self.herald.iter().map(|herald| ("/channel".to_owned(), herald.channel.clone())).collect()
+    }
+
     async fn attempt(&self, ctx: &TaskContext<'_>) -> Attempted {
-        let question = match Question::of(ctx.checkpoint).map_or_else(|| self.ask(ctx), Ok) {
+        let known = Question::of(ctx.checkpoint);
+        let is_new = known.is_none();
+        let mut question = match known.map_or_else(|| self.ask(ctx), Ok) {
             Ok(question) => question,
             Err(failure) => return Err(failure).into(),
         };
-        let result = self.answer(&question, ctx.decisions, ctx.clock.now());
+        let (result, exchange) = match question.news.take() {
+            Some(mut news) => {
+                // The question is on record before anybody is told of it, so that whoever reads of it can decide.
+                let told = if is_new {
+                    (Ok(question.waits(ctx.clock.now())), None)
+                } else {
+                    self.tell(ctx, &question, &mut news).await
+                };
+                question.news = Some(news);
+                told
+            }
+            None => (self.answer(&question, ctx.decisions, ctx.clock.now()), None),
+        };
         let checkpoint = serde_json::to_value(question).ok();
-        Attempted { result, exchange: None, checkpoint }
+        Attempted { result, exchange, checkpoint }
     }
 }
 
@@ -217,6 +257,7 @@ impl Approval {
             quorum: self.quorum,
             asked_at: now,
             expires_at: now.plus(self.expires),
+            news: self.herald.as_ref().map(|herald| News::new(herald.channel.clone())),
         })
     }
 
@@ -226,9 +267,7 @@ impl Approval {
         match standing(decisions, question.quorum) {
             Standing::Approved => Ok(Done::Output(output("approved", true, decisions))),
             Standing::Rejected => self.rejected(decisions),
-            Standing::Open(_) if now < question.expires_at => {
-                Ok(Done::Later { at: question.expires_at, why: Pause::Approval { title: question.title.clone() } })
-            }
+            Standing::Open(_) if now < question.expires_at => Ok(question.waits(question.expires_at)),
             Standing::Open(yes) => match self.on_expire {
                 OnExpire::Approve => Ok(Done::Output(output("expired", true, decisions))),
                 OnExpire::Reject if self.goes_on_after_no => Ok(Done::Output(output("expired", false, decisions))),

@@ -56,6 +56,15 @@ impl Task for HttpRequest {
         self.call.secrets()
     }
 
+    fn of_answer(&self) -> Vec<Place> {
+        let pages = self.paginate.as_ref().map(Paginate::of_answer).unwrap_or_default();
+        [self.answer.of_answer(), pages].concat()
+    }
+
+    fn may_redact(&self) -> bool {
+        true
+    }
+
     async fn attempt(&self, ctx: &TaskContext<'_>) -> Attempted {
         let mut masker = Masker::over(ctx.client.known(ctx.secrets));
         let mut request = match self.call.request(ctx, &mut masker).await {

@@ -47,8 +47,8 @@ use crate::domain::secret::{SecretRef, Secrets};
 use crate::domain::step::StepId;
 use crate::expr::{self, Context, Mapping, Place};
 use crate::id::{ChannelName, ConnectionName, RunId, WorkflowName};
-use crate::outbound::Client;
 use crate::outbound::connection::Connection;
+use crate::outbound::{Client, Redaction};
 
 /// All task kinds, in the order of the documentation.
 pub static KINDS: &[TaskKind] = &[
@@ -190,6 +190,16 @@ pub trait Task: Send + Sync + fmt::Debug {
         Vec::new()
     }
 
+    /// What its expressions look up in the answer, as `response`, and where.
+    fn of_answer(&self) -> Vec<Place> {
+        Vec::new()
+    }
+
+    /// Whether `redact` can be kept: all that an attempt leaves on record is its call and its output.
+    fn may_redact(&self) -> bool {
+        false
+    }
+
     /// One attempt.
     async fn attempt(&self, ctx: &TaskContext<'_>) -> Attempted;
 }
@@ -245,6 +255,8 @@ pub struct TaskContext<'a> {
     pub artifacts: &'a Artifacts,
     /// The databases of the settings.
     pub databases: &'a sql::Databases,
+    /// What must be on no record.
+    pub redact: &'a Redaction,
     /// The attempt is cut off after this long.
     pub time_limit: Duration,
     /// What people decided about this task so far.

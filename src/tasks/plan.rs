@@ -17,6 +17,7 @@ use crate::domain::secret::SecretRef;
 use crate::domain::state::State;
 use crate::expr::{Expression, Mapping, Template};
 use crate::id::{ConnectionName, Revision, RouteName, ScheduleName, TaskId, WorkflowName};
+use crate::outbound::Redaction;
 use crate::signature::Verifier;
 
 /// All files of one load. A reload replaces the whole, or nothing.
@@ -144,6 +145,8 @@ pub struct KindTask {
     /// Of one attempt.
     pub timeout: Duration,
     pub poll: Option<Poll>,
+    /// What is blanked in its calls and its output before anything else sees them.
+    pub redact: Redaction,
 }
 
 /// `poll`: attempted again until the output is as wanted.
@@ -233,6 +236,8 @@ pub struct RoutePlan {
     pub inputs: Mapping,
     pub enabled: bool,
     pub paused: bool,
+    /// What its file says, key by key.
+    pub parts: Parts,
 }
 
 /// How a route knows its sender.
@@ -281,4 +286,10 @@ pub struct SchedulePlan {
     pub inputs: Mapping,
     /// Who is to be told when a slot did not fire; the channel beside the event and the metric.
     pub alert_if_missed: Option<String>,
+    /// What its file says, key by key.
+    pub parts: Parts,
 }
+
+/// Each key of a route or a schedule with the hash of what is written there, so that two of them can be held against
+/// each other without showing anything. Secrets stand there by name.
+pub type Parts = BTreeMap<&'static str, Revision>;

@@ -64,8 +64,16 @@ impl Task for Transform {
         names_of("/input", &self.input)
     }
 
+    fn may_redact(&self) -> bool {
+        true
+    }
+
     async fn attempt(&self, ctx: &TaskContext<'_>) -> Attempted {
-        self.transform(ctx).await.map(Done::Output).into()
+        let given = self.transform(ctx).await.map(|mut output| {
+            ctx.redact.blank(&mut output);
+            output
+        });
+        given.map(Done::Output).into()
     }
 }
 

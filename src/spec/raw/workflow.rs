@@ -198,6 +198,10 @@ pub struct Task {
     pub max_parallel: Option<u32>,
     /// Repeats the step, without holding anything up, until what it gave is as wanted.
     pub poll: Option<Poll>,
+    /// Paths of the request, of the answer and of what the step gives that are blanked before anything else sees them,
+    /// such as `$.customer`; of `http_request` and `transform`.
+    #[serde(default)]
+    pub redact: Vec<String>,
     /// The steps of a `group`, in order, or of a `parallel`, together.
     #[schemars(length(min = 1, max = crate::limits::TASKS_MAX))]
     pub tasks: Option<Vec<Task>>,

@@ -71,6 +71,7 @@ fn tell_what_does_nothing(desk: &mut Desk<'_>, path: &Path, raw: &raw::Task) {
         ("retry_unsafe", raw.retry_unsafe),
         ("timeout", raw.timeout.is_some()),
         ("poll", raw.poll.is_some()),
+        ("redact", !raw.redact.is_empty()),
         ("tasks", is_switch && raw.tasks.is_some()),
         ("for_each", is_switch && raw.for_each.is_some()),
         ("cases", !is_switch && raw.cases.is_some()),

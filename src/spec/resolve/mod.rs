@@ -6,6 +6,7 @@
 mod desk;
 mod flow;
 mod list;
+mod redact;
 mod route;
 mod schedule;
 mod scope;

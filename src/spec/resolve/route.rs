@@ -7,15 +7,15 @@ use serde_json::{Map, Value};
 
 use super::desk::{Desk, entry};
 use super::scope::{Scope, Where};
-use super::{Callees, verify};
-use crate::expr::{JsonPath, Mapping};
+use super::{Callees, redact, verify};
+use crate::expr::Mapping;
 use crate::id::{Revision, RouteName, WorkflowName};
 use crate::limits;
 use crate::spec::raw;
 use crate::spec::source_map::Path;
 use crate::spec::structure::Item;
 use crate::spec::words;
-use crate::tasks::plan::{Dedupe, DedupeKey, RateLimit, RoutePlan};
+use crate::tasks::plan::{Dedupe, DedupeKey, Parts, RateLimit, RoutePlan};
 
 /// What a sender is told on success when the route does not say.
 const STATUS: u16 = 202;
@@ -48,7 +48,7 @@ pub(in crate::spec) fn resolve_route(
     let dedupe = dedupe(desk, path, raw, &scope);
     let limits = Limits::resolve(desk, &path.with("limits"), raw.limits.as_ref());
     let allow_ip = networks(desk, &path.with("allow_ip"), raw.allow_ip.as_deref());
-    let redact = redact(desk, &path.with("redact"), &raw.redact);
+    let redact = redact::paths(desk, &path.with("redact"), &raw.redact);
     let inputs = inputs(desk, path, &raw.inputs, &raw.workflow, callees, &scope);
     if let Some(inputs) = &inputs {
         tell_redacted(desk, &path.with("inputs"), raw, inputs);
@@ -73,7 +73,27 @@ pub(in crate::spec) fn resolve_route(
         inputs: inputs?,
         enabled: raw.enabled,
         paused: raw.paused,
+        parts: parts(raw),
     })
+}
+
+/// What is written, key by key.
+fn parts(raw: &raw::Route) -> Parts {
+    let written = [
+        ("path", format!("{:?}", raw.path)),
+        ("verify", format!("{:?}", raw.verify)),
+        ("filter", format!("{:?}", raw.filter)),
+        ("dedupe", format!("{:?}", raw.dedupe)),
+        ("limits", format!("{:?}", raw.limits)),
+        ("allow_ip", format!("{:?}", raw.allow_ip)),
+        ("redact", format!("{:?}", raw.redact)),
+        ("respond", format!("{:?}", raw.respond)),
+        ("workflow", format!("{:?}", raw.workflow)),
+        ("inputs", format!("{:?}", raw.inputs)),
+        ("enabled", format!("{:?}", raw.enabled)),
+        ("paused", format!("{:?}", raw.paused)),
+    ];
+    written.into_iter().map(|(key, text)| (key, Revision::of(text.as_bytes()))).collect()
 }
 
 fn check_path(desk: &mut Desk<'_>, path: &Path, text: &str) {
@@ -236,18 +256,12 @@ fn is_guarded(verify: &raw::Verify) -> bool {
 
 /// Tells inputs that read what is blanked before they are made.
 fn tell_redacted(desk: &mut Desk<'_>, path: &Path, raw: &raw::Route, inputs: &Mapping) {
-    // Only plain paths are compared: what a pattern hits is known when a delivery is there.
-    let plain = |rest: &&str| !rest.contains(['[', '*']) && !rest.contains("..");
-    let paths = raw.redact.iter().filter_map(|text| text.strip_prefix("$.").filter(plain));
-    let blanked: Vec<Vec<&str>> = paths.map(|rest| rest.split('.').collect()).collect();
     let given = Value::Object(raw.inputs.clone());
     for place in inputs.names() {
         let Some((root, keys)) = place.name.path.split_first() else { continue };
-        let hit =
-            blanked.iter().find(|blanked| keys.len() >= blanked.len() && blanked.iter().zip(keys).all(|(a, b)| a == b));
-        let Some(blanked) = hit.filter(|_| root == "body") else { continue };
+        let Some(blanked) = redact::hit(&raw.redact, keys).filter(|_| root == "body") else { continue };
         let span = desk.blame(path, &given, &place.pointer, Some(&place.name.range));
-        let message = format!("`redact` blanks `$.{}` before this input is made of it", blanked.join("."));
+        let message = format!("`redact` blanks `{blanked}` before this input is made of it");
         let problem = desk.problem("spec.redacted", message, span).label("this is `[redacted]`").warning();
         desk.push(problem.help("take it out of `redact`, or do without it here"));
     }
@@ -276,22 +290,4 @@ fn networks(desk: &mut Desk<'_>, path: &Path, raw: Option<&[String]>) -> Vec<IpN
         desk.push(problem.help("name the addresses that may call, or remove the line"));
     }
     raw.iter().enumerate().filter_map(|(index, text)| desk.network(&path.with(index), text)).collect()
-}
-
-fn redact(desk: &mut Desk<'_>, path: &Path, raw: &[String]) -> Vec<JsonPath> {
-    let mut paths = Vec::new();
-    for (index, text) in raw.iter().enumerate() {
-        match JsonPath::parse(text) {
-            Ok(json_path) => paths.push(json_path),
-            Err(error) => {
-                let whole = format!("$.{text}");
-                let help = match JsonPath::parse(&whole) {
-                    Ok(_) => format!("write `{whole}`"),
-                    Err(_) => error.help.clone().unwrap_or_default(),
-                };
-                desk.bad_value(&path.with(index), &error.message, help);
-            }
-        }
-    }
-    paths
 }

@@ -10,7 +10,7 @@ use crate::limits;
 use crate::spec::raw;
 use crate::spec::source_map::Path;
 use crate::spec::structure::Item;
-use crate::tasks::plan::SchedulePlan;
+use crate::tasks::plan::{Parts, SchedulePlan};
 
 /// Makes a schedule runnable. `None` when it is not; why is told.
 pub(in crate::spec) fn resolve_schedule(
@@ -56,7 +56,33 @@ pub(in crate::spec) fn resolve_schedule(
         },
     };
     let alert_if_missed = raw.alert_if_missed.clone();
-    Some(SchedulePlan { schedule, revision: revision.clone(), workflow: workflow?, inputs: inputs?, alert_if_missed })
+    Some(SchedulePlan {
+        schedule,
+        revision: revision.clone(),
+        workflow: workflow?,
+        inputs: inputs?,
+        alert_if_missed,
+        parts: parts(raw),
+    })
+}
+
+/// What is written, key by key.
+fn parts(raw: &raw::Schedule) -> Parts {
+    let written = [
+        ("cron", format!("{:?}", raw.cron)),
+        ("every", format!("{:?}", raw.every)),
+        ("timezone", format!("{:?}", raw.timezone)),
+        ("overlap", format!("{:?}", raw.overlap)),
+        ("catchup", format!("{:?}", raw.catchup)),
+        ("catchup_window", format!("{:?}", raw.catchup_window)),
+        ("jitter", format!("{:?}", raw.jitter)),
+        ("alert_if_missed", format!("{:?}", raw.alert_if_missed)),
+        ("workflow", format!("{:?}", raw.workflow)),
+        ("inputs", format!("{:?}", raw.inputs)),
+        ("enabled", format!("{:?}", raw.enabled)),
+        ("paused", format!("{:?}", raw.paused)),
+    ];
+    written.into_iter().map(|(key, text)| (key, Revision::of(text.as_bytes()))).collect()
 }
 
 fn rule(desk: &mut Desk<'_>, path: &Path, raw: &raw::Schedule) -> Option<Rule> {

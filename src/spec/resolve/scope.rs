@@ -5,6 +5,7 @@ use crate::spec::source_map::Span;
 use crate::spec::words;
 
 use super::desk::there_are;
+use super::redact;
 
 /// The place that an expression stands in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +52,10 @@ pub(super) struct Step<'a> {
     pub(super) span: Span,
     /// It stands inside a task with `for_each`, and is seen only there.
     pub(super) in_loop: bool,
+    /// What it blanks in what it gives.
+    pub(super) redact: &'a [String],
+    /// The member of what it gives that those paths begin at, when not at the whole.
+    pub(super) redact_in: Option<&'static str>,
 }
 
 /// What is wrong with a name.
@@ -104,7 +109,8 @@ impl Scope<'_> {
         let member = name.path.get(1)?;
         match root {
             "inputs" => self.input(member, rest),
-            "tasks" => self.task(member, rest),
+            "tasks" => self.task(member, rest).or_else(|| redacted(self.step(member)?, &name.path[2..])),
+            "response" => redacted(self.step(self.own)?, &name.path[1..]),
             "headers" => header(member),
             "run" => fixed(root, member, RUN),
             "slot" => fixed(root, member, SLOT),
@@ -186,6 +192,10 @@ impl Scope<'_> {
         Some(meant(format!("the workflow has no input `{member}`"), "inputs", member, self.inputs, help))
     }
 
+    fn step(&self, id: &str) -> Option<&Step<'_>> {
+        self.all.iter().find(|step| step.id == id)
+    }
+
     fn task(&self, member: &str, rest: &str) -> Option<Finding> {
         if self.before.iter().any(|step| step.id == member) {
             return None;
@@ -217,6 +227,18 @@ impl Scope<'_> {
         let help = if before.is_empty() { "no task runs before this one".to_owned() } else { there_are(&before) };
         Some(meant(format!("there is no task `{member}`"), "tasks", member, &before, help))
     }
+}
+
+/// What the step blanks before anybody reads it.
+fn redacted(step: &Step<'_>, keys: &[String]) -> Option<Finding> {
+    let keys = match step.redact_in {
+        None => keys,
+        Some(member) => keys.split_first().filter(|(first, _)| *first == member)?.1,
+    };
+    let blanked = redact::hit(step.redact, keys)?;
+    let message = format!("`redact` of task `{}` blanks `{blanked}` before this reads it", step.id);
+    let finding = Finding::new(message, "take it out of `redact`, or do without it here");
+    Some(Finding { code: "spec.redacted", label: "this is `[redacted]`".to_owned(), ..finding })
 }
 
 fn ids<'a>(steps: &[Step<'a>]) -> Vec<&'a str> {

@@ -7,11 +7,13 @@ use serde_json::Value;
 use super::desk::{Desk, below};
 use super::flow;
 use super::list::{Around, Written};
+use super::redact;
 use super::route;
 use super::scope::Scope;
 use crate::domain::retry::{RetryOn, RetryPolicy};
 use crate::id::{ConnectionName, TaskId};
 use crate::limits;
+use crate::outbound::Redaction;
 use crate::spec::raw;
 use crate::spec::source_map::Path;
 use crate::tasks::plan::{KindTask, PlannedTask, Work};
@@ -47,7 +49,18 @@ fn work(desk: &mut Desk<'_>, path: &Path, raw: &raw::Task, scope: &Scope<'_>) ->
     let retry = retry(desk, path, raw);
     let timeout = desk.duration(&path.with("timeout"), raw.timeout.as_ref()).unwrap_or(limits::TASK_TIMEOUT);
     let poll = flow::poll(desk, path, raw, scope);
-    Some(KindTask { kind, task: task?, connection, retry, timeout, poll })
+    let redact = Redaction::new(redact::paths(desk, &path.with("redact"), &raw.redact));
+    if task.as_ref().is_some_and(|task| !raw.redact.is_empty() && !task.may_redact()) {
+        tell_kept(desk, path, raw);
+    }
+    Some(KindTask { kind, task: task?, connection, retry, timeout, poll, redact })
+}
+
+/// A task that keeps more than its call and its output, or keeps it elsewhere.
+fn tell_kept(desk: &mut Desk<'_>, path: &Path, raw: &raw::Task) {
+    let message = format!("a `{}` task keeps more than `redact` can blank", raw.kind);
+    let problem = desk.problem("spec.task", message, desk.map.key(path, "redact"));
+    desk.push(problem.help("only `http_request` and `transform` have it; give this task less"));
 }
 
 fn connection(desk: &mut Desk<'_>, path: &Path, raw: &raw::Task, kind: &TaskKind) -> Option<ConnectionName> {
@@ -106,6 +119,7 @@ fn settings(
         }
     }
     desk.places(&path, &with, &task.names(), scope);
+    desk.places(&path, &with, &task.of_answer(), &Scope { response: true, ..*scope });
     let secrets = task.secrets();
     let declared: Vec<&str> = secrets.iter().map(|(pointer, _)| pointer.as_str()).collect();
     desk.no_secrets(&path, &with, &declared);

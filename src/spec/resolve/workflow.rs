@@ -151,7 +151,9 @@ impl<'f> Found<'f> {
             }
             None => {
                 self.first.insert(task.id, span);
-                self.steps.push(Step { id: task.id, list, span, in_loop });
+                let redact = task.raw.map(|raw| raw.redact.as_slice()).unwrap_or_default();
+                let redact_in = task.raw.filter(|raw| raw.kind == "http_request").map(|_| "body");
+                self.steps.push(Step { id: task.id, list, span, in_loop, redact, redact_in });
             }
         }
         let in_loop = in_loop || task.raw.is_some_and(|raw| raw.for_each.is_some());

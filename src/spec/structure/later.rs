@@ -1,8 +1,7 @@
 //! Words of the language that this version does not have yet, so that people are told the truth about them.
 
 /// Keys of the language that come in a later version: the map that would hold them (its name in the schema), and the keys.
-const KEYS: &[(&str, &[&str])] =
-    &[("Task", &["redact"]), ("Listeners", &["grpc"]), ("ListenTls", &["acme"]), ("AuthMethods", &["oidc"])];
+const KEYS: &[(&str, &[&str])] = &[("Listeners", &["grpc"]), ("ListenTls", &["acme"]), ("AuthMethods", &["oidc"])];
 
 /// Values of the language that come in a later version: the key, and the values.
 const VALUES: &[(&str, &[&str])] = &[

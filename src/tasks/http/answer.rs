@@ -63,9 +63,17 @@ impl Answer {
 
     /// What its expressions look up, the answer itself left out.
     pub(in crate::tasks) fn names(&self) -> Vec<Place> {
+        self.places().filter(|place| !is_of_answer(place)).collect()
+    }
+
+    /// What its expressions look up in the answer.
+    pub(in crate::tasks) fn of_answer(&self) -> Vec<Place> {
+        self.places().filter(is_of_answer).collect()
+    }
+
+    fn places(&self) -> impl Iterator<Item = Place> {
         let names = self.fail_if.iter().flat_map(Template::names);
-        let names = names.filter(|name| name.path.first().is_none_or(|root| root != RESPONSE));
-        names.map(|name| Place { pointer: "/fail_if".to_owned(), name }).collect()
+        names.map(|name| Place { pointer: "/fail_if".to_owned(), name })
     }
 
     /// Whether the answer is what was wanted: its `{ status, headers, body }` with secrets masked, or why not.
@@ -116,6 +124,11 @@ impl Answer {
         }
         Ok(output)
     }
+}
+
+/// Whether an expression looks at the answer there.
+pub(super) fn is_of_answer(place: &Place) -> bool {
+    place.name.path.first().is_some_and(|root| root == RESPONSE)
 }
 
 /// Headers as expressions see them: one member a name, repeats as a list (RFC 9110 section 5.3).

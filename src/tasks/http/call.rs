@@ -283,6 +283,7 @@ impl Call {
         };
         request.response_bytes_max = self.response_bytes_max;
         request.redirects_max = self.redirects_max;
+        request.redact = ctx.redact.clone();
         request.body = self.content(ctx)?;
         self.put_headers(&mut request, ctx, masker).await?;
         Ok(request)

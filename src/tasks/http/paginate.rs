@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::answer::RESPONSE;
+use super::answer::{RESPONSE, is_of_answer};
 use super::{link, printed};
 use crate::domain::attempt::Pause;
 use crate::domain::failure::{Failure, Fault, Sent};
@@ -166,14 +166,21 @@ impl Paginate {
 
     /// What its expressions look up, the answer itself left out.
     pub(in crate::tasks) fn names(&self) -> Vec<Place> {
+        self.places().into_iter().filter(|place| !is_of_answer(place)).collect()
+    }
+
+    /// What its expressions look up in the answer.
+    pub(in crate::tasks) fn of_answer(&self) -> Vec<Place> {
+        self.places().into_iter().filter(is_of_answer).collect()
+    }
+
+    fn places(&self) -> Vec<Place> {
         let parts = [("next", self.next.as_ref()), ("items", Some(&self.items)), ("until", self.until.as_ref())];
-        let mut names = Vec::new();
-        for (key, template) in parts {
-            let found = template.into_iter().flat_map(Template::names);
-            let found = found.filter(|name| name.path.first().is_none_or(|root| root != RESPONSE));
-            names.extend(found.map(|name| Place { pointer: format!("/paginate/{key}"), name }));
-        }
-        names
+        let of = |(key, template): (&str, Option<&Template>)| {
+            let names = template.into_iter().flat_map(Template::names);
+            names.map(|name| Place { pointer: format!("/paginate/{key}"), name }).collect::<Vec<_>>()
+        };
+        parts.into_iter().flat_map(of).collect()
     }
 
     /// Where the task stands: behind the pages that it remembers, or at the beginning.

@@ -13,7 +13,8 @@ use crate::tasks::{Attempted, Done, TaskContext};
 /// The client gives up this much before the engine cuts the attempt off, so that the time split is kept.
 const HEADROOM: Duration = Duration::from_millis(20);
 
-/// Sends `request` and lets `judge` say what its answer means; secrets are masked in whatever comes of it. The masker
+/// Sends `request` and lets `judge` say what its answer means, which has lost what the task redacts; secrets are masked
+/// in whatever comes of it. The masker
 /// that `judge` is given knows every secret of the call.
 pub(in crate::tasks) async fn send(
     ctx: &TaskContext<'_>,
@@ -33,11 +34,13 @@ pub(in crate::tasks) async fn send(
     let later = |at, why| Done::Later { at, why };
     let (result, response, timings) = match outcome {
         Outcome::Answered(response) => {
+            let response = response.redacted(ctx.redact);
             let result = judge(&response, masker);
             let record = response.record(masker, result.is_err());
             (result, Some(record), response.timings)
         }
         Outcome::Throttled { response, at, place } => {
+            let response = response.redacted(ctx.redact);
             // A 429 may be welcome, if the settings say so. A query that was refused with status 200 holds nothing.
             let welcome = if response.status.as_u16() == 429 { judge(&response, masker).ok() } else { None };
             let result = Ok(welcome.unwrap_or_else(|| later(at, Pause::Quota { place })));

@@ -32,6 +32,7 @@ pub(super) fn plan(outside: &Arc<Outside>) -> Plan {
             retry: domain::retry::RetryPolicy { retries: 4, delay: Duration::from_secs(2), ..Default::default() },
             timeout: Duration::from_secs(20),
             poll: None,
+            redact: clawhook::outbound::Redaction::default(),
         })),
     };
     // Three items, two at a time, each with two tasks; beside it two tasks that wait for nobody.

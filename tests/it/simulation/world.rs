@@ -223,6 +223,7 @@ impl Script {
             workflow: WorkflowName::new("orders").unwrap(),
             inputs: Mapping::parse(&json!({})).unwrap(),
             alert_if_missed: None,
+            parts: clawhook::tasks::plan::Parts::new(),
         };
         Self { plan: Arc::new(script::plan(outside)), schedules: Mutex::new(vec![Arc::new(schedule)]) }
     }
