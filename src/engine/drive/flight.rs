@@ -76,6 +76,7 @@ async fn attempt(engine: &Engine, ticket: &Ticket<'_>) -> Attempted {
         alerts: &engine.0.alerts,
         artifacts: &parts.artifacts,
         databases: &parts.databases,
+        blobs: &parts.blobs,
         time_limit: *limit,
         decisions: &ticket.decisions,
         runs: engine,
