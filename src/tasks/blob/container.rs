@@ -6,6 +6,7 @@ use std::num::NonZero;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use azure_core::http::headers::HeaderName;
 use azure_core::http::{StatusCode, Url};
 use azure_core::time::OffsetDateTime;
 use azure_storage_blob::models::{
@@ -255,7 +256,10 @@ impl Shelf for OpenContainer {
             content_type: about.content_type.unwrap_or_default(),
             metadata: about.metadata.into_iter().collect(),
         };
-        let bytes = about.content_length.unwrap_or_default();
+        // A large blob comes in ranges, and the length is that of the first (RFC 9110, section 14.4).
+        let range = found.headers.get_optional_str(&HeaderName::from_static("content-range"));
+        let whole = range.and_then(|range| range.rsplit_once('/')?.1.parse().ok());
+        let bytes = whole.or(about.content_length).unwrap_or_default();
         let found_there = Found { bytes, modified: about.last_modified.map(timestamp), label };
         Ok(Some((found_there, Box::new(BlobContent { body: found.body, path: path.clone() }))))
     }
