@@ -33,6 +33,7 @@ use crate::secrets::Vault;
 use crate::settings::{self, DoorTls, Settings, TlsFiles};
 use crate::store;
 use crate::store::records::Records;
+use crate::tasks::blob::Blobs;
 use crate::tasks::command::{self, Commands, Host};
 use crate::tasks::sql::Databases;
 use crate::telemetry;
@@ -115,6 +116,7 @@ pub async fn start(start: Start) -> Result<Running, Error> {
     let commands = open_commands(&settings, &tracker).await?;
     let artifacts = Artifacts::open(settings.artifacts.clone(), Arc::clone(&azure), Arc::clone(&secrets));
     let databases = Databases::new(&settings.databases, &settings.egress, &azure);
+    let blobs = Blobs::new(&settings.blobs, &azure, &secrets, &start.clock);
     let engine = Engine::new(engine::Parts {
         store: Arc::clone(&store),
         clock: Arc::clone(&start.clock),
@@ -124,6 +126,7 @@ pub async fn start(start: Start) -> Result<Running, Error> {
         commands,
         artifacts: artifacts.clone(),
         databases,
+        blobs: blobs.clone(),
         settings: engine::Settings {
             runs_active_max: settings.runs_active_max,
             lease: limits::LEASE,
@@ -151,6 +154,7 @@ pub async fn start(start: Start) -> Result<Running, Error> {
     let at = server::Settings { workers: Some(limits::CONTROL_WORKERS), ..at };
     let control = control::open(&at, parts, doors.clone())?;
     let (hooks_url, control_url) = (hooks.url(), control.url());
+    blobs.serve_at(&settings.control.url_for_others(&control_url));
     let serving = [hooks, control].into_iter().map(|door| tracker.spawn(Door::run(door))).collect();
 
     // The doors take deliveries while what an earlier process left is looked through: accepting needs none of it.

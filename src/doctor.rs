@@ -5,6 +5,7 @@ mod certificates;
 mod egress;
 mod identity;
 mod machine;
+mod places;
 mod ports;
 mod storage;
 
@@ -82,6 +83,7 @@ pub async fn examine(settings: &Settings, secrets: &[SecretUse], clock: Arc<dyn 
             let vault: Arc<dyn Secrets> = vault;
             findings.extend(identity::secrets(secrets.iter().map(|used| &used.reference), vault.as_ref()).await);
             findings.extend(storage::examine(settings, &vault, &clock).await);
+            findings.extend(places::examine(settings, &vault, &clock).await);
         }
         Err(error) => {
             findings.push(Finding::bad("secrets", error.to_string(), "correct `secrets` in clawhook.yaml"));

@@ -1,8 +1,15 @@
 //! Every bound of the gateway, with its unit and its reason. A bound that a user may move is the
 //! default of a setting and says so.
 
+mod places;
+
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
+
+pub use self::places::{
+    PLACE_CLOCK_SKEW, PLACE_LEFTOVER_AGE, PLACE_LINK_TIME, PLACE_LINK_TIME_MAX, PLACE_METADATA_BYTES_MAX,
+    PLACE_PATH_CHARS_MAX, PLACE_PATH_PART_BYTES_MAX, PLACE_SIGNED_FOR,
+};
 
 /// Body of a delivery, bytes, unless the route sets `limits.max_body`. Shopify's largest orders are about 1 MiB.
 pub const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;

@@ -5,6 +5,7 @@
 //! and the like are small) and no store, socket or secret.
 
 mod azure;
+mod blobs;
 mod channels;
 mod commands;
 mod connections;
@@ -65,6 +66,8 @@ pub struct Settings {
     pub egress: Egress,
     /// The databases that workflows work with.
     pub databases: BTreeMap<String, store::PostgresPlace>,
+    /// The places for files that people and other systems fetch.
+    pub blobs: crate::tasks::blob::Places,
     /// Where what is too large for the record of a run is kept.
     pub artifacts: artifacts::Settings,
     /// The programs that workflows may run.
@@ -121,6 +124,7 @@ impl Settings {
                 callees: None,
                 channels: None,
                 databases: None,
+                blobs: None,
                 commands: None,
                 body_bytes_max: limits::BODY_BYTES_MAX,
                 problems: &mut problems,
@@ -140,6 +144,7 @@ impl Settings {
             connections: self.connections.keys().cloned().collect(),
             channels: self.channels.keys().cloned().collect(),
             databases: self.databases.keys().cloned().collect(),
+            blobs: self.blobs.iter().map(|(name, place)| (name.clone(), place.gives_links())).collect(),
             commands: self.commands.clone(),
             body_bytes_max: self.body_bytes_max,
         }
@@ -167,6 +172,7 @@ impl Table<'_> {
         let auth = self.auth(head, control.as_ref().map(|door| door.address.ip()));
         let storage = self.storage(&head.storage, azure.cloud());
         let databases = self.databases(head);
+        let blobs = self.blobs(head, azure.cloud());
         let artifacts = self.artifacts(head, storage.as_ref(), azure.cloud());
         let secrets = self.secrets(&head.secrets, azure.cloud());
         let body_bytes_max = self.body_bytes_max(head);
@@ -188,6 +194,7 @@ impl Table<'_> {
             channels,
             egress,
             databases,
+            blobs,
             artifacts: artifacts?,
             commands,
             routes: self.absolute(head.paths.routes.as_deref().unwrap_or("./routes")),

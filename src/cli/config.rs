@@ -124,6 +124,8 @@ impl Known {
                 connections,
                 channels,
                 databases: head.map(|head| head.databases.keys().cloned().collect()).unwrap_or_default(),
+                // Of those that are not healthy it is not known, so nothing is said.
+                blobs: head.into_iter().flat_map(|head| head.blobs.keys().map(|name| (name.clone(), true))).collect(),
                 ..Around::default()
             },
             named: Vec::new(),

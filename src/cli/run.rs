@@ -34,6 +34,7 @@ use crate::spec::{Around, Files, SourceFile, compile_routes, compile_workflow, l
 use crate::store::Store;
 use crate::store::memory::Memory;
 use crate::tasks::Connections;
+use crate::tasks::blob::Blobs;
 use crate::tasks::command::{Commands, Host};
 use crate::tasks::plan::{Catalog, Plan, RoutePlan, SchedulePlan};
 use crate::tasks::sql::Databases;
@@ -123,6 +124,7 @@ impl Here {
         let databases = settings.as_ref().map_or_else(Databases::default, |settings| {
             Databases::new(&settings.databases, &settings.egress, &settings.azure)
         });
+        let places = settings.as_ref().map(|settings| (settings.blobs.clone(), settings.control.url_configured()));
         let place = settings.as_ref().map(|settings| settings.artifacts.clone());
         let (connections, channels, egress, source, azure, retention) = match settings {
             Some(settings) => {
@@ -146,6 +148,11 @@ impl Here {
         let files = Arc::new(FilesInForce::new(Box::new(OneFile), Arc::clone(&store), loaded));
         let client = Arc::new(Client::new(egress));
         let secrets = Arc::new(vault);
+        let known: Arc<dyn crate::domain::secret::Secrets> = Arc::clone(&secrets) as _;
+        let (places, door) = places.unwrap_or_default();
+        let blobs = Blobs::new(&places, &azure, &known, &clock);
+        // A gateway with these settings serves the links, whenever it runs.
+        blobs.serve_at(&door);
         let engine = Engine::new(engine::Parts {
             store,
             clock: Arc::clone(&clock),
@@ -154,6 +161,7 @@ impl Here {
             secrets: Arc::clone(&secrets) as Arc<dyn crate::domain::secret::Secrets>,
             commands,
             databases,
+            blobs,
             artifacts: match place {
                 Some(place) => {
                     Artifacts::open(place, azure, Arc::clone(&secrets) as Arc<dyn crate::domain::secret::Secrets>)

@@ -10,12 +10,15 @@ use crate::domain::secret::{SecretRef, Secrets};
 use crate::limits;
 use crate::settings::Settings;
 use crate::store::PostgresAuth;
+use crate::tasks::blob::{Container, Place, Proof};
 
 /// A token for each service that the settings use.
 pub(super) async fn examine(settings: &Settings, azure: &Azure) -> Vec<Finding> {
     let cloud = azure.cloud();
     let storage = &settings.storage;
     let without_sas = [&storage.blob, &storage.records].into_iter().flatten().any(|place| place.sas.is_none());
+    let by_identity = |place: &Place| matches!(place, Place::Container(Container { proof: Proof::Identity, .. }));
+    let without_sas = without_sas || settings.blobs.values().any(by_identity);
     let by_token = storage.postgres.as_ref().is_some_and(|place| place.auth == PostgresAuth::Entra);
     let wanted = [
         ("identity for the vault", settings.secrets.vault_url.is_some(), cloud.vault_scope()),

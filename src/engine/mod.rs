@@ -47,6 +47,7 @@ use crate::id::{Revision, RunId, ScheduleName, WorkflowName};
 use crate::outbound::Client;
 use crate::store::{self, Store};
 use crate::tasks::Connections;
+use crate::tasks::blob::Blobs;
 use crate::tasks::command::Commands;
 use crate::tasks::plan::{Plan, RoutePlan, SchedulePlan};
 use crate::tasks::sql::Databases;
@@ -115,6 +116,7 @@ pub struct Parts {
     pub commands: Commands,
     pub artifacts: Artifacts,
     pub databases: Databases,
+    pub blobs: Blobs,
     pub settings: Settings,
 }
 
@@ -235,6 +237,11 @@ impl Engine {
     /// Where what is too large for a log is kept.
     pub fn artifacts(&self) -> &Artifacts {
         &self.0.parts.artifacts
+    }
+
+    /// The places for files that others fetch.
+    pub fn blobs(&self) -> &Blobs {
+        &self.0.parts.blobs
     }
 
     /// Looks for work now: files, marks or runs changed.

@@ -5,6 +5,7 @@
 pub mod access;
 mod approvals;
 mod artifacts;
+mod blobs;
 mod deliveries;
 mod files;
 mod journals;

@@ -65,6 +65,8 @@ kinds! {
     BODY_TIMEOUT = 408 "http.body_timeout" "The body took too long";
     /// The body is not of a type that is read here.
     MEDIA_TYPE_UNKNOWN = 415 "http.media_type" "The media type is not read here";
+    /// A signed link that does not hold.
+    LINK = 403 "blob.link" "The link does not hold";
     /// There is nothing at this path.
     NOT_FOUND = 404 "http.not_found" "There is nothing here";
     /// The path is there, but not for this method.

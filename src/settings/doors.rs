@@ -40,6 +40,28 @@ pub struct ControlDoor {
     pub hosts: Vec<String>,
 }
 
+impl ControlDoor {
+    /// The address for links that others follow: `bound`, where the door is; under its first host name, if it has one.
+    pub fn url_for_others(&self, bound: &str) -> String {
+        let Ok(mut url) = url::Url::parse(bound) else { return bound.to_owned() };
+        let host = match (self.hosts.first(), self.address.ip().is_unspecified()) {
+            (Some(host), _) => host,
+            // Bound to every address, it can be reached at this machine's own.
+            (None, true) => "localhost",
+            (None, false) => return bound.to_owned(),
+        };
+        // What cannot be a host leaves the address as it is.
+        let _ = url.set_host(Some(host));
+        url.to_string()
+    }
+
+    /// The same before it is bound.
+    pub fn url_configured(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        self.url_for_others(&format!("{scheme}://{}", self.address))
+    }
+}
+
 /// Where a door has its certificate from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DoorTls {

@@ -56,22 +56,32 @@ impl Table<'_> {
         sas: Option<&raw::SecretRef>,
         cloud: Cloud,
     ) -> Option<BlobPlace> {
+        let given = sas.is_some();
+        let sas = sas.map(|sas| self.secret(&path.with("sas"), sas));
+        let (endpoint, container) = self.container(path, endpoint, container, cloud, given)?;
+        Some(BlobPlace { endpoint, container, sas: sas.map_or(Some(None), |sas| sas.map(Some))? })
+    }
+
+    /// The storage account and the container of a place; `signed` when it has a proof of its own.
+    pub(super) fn container(
+        &mut self,
+        path: &Path,
+        endpoint: Option<&str>,
+        container: Option<&str>,
+        cloud: Cloud,
+        signed: bool,
+    ) -> Option<(String, String)> {
         let example = format!("endpoint: https://NAME.{}", cloud.blob_suffix());
         let endpoint = self.needed(path, "endpoint", endpoint, &example);
         let container = self.needed(path, "container", container, "container: clawhook");
-        let sas = sas.map(|sas| self.secret(&path.with("sas"), sas));
-        let endpoint = self.azure_url(&path.with("endpoint"), endpoint?, cloud, &example, sas.is_some());
+        let endpoint = self.azure_url(&path.with("endpoint"), endpoint?, cloud, &example, signed);
         let container = container?;
         if !is_container_name(container) {
             let help = "write 3 to 63 lower-case letters, digits and single hyphens, beginning and ending with a letter or digit";
             self.desk.bad_value(&path.with("container"), "this cannot be the name of a container", help);
             return None;
         }
-        Some(BlobPlace {
-            endpoint: endpoint?,
-            container: container.to_owned(),
-            sas: sas.map_or(Some(None), |sas| sas.map(Some))?,
-        })
+        Some((endpoint?, container.to_owned()))
     }
 
     /// The address of an Azure service: `https`, without a query, and of the cloud that `azure.cloud` says. With a

@@ -1,6 +1,6 @@
 //! Many files into one catalog, and single documents of the past into plans.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 
 use super::diagnostic::{Problem, Severity};
@@ -29,6 +29,8 @@ pub struct Around {
     pub channels: BTreeSet<ChannelName>,
     /// The databases of the settings.
     pub databases: BTreeSet<String>,
+    /// The places for files of the settings, and whether they give links.
+    pub blobs: BTreeMap<String, bool>,
     /// The programs that the settings allow.
     pub commands: command::Settings,
     /// Body of a delivery, bytes, for routes that set none (`limits.max_body` of the settings).
@@ -41,6 +43,7 @@ impl Default for Around {
             connections: BTreeSet::new(),
             channels: BTreeSet::new(),
             databases: BTreeSet::new(),
+            blobs: BTreeMap::new(),
             commands: command::Settings::default(),
             body_bytes_max: limits::BODY_BYTES_MAX,
         }
@@ -175,6 +178,7 @@ fn desk<'a>(
         callees,
         channels: around.map(|around| &around.channels),
         databases: around.map(|around| &around.databases),
+        blobs: around.map(|around| &around.blobs),
         commands: around.map(|around| &around.commands),
         body_bytes_max: around.map_or(limits::BODY_BYTES_MAX, |around| around.body_bytes_max),
         problems,

@@ -3,7 +3,7 @@
 
 mod call;
 mod fetch;
-mod inflate;
+pub(super) mod inflate;
 
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 
 use self::call::{Call, CallMethod, RawCall};
 use self::fetch::Fetch;
+pub(super) use self::fetch::{clean, media_type, unpacked};
 use self::inflate::Packing;
 use super::{Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, read_with};
 use crate::domain::masking::Masker;

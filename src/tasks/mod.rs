@@ -6,6 +6,10 @@ pub mod plan;
 
 /// A question to people.
 pub mod approval;
+/// Places for files that others fetch.
+pub mod blob;
+mod blob_get;
+mod blob_put;
 /// Programs of this machine.
 pub mod command;
 mod http;
@@ -62,6 +66,8 @@ pub static KINDS: &[TaskKind] = &[
     sql_query::KIND,
     sql_exec::KIND,
     sql_load::KIND,
+    blob_put::KIND,
+    blob_get::KIND,
     wait::KIND,
     set_state::KIND,
     stop::KIND,
@@ -200,6 +206,11 @@ pub trait Task: Send + Sync + fmt::Debug {
         false
     }
 
+    /// The place for files that it names as `place`, and whether it wants a link of it.
+    fn blob_place(&self) -> Option<(&str, bool)> {
+        None
+    }
+
     /// One attempt.
     async fn attempt(&self, ctx: &TaskContext<'_>) -> Attempted;
 }
@@ -257,6 +268,8 @@ pub struct TaskContext<'a> {
     pub databases: &'a sql::Databases,
     /// What must be on no record.
     pub redact: &'a Redaction,
+    /// The places for files of the settings.
+    pub blobs: &'a blob::Blobs,
     /// The attempt is cut off after this long.
     pub time_limit: Duration,
     /// What people decided about this task so far.

@@ -443,6 +443,7 @@ async fn the_description_lists_the_whole_api() {
         "get /v1/approvals",
         "get /v1/approvals/{id}",
         "get /v1/audit",
+        "get /v1/blobs/{place}",
         "get /v1/events",
         "get /v1/refusals",
         "get /v1/routes",

@@ -25,6 +25,7 @@ use clawhook::spec;
 use clawhook::store::memory::Memory;
 use clawhook::store::{Receipt, Store};
 use clawhook::tasks::Connections;
+use clawhook::tasks::blob::Blobs;
 use clawhook::tasks::command::Commands;
 use clawhook::tasks::plan::{Plan, RoutePlan, SchedulePlan};
 use clawhook::tasks::sql::Databases;
@@ -127,6 +128,7 @@ impl Kit {
             commands,
             artifacts: Artifacts::default(),
             databases: Databases::default(),
+            blobs: Blobs::default(),
             settings: Settings {
                 runs_active_max: room.try_into().unwrap(),
                 lease: Duration::from_secs(30),

@@ -6,6 +6,7 @@ mod api;
 mod app;
 mod approval;
 mod artifacts;
+mod blob;
 mod cancel;
 mod children;
 mod cli;

@@ -57,6 +57,7 @@ fn around() -> Around {
     Around {
         connections: ["erp".parse().unwrap(), "oms".parse().unwrap()].into(),
         channels: ["ops-wecom".parse().unwrap()].into(),
+        blobs: [("reports".to_owned(), true), ("shared".to_owned(), false)].into(),
         ..Around::default()
     }
 }

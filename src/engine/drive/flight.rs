@@ -77,6 +77,7 @@ async fn attempt(engine: &Engine, ticket: &Ticket<'_>) -> Attempted {
         artifacts: &parts.artifacts,
         databases: &parts.databases,
         redact: &task.redact,
+        blobs: &parts.blobs,
         time_limit: *limit,
         decisions: &ticket.decisions,
         runs: engine,

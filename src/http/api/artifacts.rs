@@ -88,7 +88,7 @@ fn file_name(handle: &Handle) -> String {
 }
 
 /// RFC 8187 section 3.2.1.
-fn encoded(name: &str) -> String {
+pub(super) fn encoded(name: &str) -> String {
     const PLAIN: &percent_encoding::AsciiSet =
         &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
     percent_encoding::utf8_percent_encode(name, PLAIN).to_string()

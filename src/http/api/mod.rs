@@ -4,6 +4,7 @@
 mod approvals;
 mod artifacts;
 mod audit;
+mod blobs;
 mod health;
 pub(super) mod idempotency;
 mod input;
@@ -38,6 +39,7 @@ static PARTS: &[Part] = &[
     runs::PART,
     approvals::PART,
     artifacts::PART,
+    blobs::PART,
     routes::PART,
     schedules::PART,
     refusals::PART,

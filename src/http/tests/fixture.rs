@@ -23,6 +23,7 @@ use crate::outbound::{Client, Egress};
 use crate::spec::{self, Files, SourceFile};
 use crate::store::Store;
 use crate::store::memory::Memory;
+use crate::tasks::blob::Blobs;
 use crate::tasks::command::Commands;
 use crate::tasks::plan::{Plan, RoutePlan, SchedulePlan};
 use crate::tasks::sql::Databases;
@@ -103,6 +104,7 @@ pub(super) async fn doors() -> Doors {
         commands: Commands::default(),
         artifacts: Artifacts::default(),
         databases: Databases::default(),
+        blobs: Blobs::default(),
         settings: engine::Settings {
             runs_active_max: NonZeroUsize::MIN,
             lease: day,

@@ -8,6 +8,7 @@
 //! Where the language takes two shapes, the type reads a JSON value by hand and says so in its schema.
 
 mod artifacts;
+mod blobs;
 mod channel;
 mod databases;
 mod parts;
@@ -16,6 +17,7 @@ mod settings;
 mod workflow;
 
 pub use self::artifacts::{ArtifactStore, Artifacts};
+pub use self::blobs::BlobPlace;
 pub use self::channel::{Channel, ChannelLanguage, ChannelType, MailEncryption, Mention};
 pub use self::databases::{Database, DatabaseType};
 pub use self::parts::{Condition, Duration, ListenAddress, Rate, SecretName, SecretRef, Size, TextOrSecret, Version};

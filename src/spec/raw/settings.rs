@@ -9,7 +9,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::{
-    Artifacts, Channel, Database, Duration, ListenAddress, Rate, SecretName, SecretRef, Size, TextOrSecret, Version,
+    Artifacts, BlobPlace, Channel, Database, Duration, ListenAddress, Rate, SecretName, SecretRef, Size, TextOrSecret,
+    Version,
 };
 use crate::tasks::command::settings::Cores;
 
@@ -51,6 +52,9 @@ pub struct Settings {
     /// Databases by name, for `sql_query`, `sql_exec` and `sql_load`.
     #[serde(default)]
     pub databases: BTreeMap<String, Database>,
+    /// Places by name for files that people and other systems fetch, for `blob_put` and `blob_get`.
+    #[serde(default)]
+    pub blobs: BTreeMap<String, BlobPlace>,
     /// Where the other files are, relative to this one.
     #[serde(default)]
     pub paths: Paths,

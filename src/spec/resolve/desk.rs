@@ -1,6 +1,6 @@
 //! What one file is resolved with, and the questions that come up everywhere in it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -37,6 +37,8 @@ pub(crate) struct Desk<'a> {
     pub(crate) channels: Option<&'a BTreeSet<ChannelName>>,
     /// The databases that tasks may name; any when absent.
     pub(crate) databases: Option<&'a BTreeSet<String>>,
+    /// The places that tasks may name, and whether they give links; any when absent.
+    pub(crate) blobs: Option<&'a BTreeMap<String, bool>>,
     /// The programs that tasks may run; any when absent.
     pub(crate) commands: Option<&'a command::Settings>,
     /// Body of a delivery, bytes, for routes that set none.

@@ -118,6 +118,22 @@ fn settings(
             desk.unknown("sql.database", format!("there is no database `{name}`"), &place, name, &known);
         }
     }
+    if let Some((name, wants_link)) = task.blob_place() {
+        match desk.blobs.map(|known| (known, known.get(name))) {
+            Some((known, None)) => {
+                let known: Vec<&str> = known.keys().map(String::as_str).collect();
+                let (place, _) = below(&path, &with, "/place");
+                desk.unknown("blob.place", format!("there is no place `{name}`"), &place, name, &known);
+            }
+            Some((_, Some(false))) if wants_link => {
+                let message = format!("the place `{name}` gives no links: a shared access signature signs nothing");
+                let problem = WithProblem::new("/link", message);
+                let help = "let the place use the identity (no `sas`), or the `key` of the account";
+                with_problem(desk, &path, &with, problem.help(help));
+            }
+            _ => {}
+        }
+    }
     desk.places(&path, &with, &task.names(), scope);
     desk.places(&path, &with, &task.of_answer(), &Scope { response: true, ..*scope });
     let secrets = task.secrets();

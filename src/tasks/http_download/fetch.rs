@@ -213,7 +213,10 @@ impl<'a> Fetch<'a> {
             Err(unfit) => return self.unfit(&unfit),
         };
         writer.write(&out).await.map_err(|error| error.failure())?;
-        let handle = writer.publish(self.unpacked(label, packed, inside)).await.map_err(|error| error.failure())?;
+        let handle = writer
+            .publish(unpacked(label, self.task.media_type.is_some(), packed, inside))
+            .await
+            .map_err(|error| error.failure())?;
         Ok(Some(handle))
     }
 
@@ -329,27 +332,28 @@ impl<'a> Fetch<'a> {
             ..Label::default()
         }
     }
+}
 
-    /// What is said of a file after it was unpacked.
-    fn unpacked(&self, mut label: Label, packed: bool, inside: Option<String>) -> Label {
-        if packed {
-            let outside = label.name.take();
-            let inside = inside.map(|name| clean(name.rsplit(['/', '\\']).next().unwrap_or_default()));
-            label.name = inside.or_else(|| outside.map(|name| name.strip_suffix(".gz").unwrap_or(&name).to_owned()));
-        }
-        if self.task.media_type.is_none() && VAGUE.contains(&label.media_type.as_str()) {
-            let ending = label.name.as_deref().and_then(|name| name.rsplit_once('.')).map(|(_, ending)| ending);
-            let media_type = match ending.map(str::to_ascii_lowercase).as_deref() {
-                Some("csv") => "text/csv",
-                Some("tsv") => "text/tab-separated-values",
-                Some("json") => "application/json",
-                Some("jsonl" | "ndjson") => "application/x-ndjson",
-                _ => "application/octet-stream",
-            };
-            media_type.clone_into(&mut label.media_type);
-        }
-        label
+/// What is said of a file after it was unpacked. A media type that says nothing gives way to the ending of its name,
+/// unless the task `named` it.
+pub(in crate::tasks) fn unpacked(mut label: Label, named: bool, packed: bool, inside: Option<String>) -> Label {
+    if packed {
+        let outside = label.name.take();
+        let inside = inside.map(|name| clean(name.rsplit(['/', '\\']).next().unwrap_or_default()));
+        label.name = inside.or_else(|| outside.map(|name| name.strip_suffix(".gz").unwrap_or(&name).to_owned()));
     }
+    if !named && VAGUE.contains(&label.media_type.as_str()) {
+        let ending = label.name.as_deref().and_then(|name| name.rsplit_once('.')).map(|(_, ending)| ending);
+        let media_type = match ending.map(str::to_ascii_lowercase).as_deref() {
+            Some("csv") => "text/csv",
+            Some("tsv") => "text/tab-separated-values",
+            Some("json") => "application/json",
+            Some("jsonl" | "ndjson") => "application/x-ndjson",
+            _ => "application/octet-stream",
+        };
+        media_type.clone_into(&mut label.media_type);
+    }
+    label
 }
 
 impl HttpDownload {
@@ -405,7 +409,7 @@ fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
 }
 
 /// The media type and the charset of a `Content-Type`.
-fn media_type(content_type: &str) -> (String, Option<String>) {
+pub(in crate::tasks) fn media_type(content_type: &str) -> (String, Option<String>) {
     let mut parts = content_type.split(';');
     let media_type = parts.next().unwrap_or_default().trim().to_ascii_lowercase();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/+-._".contains(c);
@@ -433,7 +437,7 @@ fn file_name(disposition: &str) -> Option<String> {
 }
 
 /// A name without folders and control characters, not longer than a file's name may be.
-fn clean(name: &str) -> String {
+pub(in crate::tasks) fn clean(name: &str) -> String {
     let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
     last.chars().filter(|c| !c.is_control()).take(limits::DOWNLOAD_NAME_CHARS_MAX).collect()
 }

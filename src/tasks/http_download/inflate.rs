@@ -9,7 +9,7 @@ use flate2::{Crc, Decompress, FlushDecompress, Status};
 /// What to do with the bytes of a download.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Packing {
+pub(in crate::tasks) enum Packing {
     /// gzip, and a zip with one file, are recognised by their bytes; everything else stays as it is.
     #[default]
     Auto,
@@ -23,7 +23,7 @@ pub(super) enum Packing {
 
 /// Why the bytes cannot be unpacked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Unfit {
+pub(in crate::tasks) enum Unfit {
     /// They are not what they should be.
     Damaged(String),
     /// They are a zip with several files.
@@ -35,10 +35,10 @@ fn damaged(why: impl Into<String>) -> Unfit {
 }
 
 /// Bytes that may come out of one piece: feed no more than [`PIECE_BYTES`] at once.
-pub(super) const PIECE_BYTES: usize = 16 * 1024;
+pub(in crate::tasks) const PIECE_BYTES: usize = 16 * 1024;
 
 /// A download on its way through decompression.
-pub(super) enum Inflate {
+pub(in crate::tasks) enum Inflate {
     /// The first bytes decide.
     Undecided(Vec<u8>),
     Plain,
@@ -51,7 +51,7 @@ const MAGIC_BYTES: usize = 4;
 
 impl Inflate {
     /// `encoded` when the far end said `Content-Encoding: gzip`.
-    pub(super) fn new(wanted: Packing, encoded: bool) -> Self {
+    pub(in crate::tasks) fn new(wanted: Packing, encoded: bool) -> Self {
         match wanted {
             Packing::Auto if encoded => Self::gzip(),
             Packing::Auto => Self::Undecided(Vec::new()),
@@ -66,7 +66,7 @@ impl Inflate {
     }
 
     /// Takes a piece in and adds what came of it to `out`.
-    pub(super) fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Unfit> {
+    pub(in crate::tasks) fn push(&mut self, piece: &[u8], out: &mut Vec<u8>) -> Result<(), Unfit> {
         match self {
             Self::Plain => out.extend_from_slice(piece),
             Self::Gzip(decoder) => {
@@ -96,7 +96,7 @@ impl Inflate {
     }
 
     /// All pieces are in: adds the rest to `out` and answers the name of the file inside, when there is one.
-    pub(super) fn finish(mut self, out: &mut Vec<u8>) -> Result<Option<String>, Unfit> {
+    pub(in crate::tasks) fn finish(mut self, out: &mut Vec<u8>) -> Result<Option<String>, Unfit> {
         self.decide(out)?;
         match self {
             Self::Undecided(_) | Self::Plain => Ok(None),
@@ -111,13 +111,13 @@ impl Inflate {
     }
 
     /// Whether it turned out to be compressed.
-    pub(super) fn is_compressed(&self) -> bool {
+    pub(in crate::tasks) fn is_compressed(&self) -> bool {
         matches!(self, Self::Gzip(_) | Self::Zip(_))
     }
 }
 
 /// A zip with one file, read from its front (APPNOTE.TXT 6.3.10, sections 4.3.7 to 4.3.16).
-pub(super) struct Unzip {
+pub(in crate::tasks) struct Unzip {
     pending: Vec<u8>,
     part: Part,
     entry: Entry,

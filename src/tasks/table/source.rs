@@ -112,7 +112,16 @@ impl Source {
 
     /// Looks the table `name` up.
     pub(in crate::tasks) fn find(&self, values: &Context, name: &str) -> Result<Found, Failure> {
-        let value = self.from.eval(values).map_err(|error| expression_failure(&error))?;
+        self.table(self.value(values)?, name)
+    }
+
+    /// What `from` gives, table or not.
+    pub(in crate::tasks) fn value(&self, values: &Context) -> Result<Value, Failure> {
+        self.from.eval(values).map_err(|error| expression_failure(&error))
+    }
+
+    /// Such a value as the table `name`.
+    pub(in crate::tasks) fn table(&self, value: Value, name: &str) -> Result<Found, Failure> {
         Found::of(value, self.options.clone(), self.types.clone(), name)
     }
 }

@@ -21,6 +21,7 @@ use clawhook::outbound::{Client, Egress};
 use clawhook::store::faulty::Faulty;
 use clawhook::store::{Receipt, RunQuery, Store};
 use clawhook::tasks::Connections;
+use clawhook::tasks::blob::Blobs;
 use clawhook::tasks::command::Commands;
 use clawhook::tasks::plan::{Plan, RoutePlan, SchedulePlan};
 use clawhook::tasks::sql::Databases;
@@ -120,6 +121,7 @@ impl World {
             commands: Commands::default(),
             artifacts: Artifacts::default(),
             databases: Databases::default(),
+            blobs: Blobs::default(),
             settings: Settings {
                 runs_active_max: 8.try_into().unwrap(),
                 lease: LEASE,
