@@ -418,6 +418,18 @@ pub const DOWNLOAD_LINK_BYTES_MAX: usize = 1024 * 1024;
 pub const DOWNLOAD_WORDS_BYTES_MAX: usize = 400;
 /// Characters of the name of a file that came.
 pub const DOWNLOAD_NAME_CHARS_MAX: usize = 120;
+/// How much the clock of a platform may differ from ours when it says when a report was asked for.
+pub const REPORT_CLOCKS_DIFFER_MAX: Duration = Duration::from_mins(2);
+/// How far back the same report explains why Amazon cancelled one: some types are made once a day.
+pub const REPORT_TOO_OFTEN_WITHIN: Duration = Duration::from_hours(24);
+/// Bytes of a file that are looked through for rows; what is larger has some.
+pub const REPORT_HEAD_BYTES_MAX: u64 = 64 * 1024;
+/// Bytes of the document by which a platform explains a failure.
+pub const REPORT_REASON_BYTES_MAX: usize = 16 * 1024;
+/// Characters of it that the failure quotes.
+pub const REPORT_REASON_CHARS_MAX: usize = 400;
+/// Days of an Ads report, the first and the last included.
+pub const ADS_REPORT_DAYS_MAX: i64 = 31;
 /// Bytes at the front of a file by which its form and charset are found out.
 pub const TABLE_SNIFF_BYTES: u64 = 64 * 1024;
 /// Bytes of one row of a table, as text: one is held in memory.

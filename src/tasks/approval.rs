@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, expression_failure, names_of, printed,
+    Attempted, Done, Effect, Patience, Task, TaskContext, TaskKind, WithProblem, expression_failure, names_of, printed,
     read_mapping, read_with,
 };
 use crate::clock::Timestamp;
@@ -186,8 +186,8 @@ impl Task for Approval {
         names
     }
 
-    fn patience(&self) -> Option<Duration> {
-        Some(self.expires)
+    fn patience(&self) -> Option<Patience> {
+        Some(Patience { longest: self.expires, of: "for people", setting: "expires" })
     }
 
     async fn attempt(&self, ctx: &TaskContext<'_>) -> Attempted {

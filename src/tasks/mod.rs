@@ -4,15 +4,19 @@
 /// The parsed form of everything that the files say: workflows, routes, schedules.
 pub mod plan;
 
+mod amazon_report;
 /// A question to people.
 pub mod approval;
 /// Programs of this machine.
 pub mod command;
+mod download;
 mod http;
 mod http_download;
 mod http_request;
 mod notify;
+mod report;
 mod set_state;
+mod shopify_bulk;
 /// Databases that workflows work with.
 pub mod sql;
 mod sql_exec;
@@ -23,6 +27,7 @@ mod table;
 mod table_query;
 mod transform;
 mod wait;
+mod walmart_report;
 mod workflow;
 
 use std::collections::BTreeMap;
@@ -46,7 +51,7 @@ use crate::domain::run::Run;
 use crate::domain::secret::{SecretRef, Secrets};
 use crate::domain::step::StepId;
 use crate::expr::{self, Context, Mapping, Place};
-use crate::id::{ChannelName, ConnectionName, RunId, WorkflowName};
+use crate::id::{AttemptNumber, ChannelName, ConnectionName, RunId, WorkflowName};
 use crate::outbound::Client;
 use crate::outbound::connection::Connection;
 
@@ -62,6 +67,9 @@ pub static KINDS: &[TaskKind] = &[
     sql_query::KIND,
     sql_exec::KIND,
     sql_load::KIND,
+    amazon_report::KIND,
+    shopify_bulk::KIND,
+    walmart_report::KIND,
     wait::KIND,
     set_state::KIND,
     stop::KIND,
@@ -167,8 +175,8 @@ pub trait Task: Send + Sync + fmt::Debug {
         None
     }
 
-    /// How long it waits for people at most, so that a run whose own limit is shorter is found at load time.
-    fn patience(&self) -> Option<Duration> {
+    /// How long it may wait by its settings, so that a run whose own limit is shorter is found at load time.
+    fn patience(&self) -> Option<Patience> {
         None
     }
 
@@ -190,6 +198,16 @@ pub trait Task: Send + Sync + fmt::Debug {
 
     /// One attempt.
     async fn attempt(&self, ctx: &TaskContext<'_>) -> Attempted;
+}
+
+/// A long wait that the settings of a task allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    pub longest: Duration,
+    /// What is waited for, such as `for people`.
+    pub of: &'static str,
+    /// The setting that says so.
+    pub setting: &'static str,
 }
 
 /// What an attempt gave.
@@ -226,6 +244,8 @@ pub struct TaskContext<'a> {
     pub task: &'a StepId,
     /// The same over retries, resume after a crash, and re-run from the failed task.
     pub idempotency_key: &'a str,
+    /// Which attempt at the task this is. One that was cut off has a number and left nothing.
+    pub attempt: AttemptNumber,
     /// What the last attempt of this task left; nothing for the first.
     pub checkpoint: Option<&'a Value>,
     /// What expressions see.

@@ -29,6 +29,7 @@ mod paginate;
 mod process;
 mod quota;
 mod replay;
+mod reports;
 mod retry;
 mod schedule;
 mod schemas;

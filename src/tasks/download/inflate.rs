@@ -9,7 +9,7 @@ use flate2::{Crc, Decompress, FlushDecompress, Status};
 /// What to do with the bytes of a download.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Packing {
+pub(in crate::tasks) enum Packing {
     /// gzip, and a zip with one file, are recognised by their bytes; everything else stays as it is.
     #[default]
     Auto,
