@@ -332,7 +332,9 @@ fn steer<B: Business>(request: &HttpRequest, body: &[u8], desk: &Desk<B>) -> Htt
             "repeats": inner.business.repeats(),
         })),
         (&Method::DELETE, "/_requests") => {
-            (inner.requests.clear(), inner.wrongs.clear(), inner.faults.clear());
+            inner.requests.clear();
+            inner.wrongs.clear();
+            inner.faults.clear();
             inner.business.forget();
             HttpResponse::NoContent().finish()
         }
