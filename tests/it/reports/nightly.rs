@@ -57,11 +57,12 @@ fn folder(far: &Far<Amazon>, erp: &Standin, database: &Database) -> Folder {
 }
 
 fn sales() -> String {
-    let mut text = "amazon-order-id\tsku\tpurchase-date\tquantity\titem-price\tcurrency\r\n".to_owned();
-    for row in 0..ROWS {
-        text += &format!("111-{row}\t2\" LAMP {}\t2026-11-21T10:00:00+00:00\t{}\t19.90\tUSD\r\n", row % 7, row % 5 + 1);
-    }
-    text
+    let head = "amazon-order-id\tsku\tpurchase-date\tquantity\titem-price\tcurrency\r\n";
+    let line = |row: u32| {
+        let (lamp, quantity) = (row % 7, row % 5 + 1);
+        format!("111-{row}\t2\" LAMP {lamp}\t2026-11-21T10:00:00+00:00\t{quantity}\t19.90\tUSD\r\n")
+    };
+    std::iter::once(head.to_owned()).chain((0..ROWS).map(line)).collect()
 }
 
 fn campaigns() -> String {
