@@ -1,11 +1,19 @@
 //! Every bound of the gateway, with its unit and its reason. A bound that a user may move is the
 //! default of a setting and says so.
 
+mod alerts;
 mod places;
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
+pub use self::alerts::{
+    ALERT_GROUPS_MAX, ALERT_OPEN_MAX, ALERT_SAMPLE_BYTES_MAX, ALERT_SAMPLES_MAX, ALERT_WINDOW, ALERTS_LOOK_EVERY,
+    CHANNEL_ANSWER_BYTES_MAX, CHANNEL_DOWN_MAX, CHANNEL_MOMENTS_MAX, CHANNEL_PAUSE_FIRST, CHANNEL_PAUSE_MAX,
+    CHANNEL_TIMEOUT, CHANNEL_TURN_MAX, DIGEST_LINE_BYTES_MAX, NOTICE_CELL_BYTES_MAX, NOTICE_COLUMNS_MAX,
+    NOTICE_HELD_MAX, NOTICE_ROWS, NOTICE_ROWS_MAX, NOTICE_TEXT_BYTES_MAX, NOTICE_TITLE_BYTES_MAX, NOTICES_DONE_MAX,
+    NOTICES_WAITING_MAX,
+};
 pub use self::places::{
     PLACE_CLOCK_SKEW, PLACE_LEFTOVER_AGE, PLACE_LINK_TIME, PLACE_LINK_TIME_MAX, PLACE_METADATA_BYTES_MAX,
     PLACE_PATH_CHARS_MAX, PLACE_PATH_PART_BYTES_MAX, PLACE_SIGNED_FOR,
@@ -435,6 +443,18 @@ pub const DOWNLOAD_LINK_BYTES_MAX: usize = 1024 * 1024;
 pub const DOWNLOAD_WORDS_BYTES_MAX: usize = 400;
 /// Characters of the name of a file that came.
 pub const DOWNLOAD_NAME_CHARS_MAX: usize = 120;
+/// How much the clock of a platform may differ from ours when it says when a report was asked for.
+pub const REPORT_CLOCKS_DIFFER_MAX: Duration = Duration::from_mins(2);
+/// How far back the same report explains why Amazon cancelled one: some types are made once a day.
+pub const REPORT_TOO_OFTEN_WITHIN: Duration = Duration::from_hours(24);
+/// Bytes of a file that are looked through for rows; what is larger has some.
+pub const REPORT_HEAD_BYTES_MAX: u64 = 64 * 1024;
+/// Bytes of the document by which a platform explains a failure.
+pub const REPORT_REASON_BYTES_MAX: usize = 16 * 1024;
+/// Characters of it that the failure quotes.
+pub const REPORT_REASON_CHARS_MAX: usize = 400;
+/// Days of an Ads report, the first and the last included.
+pub const ADS_REPORT_DAYS_MAX: i64 = 31;
 /// Bytes at the front of a file by which its form and charset are found out.
 pub const TABLE_SNIFF_BYTES: u64 = 64 * 1024;
 /// Bytes of one row of a table, as text: one is held in memory.
@@ -518,52 +538,6 @@ pub const POSTGRES_NOTICE_EVERY: Duration = Duration::from_millis(20);
 pub const POSTGRES_KEYS_FORGOTTEN_MAX: usize = 5_000;
 /// How much time the runs of one partition span.
 pub const POSTGRES_PARTITION: Duration = Duration::from_hours(7 * 24);
-/// Bytes of a notice's title.
-pub const NOTICE_TITLE_BYTES_MAX: usize = 256;
-/// Bytes of a notice's text as it is handed over; each channel cuts it to what its platform takes.
-pub const NOTICE_TEXT_BYTES_MAX: usize = 64 * 1024;
-/// Rows of a notice's table when `max_rows` is not set: what a person reads on a telephone.
-pub const NOTICE_ROWS: usize = 20;
-/// Rows of a notice's table at most.
-pub const NOTICE_ROWS_MAX: usize = 200;
-/// Columns of a notice's table at most.
-pub const NOTICE_COLUMNS_MAX: usize = 20;
-/// Bytes of one cell of a notice's table.
-pub const NOTICE_CELL_BYTES_MAX: usize = 200;
-/// How long one message may take to be handed over when the channel sets no `timeout`.
-pub const CHANNEL_TIMEOUT: Duration = Duration::from_secs(15);
-/// Bytes of a platform's answer to a message.
-pub const CHANNEL_ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// How long a notice waits for the one before it on the same channel before it gives its worker back.
-pub const CHANNEL_TURN_MAX: Duration = Duration::from_secs(5);
-/// The first pause after a channel could not be reached; it doubles.
-pub const CHANNEL_PAUSE_FIRST: Duration = Duration::from_secs(5);
-/// The longest pause after a channel could not be reached.
-pub const CHANNEL_PAUSE_MAX: Duration = Duration::from_mins(1);
-/// How long a channel may stay out of reach before its `fallback` is used.
-pub const CHANNEL_DOWN_MAX: Duration = Duration::from_mins(2);
-/// How long a notice waits for a channel that takes none before its task fails.
-pub const NOTICE_HELD_MAX: Duration = Duration::from_hours(1);
-/// Notices that wait in memory for one channel; the rest wait in their runs only.
-pub const NOTICES_WAITING_MAX: usize = 10_000;
-/// Outcomes of waiting notices that are kept until their runs come for them.
-pub const NOTICES_DONE_MAX: usize = 10_000;
-/// Bytes of one notice in a digest.
-pub const DIGEST_LINE_BYTES_MAX: usize = 400;
-/// How long alerts of one group are counted instead of sent when `window` is not set.
-pub const ALERT_WINDOW: Duration = Duration::from_mins(10);
-/// Groups of alerts that are remembered; of more than this those that were silent longest are forgotten.
-pub const ALERT_GROUPS_MAX: usize = 1_000;
-/// How long a problem of which nothing more is heard counts as open.
-pub const ALERT_OPEN_MAX: Duration = Duration::from_hours(30 * 24);
-/// Different texts of a group that its summary tells.
-pub const ALERT_SAMPLES_MAX: usize = 10;
-/// Bytes of one such text.
-pub const ALERT_SAMPLE_BYTES_MAX: usize = 160;
-/// Moments of sent messages that are remembered for one channel; a `rate` of more messages than this is not kept exactly.
-pub const CHANNEL_MOMENTS_MAX: usize = 1_000;
-/// How often the groups of alerts are looked through when none is known to come due.
-pub const ALERTS_LOOK_EVERY: Duration = Duration::from_secs(30);
 /// How long a call for a token of a connection may take.
 pub const TOKEN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes of the answer to a call for a token.

@@ -14,11 +14,13 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Answer, Recorded};
+use super::{Answer, Business, Recorded};
 
 /// What was ordered, and under which keys.
 #[derive(Debug, Default)]
-pub(super) struct Erp {
+pub(crate) struct Erp {
+    /// When set, it is wanted in `X-Api-Key`.
+    api_key: Option<String>,
     pub(super) orders: Vec<Value>,
     /// Bodies and answers by idempotency key.
     keys: BTreeMap<String, (Vec<u8>, Value)>,
@@ -45,11 +47,29 @@ const STOCK: [(&str, u32); 5] =
 /// Longest idempotency key, bytes.
 const KEY_BYTES_MAX: usize = 255;
 
+impl Business for Erp {
+    fn answer(&mut self, request: &Recorded) -> Answer {
+        refused_key(request, self.api_key.as_deref()).unwrap_or_else(|| self.work(request))
+    }
+
+    fn forget(&mut self) {
+        *self = Self::new(self.api_key.take());
+    }
+
+    fn repeats(&self) -> usize {
+        self.repeats
+    }
+}
+
 impl Erp {
-    pub(super) fn answer(&mut self, request: &Recorded) -> Answer {
+    pub(super) fn new(api_key: Option<String>) -> Self {
+        Self { api_key, ..Self::default() }
+    }
+
+    fn work(&mut self, request: &Recorded) -> Answer {
         match (request.method.as_str(), request.path.as_str()) {
             ("GET", "/orders/by-source") => self.by_source(request),
-            ("GET", "/orders") => Answer::new(200, json!({ "orders": self.orders })),
+            ("GET", "/orders") => Answer::new(200, &json!({ "orders": self.orders })),
             ("POST", "/orders") => self.create(request),
             ("GET", "/stock") => stock(request),
             ("POST", "/alerts") => self.alert(request),
@@ -67,8 +87,8 @@ impl Erp {
             return Answer::wrong(400, "`source` and `source_id` are wanted");
         };
         match self.find(&source, &id) {
-            Some(order) => Answer::new(200, order.clone()),
-            None => Answer::new(404, json!({ "error": "no such order" })),
+            Some(order) => Answer::new(200, order),
+            None => Answer::new(404, &json!({ "error": "no such order" })),
         }
     }
 
@@ -105,7 +125,7 @@ impl Erp {
             let total: serde_json::Number = total.parse().unwrap_or_else(|_| 0.into());
             json!({ "id": id, "order": order, "total": total, "status": "open" })
         });
-        Answer::new(200, json!({ "returns": shown.collect::<Vec<_>>() }))
+        Answer::new(200, &json!({ "returns": shown.collect::<Vec<_>>() }))
     }
 
     fn is_refunded(&self, id: &str) -> bool {
@@ -150,7 +170,7 @@ impl Erp {
                 return Answer::wrong(422, "the same `Idempotency-Key` came with another body");
             }
             self.repeats += 1;
-            let mut again = Answer::new(201, answer.clone());
+            let mut again = Answer::new(201, answer);
             again.headers.push(("idempotent-replayed", "true".to_owned()));
             return again;
         }
@@ -161,7 +181,7 @@ impl Erp {
         if let Some(key) = key {
             self.keys.insert(key, (request.body.clone(), made.clone()));
         }
-        Answer::new(201, made)
+        Answer::new(201, &made)
     }
 
     fn alert(&mut self, request: &Recorded) -> Answer {
@@ -172,14 +192,14 @@ impl Erp {
             }
             Ok(_) => {
                 self.alerts += 1;
-                Answer::new(202, json!({ "id": format!("ALERT-{}", self.alerts) }))
+                Answer::new(202, &json!({ "id": format!("ALERT-{}", self.alerts) }))
             }
         }
     }
 }
 
 /// The refusal of a request without the right key, when keys are asked for.
-pub(super) fn refused_key(request: &Recorded, api_key: Option<&str>) -> Option<Answer> {
+fn refused_key(request: &Recorded, api_key: Option<&str>) -> Option<Answer> {
     let api_key = api_key?;
     match request.header_all("x-api-key").as_slice() {
         [given] if *given == api_key => None,
@@ -212,7 +232,7 @@ fn stock(request: &Recorded) -> Answer {
         .filter(|(_, on_hand)| *on_hand < below)
         .map(|(sku, on_hand)| json!({ "sku": sku, "on_hand": on_hand }))
         .collect();
-    Answer::new(200, json!({ "items": items }))
+    Answer::new(200, &json!({ "items": items }))
 }
 
 fn json_object(request: &Recorded) -> Result<serde_json::Map<String, Value>, Box<Answer>> {

@@ -18,6 +18,7 @@ mod erp;
 #[path = "fault.rs"]
 mod fault;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::mpsc::Sender;
@@ -31,6 +32,7 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use clawhook::clock::{Clock, SystemClock, Timestamp};
 use serde_json::{Value, json};
 
+pub(crate) use erp::Erp;
 pub(crate) use fault::{Close, Fault};
 
 /// Requests kept; older ones are forgotten first, so that a load test cannot eat the memory.
@@ -98,19 +100,51 @@ impl Recorded {
     }
 }
 
+/// What a stand-in does behind the requests that reach it.
+pub(crate) trait Business: Send + 'static {
+    /// Does what a request wants.
+    fn answer(&mut self, request: &Recorded) -> Answer;
+
+    /// Forgets what was done.
+    fn forget(&mut self);
+
+    /// Calls that were answered again under a known idempotency key.
+    fn repeats(&self) -> usize {
+        0
+    }
+}
+
 /// A stand-in that runs; it stops when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Standin {
+pub(crate) struct Standin<B: Business = Erp> {
     address: SocketAddr,
-    desk: Arc<Desk>,
+    desk: Arc<Desk<B>>,
     server: ServerHandle,
 }
 
 impl Standin {
-    /// Starts one on its own thread, so that it answers whatever runtime the caller uses and whatever its clock does.
+    /// Starts an ERP.
     pub(crate) fn start(settings: &Settings) -> io::Result<Self> {
-        let desk = Arc::new(Desk { api_key: settings.api_key.clone(), inner: Mutex::default() });
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port))?;
+        Self::open(settings.port, Erp::new(settings.api_key.clone()))
+    }
+
+    /// Orders that were created.
+    pub(crate) fn orders(&self) -> Vec<Value> {
+        self.desk.lock().business.orders.clone()
+    }
+
+    /// Returns that were refunded.
+    pub(crate) fn refunds(&self) -> Vec<Value> {
+        self.desk.lock().business.refunds.clone()
+    }
+}
+
+impl<B: Business> Standin<B> {
+    /// Starts one on its own thread, so that it answers whatever runtime the caller uses and whatever its clock does.
+    pub(crate) fn open(port: u16, business: B) -> io::Result<Self> {
+        let inner = Inner { requests: VecDeque::new(), wrongs: Vec::new(), faults: Vec::new(), business };
+        let desk = Arc::new(Desk { inner: Mutex::new(inner) });
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
         let address = listener.local_addr()?;
         let shared = Arc::clone(&desk);
         let (ready, started) = std::sync::mpsc::channel();
@@ -141,17 +175,7 @@ impl Standin {
 
     /// How many calls were answered again under a known idempotency key.
     pub(crate) fn repeats(&self) -> usize {
-        self.desk.lock().erp.repeats
-    }
-
-    /// Orders that were created.
-    pub(crate) fn orders(&self) -> Vec<Value> {
-        self.desk.lock().erp.orders.clone()
-    }
-
-    /// Returns that were refunded.
-    pub(crate) fn refunds(&self) -> Vec<Value> {
-        self.desk.lock().erp.refunds.clone()
+        self.desk.lock().business.repeats()
     }
 
     /// Adds a fault behind those still to come.
@@ -160,7 +184,7 @@ impl Standin {
     }
 }
 
-impl Drop for Standin {
+impl<B: Business> Drop for Standin<B> {
     fn drop(&mut self) {
         // The command is sent by the call itself; nobody has to wait for the answer.
         drop(self.server.stop(false));
@@ -169,54 +193,54 @@ impl Drop for Standin {
 
 /// What the workers share.
 #[derive(Debug)]
-struct Desk {
-    api_key: Option<String>,
-    inner: Mutex<Inner>,
+struct Desk<B> {
+    inner: Mutex<Inner<B>>,
 }
 
-#[derive(Debug, Default)]
-struct Inner {
-    requests: std::collections::VecDeque<Recorded>,
+#[derive(Debug)]
+struct Inner<B> {
+    requests: VecDeque<Recorded>,
     wrongs: Vec<String>,
     faults: Vec<Fault>,
-    erp: erp::Erp,
+    business: B,
 }
 
-impl Desk {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+impl<B> Desk<B> {
+    fn lock(&self) -> MutexGuard<'_, Inner<B>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What a business path says.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
-    headers: Vec<(&'static str, String)>,
-    body: Value,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: Vec<u8>,
     /// What was wrong with the request, if something was.
-    wrong: Option<String>,
+    pub(crate) wrong: Option<String>,
 }
 
 impl Answer {
-    fn new(status: u16, body: Value) -> Self {
-        Self { status, headers: Vec::new(), body, wrong: None }
+    pub(crate) fn new(status: u16, body: &Value) -> Self {
+        let headers = vec![("content-type", "application/json".to_owned())];
+        Self { status, headers, body: body.to_string().into_bytes(), wrong: None }
     }
 
-    fn wrong(status: u16, why: impl Into<String>) -> Self {
+    pub(crate) fn wrong(status: u16, why: impl Into<String>) -> Self {
         let why = why.into();
-        Self { status, headers: Vec::new(), body: json!({ "error": why }), wrong: Some(why) }
+        Self { wrong: Some(why.clone()), ..Self::new(status, &json!({ "error": why })) }
     }
 }
 
 /// Serves until it is told to stop, and gives out the handle that tells it.
-fn serve(listener: TcpListener, desk: &Arc<Desk>, ready: &Sender<ServerHandle>) -> io::Result<()> {
+fn serve<B: Business>(listener: TcpListener, desk: &Arc<Desk<B>>, ready: &Sender<ServerHandle>) -> io::Result<()> {
     let desk = Arc::clone(desk);
     let app = move || {
         App::new()
             .app_data(web::Data::from(Arc::clone(&desk)))
             .app_data(web::PayloadConfig::new(BODY_BYTES_MAX))
-            .default_service(web::to(receive))
+            .default_service(web::to(receive::<B>))
     };
     actix_web::rt::System::new().block_on(async move {
         let server = HttpServer::new(app).workers(1).disable_signals().shutdown_timeout(1).listen(listener)?.run();
@@ -227,7 +251,7 @@ fn serve(listener: TcpListener, desk: &Arc<Desk>, ready: &Sender<ServerHandle>) 
     })
 }
 
-async fn receive(request: HttpRequest, body: web::Bytes, desk: web::Data<Desk>) -> HttpResponse {
+async fn receive<B: Business>(request: HttpRequest, body: web::Bytes, desk: web::Data<Desk<B>>) -> HttpResponse {
     if request.path().starts_with("/_") {
         return steer(&request, &body, &desk);
     }
@@ -258,7 +282,7 @@ fn record(request: &HttpRequest, body: &[u8]) -> Recorded {
 }
 
 /// Keeps the request and takes the fault that it meets.
-fn take_in(desk: &Desk, recorded: &Recorded) -> Option<Fault> {
+fn take_in<B>(desk: &Desk<B>, recorded: &Recorded) -> Option<Fault> {
     let mut inner = desk.lock();
     if inner.requests.len() == REQUESTS_KEPT_MAX {
         inner.requests.pop_front();
@@ -283,36 +307,35 @@ fn slow(recorded: &Recorded) -> Duration {
 }
 
 /// The business answer; what was wrong is written down.
-fn work(desk: &Desk, recorded: &Recorded) -> fault::Response {
+fn work<B: Business>(desk: &Desk<B>, recorded: &Recorded) -> fault::Response {
     let mut inner = desk.lock();
     let answer = match recorded.path.as_str() {
-        "/slow" => Answer::new(200, json!({ "slept_ms": u64::try_from(slow(recorded).as_millis()).unwrap_or(0) })),
-        "/echo" => Answer::new(200, recorded.to_json()),
-        _ => match erp::refused_key(recorded, desk.api_key.as_deref()) {
-            Some(refused) => refused,
-            None => inner.erp.answer(recorded),
-        },
+        "/slow" => Answer::new(200, &json!({ "slept_ms": u64::try_from(slow(recorded).as_millis()).unwrap_or(0) })),
+        "/echo" => Answer::new(200, &recorded.to_json()),
+        _ => inner.business.answer(recorded),
     };
     if let Some(wrong) = &answer.wrong {
         inner.wrongs.push(format!("{} {}: {wrong}", recorded.method, recorded.path));
     }
-    let mut headers = vec![("content-type".to_owned(), "application/json".to_owned())];
-    headers.extend(answer.headers.into_iter().map(|(name, value)| (name.to_owned(), value)));
-    fault::Response { status: answer.status, headers, body: answer.body.to_string().into_bytes() }
+    let headers = answer.headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    fault::Response { status: answer.status, headers, body: answer.body }
 }
 
 /// The paths of the test, not of the business.
-fn steer(request: &HttpRequest, body: &[u8], desk: &Desk) -> HttpResponse {
+fn steer<B: Business>(request: &HttpRequest, body: &[u8], desk: &Desk<B>) -> HttpResponse {
     let mut inner = desk.lock();
     match (request.method(), request.path()) {
         (&Method::GET, "/_health") => HttpResponse::Ok().json(json!({ "status": "ok" })),
         (&Method::GET, "/_requests") => HttpResponse::Ok().json(json!({
             "requests": inner.requests.iter().map(Recorded::to_json).collect::<Vec<_>>(),
             "wrong": inner.wrongs,
-            "repeats": inner.erp.repeats,
+            "repeats": inner.business.repeats(),
         })),
         (&Method::DELETE, "/_requests") => {
-            *inner = Inner::default();
+            inner.requests.clear();
+            inner.wrongs.clear();
+            inner.faults.clear();
+            inner.business.forget();
             HttpResponse::NoContent().finish()
         }
         (&Method::GET, "/_faults") => HttpResponse::Ok().json(&inner.faults),

@@ -10,14 +10,14 @@ use super::auth::{self, Means, Proof};
 use super::breaker::Pass;
 use super::budget::{Handle, Permit, Take, Ticket};
 use super::connection::Connection;
-use super::error::Error;
+use super::error::{Cause, Error};
 use super::request::Request;
 use super::response::Response;
 use crate::clock::{Clock, Timestamp};
 use crate::domain::attempt::{ExchangeRequest, Pause};
 use crate::domain::failure::Class;
 use crate::domain::masking::Masker;
-use crate::domain::secret::Secrets;
+use crate::domain::secret::{SecretValue, Secrets};
 use crate::id::RunId;
 use crate::limits;
 
@@ -26,6 +26,8 @@ use crate::limits;
 pub struct Caller<'c> {
     /// The far end; none for a call to a whole URL, which nobody proves or counts anything for.
     pub connection: Option<&'c Connection>,
+    /// What proves this call instead of the connection's own token.
+    pub stead: Option<Stead<'c>>,
     /// Runs share the budget of a connection evenly.
     pub run: RunId,
     /// Names the call in the queue of its budget: the same when it comes back.
@@ -34,6 +36,13 @@ pub struct Caller<'c> {
     pub clock: &'c dyn Clock,
     /// Longest that the call may take with all its waiting.
     pub time_limit: Duration,
+}
+
+/// A token that a far end gave for a single call, and the header that it goes into.
+#[derive(Debug, Clone, Copy)]
+pub struct Stead<'c> {
+    pub header: &'c str,
+    pub token: &'c SecretValue,
 }
 
 /// How a call ended, and what was sent last.
@@ -57,6 +66,13 @@ pub enum Outcome {
     Unproved(auth::Error),
     /// Without an answer.
     Broken(Error),
+}
+
+impl Stead<'_> {
+    fn put(self, request: &mut Request) -> Result<(), Cause> {
+        request.headers.retain(|(there, _)| !there.as_str().eq_ignore_ascii_case(self.header));
+        request.secret_header(self.header, self.token.expose())
+    }
 }
 
 impl From<Outcome> for Called {
@@ -84,6 +100,13 @@ impl Client {
             let proof = match connection.prove(&mut proved, &means, masker).await {
                 Ok(proof) => proof,
                 Err(error) => return Outcome::Unproved(error).into(),
+            };
+            let proof = match caller.stead {
+                None => proof,
+                Some(stead) => match stead.put(&mut proved) {
+                    Ok(()) => Proof::Fixed,
+                    Err(cause) => return Outcome::Unproved(cause.into()).into(),
+                },
             };
             let permit = match turn(&budget, caller, started).await {
                 Ok(permit) => permit,

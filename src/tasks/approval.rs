@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use self::news::Herald;
 pub use self::news::News;
 use super::{
-    Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, expression_failure, names_of, printed,
+    Attempted, Done, Effect, Patience, Task, TaskContext, TaskKind, WithProblem, expression_failure, names_of, printed,
     read_mapping, read_with,
 };
 use crate::clock::Timestamp;
@@ -209,8 +209,8 @@ impl Task for Approval {
         names
     }
 
-    fn patience(&self) -> Option<Duration> {
-        Some(self.expires)
+    fn patience(&self) -> Option<Patience> {
+        Some(Patience { longest: self.expires, of: "for people", setting: "expires" })
     }
 
     fn channels(&self) -> Vec<(String, ChannelName)> {

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::blob::{BlobPath, KEY, SHA256};
 use super::blob_put::{PATH_HELP, path_of};
-use super::http_download::inflate::{Inflate, PIECE_BYTES, Packing, Unfit};
-use super::http_download::{clean, media_type, unpacked};
+use super::download::inflate::{Inflate, PIECE_BYTES, Packing, Unfit};
+use super::download::{clean, media_type, unpacked};
 use super::{
     Attempted, CHARSET_HELP, Done, Effect, Task, TaskContext, TaskKind, WithProblem, names_of, read_mapping, read_with,
 };
@@ -201,7 +201,7 @@ impl BlobGet {
             name: Some(clean(path.name())),
             ..Label::default()
         };
-        let label = unpacked(label, self.media_type.is_some(), packed, inside);
+        let label = unpacked(label, self.media_type.is_some(), packed, inside, None);
         let file: Handle = writer.publish(label).await.map_err(|error| error.failure())?;
         let mut metadata = found.label.metadata;
         metadata.retain(|name, _| name != KEY && name != SHA256);

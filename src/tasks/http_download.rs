@@ -1,27 +1,24 @@
 //! `http_download`: a file of a far end, streamed to an artifact. Memory stays flat however large it is; what was cut
 //! off goes on where it was, or begins anew, and is never taken for whole.
 
-mod call;
-mod fetch;
-pub(super) mod inflate;
-
-use std::time::Duration;
-
 use async_trait::async_trait;
+use http::Method;
 use schemars::{JsonSchema, schema_for};
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
-use self::call::{Call, CallMethod, RawCall};
-use self::fetch::Fetch;
-pub(super) use self::fetch::{clean, media_type, unpacked};
-use self::inflate::Packing;
-use super::{Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, read_with};
+use super::download::{Call, CallMethod, Fetch, Fetched, Link, Links, Over, Packing, RawCall, Wanted};
+use super::http::{Answer, RESPONSE, joined, send_as};
+use super::{
+    Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, expression_failure, printed, read_with,
+};
+use crate::domain::body;
+use crate::domain::failure::Sent;
 use crate::domain::masking::Masker;
 use crate::domain::secret::SecretRef;
-use crate::domain::{byte_size, duration};
 use crate::expr::{Place, Template};
 use crate::limits;
+use crate::outbound::Response;
 
 pub(super) const KIND: TaskKind = TaskKind {
     name: "http_download",
@@ -85,11 +82,7 @@ struct Refresh {
 struct HttpDownload {
     file: Call,
     refresh: Option<(Call, Template)>,
-    bytes_max: u64,
-    packing: Packing,
-    idle: Duration,
-    media_type: Option<String>,
-    charset: Option<String>,
+    wanted: Wanted,
 }
 
 fn parse(with: &With, raw: &Value, connected: bool) -> Result<Box<dyn Task>, Vec<WithProblem>> {
@@ -139,44 +132,50 @@ fn parse(with: &With, raw: &Value, connected: bool) -> Result<Box<dyn Task>, Vec
             }
         }
     });
-    let bytes_max = match with.max_size.as_deref().map(byte_size::parse) {
-        None => limits::DOWNLOAD_BYTES_MAX,
-        Some(Ok(bytes)) => bytes.min(limits::DOWNLOAD_BYTES_CEILING),
-        Some(Err(error)) => {
-            problems.push(WithProblem::new("/max_size", error.problem()).help(error.help()));
-            0
-        }
-    };
-    let idle = match with.idle_timeout.as_deref().map(duration::parse) {
-        None => limits::DOWNLOAD_IDLE_MAX,
-        Some(Ok(idle)) => idle,
-        Some(Err(error)) => {
-            problems.push(WithProblem::new("/idle_timeout", error.to_string()).help("write a time such as `30s`"));
-            Duration::ZERO
-        }
-    };
-    if let Some(charset) = &with.charset
-        && encoding_rs::Encoding::for_label(charset.as_bytes()).is_none()
-    {
-        problems
-            .push(WithProblem::new("/charset", format!("there is no charset `{charset}`")).help(super::CHARSET_HELP));
-    }
+    let (max_size, idle) = (with.max_size.as_deref(), with.idle_timeout.as_deref());
+    let wanted = Wanted::read(max_size, idle, with.media_type.as_ref(), with.charset.as_ref(), &mut problems);
     if !problems.is_empty() {
         return Err(problems);
     }
-    Ok(Box::new(HttpDownload {
-        file: call,
-        refresh,
-        bytes_max,
-        packing: with.decompress,
-        idle,
-        media_type: with.media_type.clone(),
-        charset: with.charset.clone(),
-    }))
+    let wanted = Wanted { packing: with.decompress, ..wanted };
+    Ok(Box::new(HttpDownload { file: call, refresh, wanted }))
 }
 
-/// The name under which `refresh.link` sees the answer.
-const RESPONSE: &str = "response";
+/// Asks for a fresh link by `refresh`.
+struct Refreshed<'a> {
+    call: &'a Call,
+    link: &'a Template,
+    ctx: &'a TaskContext<'a>,
+}
+
+#[async_trait]
+impl Links for Refreshed<'_> {
+    async fn link(&self, masker: &mut Masker) -> Result<Link, Over> {
+        let mut request = self.call.request(self.ctx, masker).await?;
+        request.response_bytes_max = limits::DOWNLOAD_LINK_BYTES_MAX;
+        let method = if self.call.method == CallMethod::Get { Method::GET } else { Method::POST };
+        let mut found = String::new();
+        let judge = |response: &Response, masker: &Masker| {
+            Answer::default().judge(self.ctx, &method, response, masker)?;
+            let content_type = response.header("content-type").unwrap_or_default();
+            let seen = json!({
+                "status": response.status.as_u16(),
+                "headers": joined(&response.headers),
+                "body": body::read(content_type, &response.body),
+            });
+            let values = self.ctx.values.clone().with(RESPONSE, seen);
+            let link = self.link.eval(&values).map_err(|error| expression_failure(&error).sent(Sent::Maybe))?;
+            found = printed(&link);
+            Ok(Done::Output(Value::Null))
+        };
+        let connection = self.call.connection(self.ctx);
+        let attempted = send_as(self.ctx, connection, None, request, masker, judge).await;
+        match attempted.result {
+            Ok(Done::Output(_)) => Ok(Link { url: found, packing: None }),
+            _ => Err(Over::Instead(Box::new(attempted))),
+        }
+    }
+}
 
 #[async_trait]
 impl Task for HttpDownload {
@@ -200,11 +199,19 @@ impl Task for HttpDownload {
     }
 
     async fn attempt(&self, ctx: &TaskContext<'_>) -> Attempted {
-        let masker = Masker::over(ctx.secrets.known());
-        let mut fetch = Fetch::new(self, ctx, masker);
-        let result = fetch.run().await.map(Done::Output);
-        let (result, exchange) = fetch.end(result);
-        Attempted { result, exchange, checkpoint: None }
+        let masker = Masker::over(ctx.client.known(ctx.secrets));
+        let links = self.refresh.as_ref().map(|(call, link)| Refreshed { call, link, ctx });
+        let links = links.as_ref().map(|links| links as &dyn Links);
+        let call = Some(&self.file).filter(|file| file.has_target());
+        let mut fetch = Fetch::new(&self.wanted, call, links, ctx, masker);
+        let result = fetch.run().await;
+        match fetch.end(result) {
+            Ok((Fetched { status, headers, file }, exchange)) => {
+                let output = json!({ "status": status, "headers": joined(&headers), "file": file.to_value() });
+                Attempted { result: Ok(Done::Output(output)), exchange, checkpoint: None }
+            }
+            Err(attempted) => *attempted,
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 /// The parsed form of everything that the files say: workflows, routes, schedules.
 pub mod plan;
 
+mod amazon_report;
 /// A question to people.
 pub mod approval;
 /// Places for files that others fetch.
@@ -12,11 +13,14 @@ mod blob_get;
 mod blob_put;
 /// Programs of this machine.
 pub mod command;
+mod download;
 mod http;
 mod http_download;
 mod http_request;
 mod notify;
+mod report;
 mod set_state;
+mod shopify_bulk;
 /// Databases that workflows work with.
 pub mod sql;
 mod sql_exec;
@@ -27,6 +31,7 @@ mod table;
 mod table_query;
 mod transform;
 mod wait;
+mod walmart_report;
 mod workflow;
 
 use std::collections::BTreeMap;
@@ -50,7 +55,7 @@ use crate::domain::run::Run;
 use crate::domain::secret::{SecretRef, Secrets};
 use crate::domain::step::StepId;
 use crate::expr::{self, Context, Mapping, Place};
-use crate::id::{ChannelName, ConnectionName, RunId, WorkflowName};
+use crate::id::{AttemptNumber, ChannelName, ConnectionName, RunId, WorkflowName};
 use crate::outbound::connection::Connection;
 use crate::outbound::{Client, Redaction};
 
@@ -68,6 +73,9 @@ pub static KINDS: &[TaskKind] = &[
     sql_load::KIND,
     blob_put::KIND,
     blob_get::KIND,
+    amazon_report::KIND,
+    shopify_bulk::KIND,
+    walmart_report::KIND,
     wait::KIND,
     set_state::KIND,
     stop::KIND,
@@ -175,8 +183,8 @@ pub trait Task: Send + Sync + fmt::Debug {
         None
     }
 
-    /// How long it waits for people at most, so that a run whose own limit is shorter is found at load time.
-    fn patience(&self) -> Option<Duration> {
+    /// How long it may wait by its settings, so that a run whose own limit is shorter is found at load time.
+    fn patience(&self) -> Option<Patience> {
         None
     }
 
@@ -215,6 +223,16 @@ pub trait Task: Send + Sync + fmt::Debug {
     async fn attempt(&self, ctx: &TaskContext<'_>) -> Attempted;
 }
 
+/// A long wait that the settings of a task allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    pub longest: Duration,
+    /// What is waited for, such as `for people`.
+    pub of: &'static str,
+    /// The setting that says so.
+    pub setting: &'static str,
+}
+
 /// What an attempt gave.
 #[derive(Debug)]
 pub struct Attempted {
@@ -249,6 +267,8 @@ pub struct TaskContext<'a> {
     pub task: &'a StepId,
     /// The same over retries, resume after a crash, and re-run from the failed task.
     pub idempotency_key: &'a str,
+    /// Which attempt at the task this is. One that was cut off has a number and left nothing.
+    pub attempt: AttemptNumber,
     /// What the last attempt of this task left; nothing for the first.
     pub checkpoint: Option<&'a Value>,
     /// What expressions see.

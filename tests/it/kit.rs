@@ -42,6 +42,14 @@ pub(crate) struct Kit {
     pub(crate) erp: Standin,
     files: Arc<KitFiles>,
     telling: Telling,
+    beside: Beside,
+}
+
+/// Far ends beside the ERP, and a place for artifacts: both outlive a restart.
+#[derive(Clone, Default)]
+struct Beside {
+    connections: Vec<Connection>,
+    folder: Option<Arc<tempfile::TempDir>>,
 }
 
 /// Where people are told, and the secrets for it.
@@ -66,6 +74,7 @@ struct Given {
     room: usize,
     commands: Commands,
     telling: Telling,
+    beside: Beside,
     /// What is done to the connection `erp`.
     change: Change,
 }
@@ -78,6 +87,7 @@ impl Given {
             room: 64,
             commands: Commands::default(),
             telling: Telling::default(),
+            beside: Beside::default(),
             change: Box::new(|_| {}),
         }
     }
@@ -109,16 +119,23 @@ impl Kit {
         Self::on(Given { telling, ..Given::new(clock) }, workflows, routes)
     }
 
+    /// A gateway on this clock that knows these far ends too and keeps artifacts.
+    pub(crate) fn with_far_ends(workflows: &[&str], clock: TestClock, connections: Vec<Connection>) -> Self {
+        let beside = Beside { connections, folder: Some(Arc::new(tempfile::tempdir().unwrap())) };
+        Self::on(Given { beside, ..Given::new(clock) }, workflows, "")
+    }
+
     /// The gateway that comes after this one: on the same store, with these files.
     pub(crate) fn restarted(&self, workflows: &[&str], routes: &str) -> Self {
-        let (store, telling) = (Arc::clone(self.engine.store()), self.telling.clone());
-        Self::on(Given { store, telling, ..Given::new(self.clock.clone()) }, workflows, routes)
+        let (store, telling, beside) = (Arc::clone(self.engine.store()), self.telling.clone(), self.beside.clone());
+        Self::on(Given { store, telling, beside, ..Given::new(self.clock.clone()) }, workflows, routes)
     }
 
     fn on(given: Given, workflows: &[&str], routes: &str) -> Self {
-        let Given { store, clock, room, commands, telling, change } = given;
+        let Given { store, clock, room, commands, telling, beside, change } = given;
         let erp = Standin::start(&standin::Settings::default()).unwrap();
-        let files = Arc::new(KitFiles::new(workflows, routes, &erp, telling.channels.clone(), change));
+        let files =
+            Arc::new(KitFiles::new(workflows, routes, &erp, telling.channels.clone(), &beside.connections, change));
         let engine = Engine::new(Parts {
             store,
             clock: Arc::new(clock.clone()),
@@ -126,7 +143,7 @@ impl Kit {
             client: Arc::new(Client::new(Egress::new(["127.0.0.0/8".parse().unwrap()]))),
             secrets: Arc::clone(&telling.secrets),
             commands,
-            artifacts: Artifacts::default(),
+            artifacts: beside.folder.as_ref().map_or_else(Artifacts::default, |dir| Artifacts::in_folder(dir.path())),
             databases: Databases::default(),
             blobs: Blobs::default(),
             settings: Settings {
@@ -135,7 +152,7 @@ impl Kit {
                 retention: Retention { runs: DAY * 90, payloads: DAY * 30, failed_runs: DAY * 180 },
             },
         });
-        Self { engine, clock, erp, files, telling }
+        Self { engine, clock, erp, files, telling, beside }
     }
 
     /// Puts another version of a workflow in force.
@@ -286,7 +303,14 @@ const ERP: &str = "http://erp.test";
 pub(crate) const KEY: &str = "s3cret-value";
 
 impl KitFiles {
-    fn new(workflows: &[&str], routes: &str, erp: &Standin, channels: Channels, change: Change) -> Self {
+    fn new(
+        workflows: &[&str],
+        routes: &str,
+        erp: &Standin,
+        channels: Channels,
+        beside: &[Connection],
+        change: Change,
+    ) -> Self {
         let name = ConnectionName::new("erp").unwrap();
         let mut connection = Connection {
             name: name.clone(),
@@ -309,7 +333,10 @@ impl KitFiles {
             older: Mutex::default(),
             routes: compiled.routes.into_iter().map(Arc::new).collect(),
             schedules: compiled.schedules.into_iter().map(Arc::new).collect(),
-            connections: Arc::new(Connections::from([(name, Arc::new(connection))])),
+            connections: {
+                let beside = beside.iter().map(|far| (far.name.clone(), Arc::new(far.clone())));
+                Arc::new(beside.chain([(name, Arc::new(connection))]).collect::<Connections>())
+            },
             erp: erp.url(),
             channels: Arc::new(channels),
         };

@@ -34,6 +34,7 @@ mod quota;
 mod redact;
 mod reminder;
 mod replay;
+mod reports;
 mod retry;
 mod returns;
 mod schedule;

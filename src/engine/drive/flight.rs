@@ -66,6 +66,7 @@ async fn attempt(engine: &Engine, ticket: &Ticket<'_>) -> Attempted {
         run: ticket.run,
         task: step,
         idempotency_key: &ticket.key,
+        attempt: ticket.attempt,
         checkpoint: ticket.checkpoint.as_ref(),
         values: &ticket.values,
         connection: connection.as_deref(),

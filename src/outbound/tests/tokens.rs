@@ -166,6 +166,7 @@ impl Desk {
         let request = connection.request(Method::POST, "/orders", &[]).unwrap();
         let mut masker = Masker::over(self.client.known(&self.secrets));
         let caller = Caller {
+            stead: None,
             connection: Some(connection),
             run: RunId::floor(self.clock.now()),
             ticket: "ticket",

@@ -287,21 +287,20 @@ fn callback(desk: &mut Desk<'_>, head: &raw::Workflow, scope: &Scope<'_>) -> Opt
     Some(Arc::new(Callback { url, events: events.unwrap_or_else(|| vec![State::Succeeded, State::Failed]), sign }))
 }
 
-/// Approvals that may wait longer than the run.
+/// Tasks that may wait longer than the run.
 fn tell_too_patient(desk: &mut Desk<'_>, tasks: Option<&TaskList>, timeout: Duration) {
     let patience = |task: &PlannedTask| match &task.work {
         Work::Task(work) => work.task.patience().map(|patience| (task.id.clone(), patience)),
         Work::Group(_) | Work::Switch(_) => None,
     };
     let asked = tasks.into_iter().flat_map(TaskList::all).filter_map(patience);
-    let Some((id, patience)) = asked.filter(|(_, patience)| *patience >= timeout).max_by_key(|(_, patience)| *patience)
-    else {
-        return;
-    };
-    let (patience, limit) = (duration::format(patience), duration::format(timeout));
-    let message = format!("task `{id}` may wait {patience} for people, and the run may take {limit} in all");
+    let too_long = asked.filter(|(_, patience)| patience.longest >= timeout);
+    let Some((id, patience)) = too_long.max_by_key(|(_, patience)| patience.longest) else { return };
+    let (of, setting) = (patience.of, patience.setting);
+    let (patience, limit) = (duration::format(patience.longest), duration::format(timeout));
+    let message = format!("task `{id}` may wait {patience} {of}, and the run may take {limit} in all");
     let problem = desk.problem("spec.value", message, desk.map.entry(&Path::root().with("timeout")));
     desk.push(
-        problem.help(format!("write a longer `timeout` at the workflow than {patience}, or a shorter `expires`")),
+        problem.help(format!("write a longer `timeout` at the workflow than {patience}, or a shorter `{setting}`")),
     );
 }

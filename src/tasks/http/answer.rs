@@ -42,6 +42,12 @@ enum Accept {
 /// The name under which expressions see the answer.
 pub(in crate::tasks) const RESPONSE: &str = "response";
 
+impl Default for Answer {
+    fn default() -> Self {
+        Self { accept: vec![Accept::Hundred(2)], fail_if: None }
+    }
+}
+
 impl Answer {
     /// Reads the keys of an answer from a task's `with`. Keys that are not its own are left to others.
     pub(in crate::tasks) fn read(raw: &Value) -> Result<Self, Vec<WithProblem>> {
@@ -132,7 +138,7 @@ pub(super) fn is_of_answer(place: &Place) -> bool {
 }
 
 /// Headers as expressions see them: one member a name, repeats as a list (RFC 9110 section 5.3).
-fn joined(headers: &[(String, String)]) -> Value {
+pub(in crate::tasks) fn joined(headers: &[(String, String)]) -> Value {
     let mut members = Map::new();
     for (name, value) in headers {
         match members.get_mut(name) {

@@ -6,24 +6,38 @@ use super::failures::{at_connection, masked, unproved};
 use crate::domain::attempt::{Exchange, Pause};
 use crate::domain::failure::Failure;
 use crate::domain::masking::Masker;
+pub(in crate::tasks) use crate::outbound::call::Stead;
 use crate::outbound::call::{Called, Caller, Outcome};
+use crate::outbound::connection::Connection;
 use crate::outbound::{Request, Response};
 use crate::tasks::{Attempted, Done, TaskContext};
 
 /// The client gives up this much before the engine cuts the attempt off, so that the time split is kept.
 const HEADROOM: Duration = Duration::from_millis(20);
 
-/// Sends `request` and lets `judge` say what its answer means, which has lost what the task redacts; secrets are masked
-/// in whatever comes of it. The masker
-/// that `judge` is given knows every secret of the call.
+/// Sends `request` to the connection of the task and lets `judge` say what its answer means, which has lost what the task
+/// redacts; secrets are masked in whatever comes of it. The masker that `judge` is given knows every secret of the call.
 pub(in crate::tasks) async fn send(
     ctx: &TaskContext<'_>,
     request: Request,
     masker: &mut Masker,
     judge: impl FnOnce(&Response, &Masker) -> Result<Done, Failure>,
 ) -> Attempted {
+    send_as(ctx, ctx.connection, None, request, masker, judge).await
+}
+
+/// The same to `connection`, or to nobody in particular, with another proof than the connection's own when there is one.
+pub(in crate::tasks) async fn send_as(
+    ctx: &TaskContext<'_>,
+    connection: Option<&Connection>,
+    stead: Option<Stead<'_>>,
+    request: Request,
+    masker: &mut Masker,
+    judge: impl FnOnce(&Response, &Masker) -> Result<Done, Failure>,
+) -> Attempted {
     let caller = Caller {
-        connection: ctx.connection,
+        connection,
+        stead,
         run: ctx.run,
         ticket: ctx.idempotency_key,
         secrets: ctx.secrets,

@@ -103,7 +103,7 @@ impl Database {
     }
 
     /// A connection of the test's own.
-    pub(super) async fn client(&self) -> tokio_postgres::Client {
+    pub(crate) async fn client(&self) -> tokio_postgres::Client {
         let mut config = self.server.clone();
         config.dbname(&self.place.database);
         connect(&config, self.place.authorities.as_deref()).await
@@ -113,7 +113,7 @@ impl Database {
         self.client().await.batch_execute(sql).await.unwrap();
     }
 
-    pub(super) async fn number(&self, sql: &str) -> i64 {
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
         self.client().await.query_one(sql, &[]).await.unwrap().get(0)
     }
 

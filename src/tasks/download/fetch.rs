@@ -1,26 +1,28 @@
-//! One attempt at a download.
+//! The fetching of one file in one attempt.
 
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use http::Method;
 
+use super::call::Call;
 use super::inflate::{Inflate, PIECE_BYTES, Packing, Unfit};
-use super::{HttpDownload, RESPONSE};
+use super::{Links, Over, Wanted};
 use crate::artifacts::{Handle, Label, Writer};
 use crate::domain::attempt::{Exchange, ExchangeRequest, ExchangeResponse, Timings};
-use crate::domain::body;
 use crate::domain::failure::{Class, Failure, Fault, Sent};
 use crate::domain::masking::Masker;
 use crate::limits;
 use crate::outbound::{self, Opened, Pieces, Request};
-use crate::tasks::printed;
-use crate::tasks::{Done, TaskContext, expression_failure};
+use crate::tasks::{Attempted, TaskContext};
 
-pub(super) struct Fetch<'a> {
-    task: &'a HttpDownload,
+/// A download under way. Without a `call` the file is where `links` says.
+pub(in crate::tasks) struct Fetch<'a> {
+    wanted: &'a Wanted,
+    call: Option<&'a Call>,
+    links: Option<&'a dyn Links>,
     ctx: &'a TaskContext<'a>,
     masker: Masker,
-    /// The link that `refresh` gave last.
+    /// The link that was given last.
     link: Option<String>,
     refreshed: u32,
     /// Times that the body broke off.
@@ -59,50 +61,76 @@ enum Next {
     Anew,
 }
 
+/// A file that came.
+#[derive(Debug)]
+pub(in crate::tasks) struct Fetched {
+    pub(in crate::tasks) status: u16,
+    /// As they came, secrets masked.
+    pub(in crate::tasks) headers: Vec<(String, String)>,
+    pub(in crate::tasks) file: Handle,
+}
+
 impl<'a> Fetch<'a> {
-    pub(super) fn new(task: &'a HttpDownload, ctx: &'a TaskContext<'a>, masker: Masker) -> Self {
-        let timings = Timings::default();
-        let packing = task.packing;
-        Self { task, ctx, masker, link: None, refreshed: 0, cuts: 0, packing, record: None, answer: None, timings }
+    pub(in crate::tasks) fn new(
+        wanted: &'a Wanted,
+        call: Option<&'a Call>,
+        links: Option<&'a dyn Links>,
+        ctx: &'a TaskContext<'a>,
+        masker: Masker,
+    ) -> Self {
+        let packing = wanted.packing;
+        let (record, answer, timings) = (None, None, Timings::default());
+        Self { wanted, call, links, ctx, masker, link: None, refreshed: 0, cuts: 0, packing, record, answer, timings }
     }
 
-    /// Secrets out of what is told.
-    pub(super) fn end(self, result: Result<Done, Failure>) -> (Result<Done, Failure>, Option<Box<Exchange>>) {
-        let result = result.map_err(|mut failure| {
-            failure.message = self.masker.mask(&failure.message).into_owned();
-            match self.ctx.connection {
-                Some(connection) if failure.place.is_none() => failure.at(connection.name.as_str()),
-                _ => failure,
-            }
-        });
+    /// How the attempt ended that wanted the file, secrets out of what is told.
+    pub(in crate::tasks) fn end<T>(
+        self,
+        result: Result<T, Over>,
+    ) -> Result<(T, Option<Box<Exchange>>), Box<Attempted>> {
         let exchange = self.record.map(|request| Exchange { request, response: self.answer, timings: self.timings });
-        (result, exchange.map(Box::new))
+        let exchange = exchange.map(Box::new);
+        match result {
+            Ok(value) => Ok((value, exchange)),
+            Err(Over::Instead(attempted)) => Err(attempted),
+            Err(Over::Failed(mut failure)) => {
+                failure.message = self.masker.mask(&failure.message).into_owned();
+                let failure = match self.ctx.connection {
+                    Some(connection) if failure.place.is_none() => failure.at(connection.name.as_str()),
+                    _ => failure,
+                };
+                Err(Box::new(Attempted { result: Err(failure), exchange, checkpoint: None }))
+            }
+        }
     }
 
-    pub(super) async fn run(&mut self) -> Result<Value, Failure> {
-        if !self.task.file.has_target() {
+    /// Fetches it.
+    pub(in crate::tasks) async fn run(&mut self) -> Result<Fetched, Over> {
+        if self.call.is_none() {
             self.refresh().await?;
         }
         loop {
             let opened = self.open(None).await?;
             if opened.status.as_u16() != 200 {
-                return Err(self.unwanted(opened).await);
+                return Err(self.unwanted(opened).await.into());
             }
-            let (status, headers) = (opened.status.as_u16(), opened.headers.clone());
+            let (status, mut headers) = (opened.status.as_u16(), opened.headers.clone());
             let url_path = opened.url.path().to_owned();
             if let Some(mut handle) = self.transfer(opened, &url_path).await? {
                 // What the far end said may hold a secret; the id is ours, and must stay as it is.
-                let headers = self.masker.mask_json(joined(&headers));
+                for (_, value) in &mut headers {
+                    *value = self.masker.mask(value).into_owned();
+                }
                 handle.name = handle.name.map(|name| self.masker.mask(&name).into_owned());
-                return Ok(json!({ "status": status, "headers": headers, "file": handle.to_value() }));
+                return Ok(Fetched { status, headers, file: handle });
             }
         }
     }
 
     /// Asks for the file, or for its rest; a link that has expired is replaced by a fresh one.
-    async fn open(&mut self, rest: Option<(u64, &str)>) -> Result<Opened, Failure> {
+    async fn open(&mut self, rest: Option<(u64, &str)>) -> Result<Opened, Over> {
         loop {
-            let mut request = self.task.file.request(self.ctx, &mut self.masker, self.link.as_deref()).await?;
+            let mut request = self.request().await?;
             let bad = |cause: outbound::Cause| Failure::new("http.bad_header", Fault::Config, cause.sentence());
             if let Some((from, version)) = rest {
                 request.header("range", format!("bytes={from}-").as_bytes()).map_err(bad)?;
@@ -114,7 +142,7 @@ impl<'a> Fetch<'a> {
             }
             let opened = self.send(request).await?;
             let expired = matches!(opened.status.as_u16(), 403 | 410);
-            if !expired || self.task.refresh.is_none() || self.refreshed == limits::DOWNLOAD_REFRESHES_MAX {
+            if !expired || self.links.is_none() || self.refreshed == limits::DOWNLOAD_REFRESHES_MAX {
                 return Ok(opened);
             }
             self.refresh().await?;
@@ -129,7 +157,7 @@ impl<'a> Fetch<'a> {
         }
         self.record = Some(record);
         self.answer = None;
-        match self.ctx.client.open(request, self.task.idle).await {
+        match self.ctx.client.open(request, self.wanted.idle).await {
             Ok(opened) => {
                 self.timings = opened.timings;
                 self.answer = Some(opened.record(&self.masker));
@@ -143,34 +171,36 @@ impl<'a> Fetch<'a> {
     }
 
     /// Asks for a link.
-    async fn refresh(&mut self) -> Result<(), Failure> {
-        let Some((call, link)) = &self.task.refresh else { return Ok(()) };
+    async fn refresh(&mut self) -> Result<(), Over> {
+        let Some(links) = self.links else { return Ok(()) };
         self.refreshed += 1;
-        let request = call.request(self.ctx, &mut self.masker, None).await?;
-        let opened = self.send(request).await?;
-        if !opened.status.is_success() {
-            return Err(self.unwanted(opened).await);
-        }
-        let (status, headers) = (opened.status.as_u16(), joined(&opened.headers));
-        let content_type = opened.header("content-type").unwrap_or_default().to_owned();
-        let bytes = opened.body.words(limits::DOWNLOAD_LINK_BYTES_MAX).await;
-        let body = body::read(&content_type, &bytes);
-        let values =
-            self.ctx.values.clone().with(RESPONSE, json!({ "status": status, "headers": headers, "body": body }));
-        let link = link.eval(&values).map_err(|error| expression_failure(&error).sent(Sent::Maybe))?;
-        self.link = Some(outbound::parse_url(&printed(&link)).map_err(|cause| bad_link(&cause))?.into());
+        let link = links.link(&mut self.masker).await?;
+        self.link = Some(outbound::parse_url(&link.url).map_err(|cause| bad_link(&cause))?.into());
+        self.packing = link.packing.unwrap_or(self.packing);
         Ok(())
     }
 
+    /// The request for the file. A link is somebody else's, and its own proof: nothing of the connection goes with it.
+    async fn request(&mut self) -> Result<Request, Failure> {
+        let mut request = match (&self.link, self.call) {
+            (Some(link), _) => Request::new(Method::GET, link).map_err(|cause| bad_link(&cause))?,
+            (None, Some(call)) => call.proved(self.ctx, &mut self.masker).await?,
+            // Links give the first one too.
+            (None, None) => return Err(Failure::new("http.bad_url", Fault::Config, "there is no URL to call")),
+        };
+        request.timeout = request.timeout.min(self.ctx.time_limit);
+        Ok(request)
+    }
+
     /// Reads a body to its end; `None` when the file changed meanwhile and has to be begun anew.
-    async fn transfer(&mut self, opened: Opened, url_path: &str) -> Result<Option<Handle>, Failure> {
+    async fn transfer(&mut self, opened: Opened, url_path: &str) -> Result<Option<Handle>, Over> {
         let encoded =
             opened.header("content-encoding").is_some_and(|coding| coding.to_ascii_lowercase().contains("gzip"));
         let label = self.label(&opened, url_path);
-        if opened.body.announced().is_some_and(|bytes| bytes > self.task.bytes_max) {
-            return Err(self.too_large());
+        if opened.body.announced().is_some_and(|bytes| bytes > self.wanted.bytes_max) {
+            return Err(self.too_large().into());
         }
-        let writer = self.ctx.artifacts.writer(self.ctx.run, self.task.bytes_max).await;
+        let writer = self.ctx.artifacts.writer(self.ctx.run, self.wanted.bytes_max).await;
         let mut transfer = Transfer {
             received: 0,
             total: opened.body.announced(),
@@ -183,7 +213,7 @@ impl<'a> Fetch<'a> {
             let (why, help) = match transfer.body.next().await {
                 Ok(Some(piece)) => match self.take(&mut transfer, &piece).await? {
                     Ok(()) => continue,
-                    Err(unfit) => return self.unfit(&unfit),
+                    Err(unfit) => return Ok(self.unfit(&unfit)?),
                 },
                 Ok(None) if transfer.total.is_none_or(|total| total == transfer.received) => break,
                 // A 206 may carry less than was asked for (RFC 9110 section 15.3.7): its end is not that of the file.
@@ -197,7 +227,7 @@ impl<'a> Fetch<'a> {
             if self.cuts > limits::DOWNLOAD_CUTS_MAX {
                 let message = format!("the download broke off {} times: {why}", self.cuts);
                 let failure = Failure::new("download.cut", Fault::Far, message).help(help);
-                return Err(failure.retriable(Class::Connect, None).sent(Sent::Maybe));
+                return Err(failure.retriable(Class::Connect, None).sent(Sent::Maybe).into());
             }
             tracing::debug!(received = transfer.received, why = why.as_str(), "a download broke off");
             tokio::time::sleep(limits::DOWNLOAD_CUT_PAUSE * self.cuts).await;
@@ -210,13 +240,12 @@ impl<'a> Fetch<'a> {
         let (mut out, packed) = (Vec::new(), inflate.is_compressed());
         let inside = match inflate.finish(&mut out) {
             Ok(inside) => inside,
-            Err(unfit) => return self.unfit(&unfit),
+            Err(unfit) => return Ok(self.unfit(&unfit)?),
         };
         writer.write(&out).await.map_err(|error| error.failure())?;
-        let handle = writer
-            .publish(unpacked(label, self.task.media_type.is_some(), packed, inside))
-            .await
-            .map_err(|error| error.failure())?;
+        let named = self.wanted.media_type.is_some();
+        let label = unpacked(label, named, packed, inside, self.wanted.vague);
+        let handle = writer.publish(label).await.map_err(|error| error.failure())?;
         Ok(Some(handle))
     }
 
@@ -224,7 +253,7 @@ impl<'a> Fetch<'a> {
     /// anew and is kept as it is.
     fn unfit<T>(&mut self, unfit: &Unfit) -> Result<Option<T>, Failure> {
         match unfit {
-            Unfit::SeveralFiles if self.packing == Packing::Auto && !self.task.effect_is_unsafe() => {
+            Unfit::SeveralFiles if self.packing == Packing::Auto && !self.is_unsafe() => {
                 self.packing = Packing::None;
                 Ok(None)
             }
@@ -247,7 +276,7 @@ impl<'a> Fetch<'a> {
 
     async fn take(&self, transfer: &mut Transfer, piece: &[u8]) -> Result<Result<(), Unfit>, Failure> {
         transfer.received += piece.len() as u64;
-        if transfer.received > self.task.bytes_max {
+        if transfer.received > self.wanted.bytes_max {
             return Err(self.too_large());
         }
         let mut out = Vec::new();
@@ -265,20 +294,20 @@ impl<'a> Fetch<'a> {
     }
 
     /// After a cut: the rest of the same file when the far end can give it (RFC 9110 section 13.1.5), otherwise all.
-    async fn go_on(&mut self, received: u64, total: Option<u64>, version: &Version) -> Result<Next, Failure> {
+    async fn go_on(&mut self, received: u64, total: Option<u64>, version: &Version) -> Result<Next, Over> {
         // A request that is not safe is not made twice by us.
-        if self.task.effect_is_unsafe() {
+        if self.is_unsafe() {
             let message = "the download broke off, and the call is not repeated by itself because it is a POST";
-            return Err(Failure::new("download.cut", Fault::Far, message).sent(Sent::Maybe));
+            return Err(Failure::new("download.cut", Fault::Far, message).sent(Sent::Maybe).into());
         }
         let Some(condition) = version.condition().filter(|_| received > 0) else { return Ok(Next::Anew) };
         let opened = match self.open(Some((received, condition))).await {
             Ok(opened) => opened,
             // Not reachable this moment: the count of cuts bounds how often this is tried.
-            Err(failure) if failure.class == Class::Connect && self.cuts < limits::DOWNLOAD_CUTS_MAX => {
+            Err(Over::Failed(failure)) if failure.class == Class::Connect && self.cuts < limits::DOWNLOAD_CUTS_MAX => {
                 return Ok(Next::Anew);
             }
-            Err(failure) => return Err(failure),
+            Err(over) => return Err(over),
         };
         // Some far ends pay no heed to `If-Range`: only what is surely of the same file is put behind what came.
         let same = opened.status.as_u16() == 206 && version.allows(&Version::of(&opened));
@@ -303,15 +332,19 @@ impl<'a> Fetch<'a> {
         let failure = Failure::new("http.status", fault, message).at(host);
         let failure = failure.retriable(Class::Status(status), after).sent(Sent::Maybe);
         match status {
-            403 | 410 if self.task.refresh.is_none() => {
+            403 | 410 if self.links.is_none() => {
                 failure.help("a link that lives for minutes only wants `refresh`, which asks for a fresh one")
             }
             _ => failure,
         }
     }
 
+    fn is_unsafe(&self) -> bool {
+        self.call.is_some_and(|call| call.method == super::CallMethod::Post)
+    }
+
     fn too_large(&self) -> Failure {
-        let size = crate::domain::byte_size::format(self.task.bytes_max);
+        let size = crate::domain::byte_size::format(self.wanted.bytes_max);
         Failure::new("download.too_large", Fault::Config, format!("the file is larger than {size}"))
             .help("raise `max_size` of the task, or ask for less")
             .sent(Sent::Maybe)
@@ -326,8 +359,8 @@ impl<'a> Fetch<'a> {
         });
         let name = name.map(|name| clean(&name)).filter(|name| !name.is_empty());
         Label {
-            media_type: self.task.media_type.clone().unwrap_or(media_type),
-            charset: self.task.charset.clone().or(charset),
+            media_type: self.wanted.media_type.clone().unwrap_or(media_type),
+            charset: self.wanted.charset.clone().or(charset),
             name,
             ..Label::default()
         }
@@ -335,8 +368,14 @@ impl<'a> Fetch<'a> {
 }
 
 /// What is said of a file after it was unpacked. A media type that says nothing gives way to the ending of its name,
-/// unless the task `named` it.
-pub(in crate::tasks) fn unpacked(mut label: Label, named: bool, packed: bool, inside: Option<String>) -> Label {
+/// unless the task `named` it, and to `vague` where that says nothing either.
+pub(in crate::tasks) fn unpacked(
+    mut label: Label,
+    named: bool,
+    packed: bool,
+    inside: Option<String>,
+    vague: Option<&'static str>,
+) -> Label {
     if packed {
         let outside = label.name.take();
         let inside = inside.map(|name| clean(name.rsplit(['/', '\\']).next().unwrap_or_default()));
@@ -349,22 +388,16 @@ pub(in crate::tasks) fn unpacked(mut label: Label, named: bool, packed: bool, in
             Some("tsv") => "text/tab-separated-values",
             Some("json") => "application/json",
             Some("jsonl" | "ndjson") => "application/x-ndjson",
-            _ => "application/octet-stream",
+            _ => vague.unwrap_or("application/octet-stream"),
         };
         media_type.clone_into(&mut label.media_type);
     }
     label
 }
 
-impl HttpDownload {
-    fn effect_is_unsafe(&self) -> bool {
-        self.file.method == super::CallMethod::Post && self.file.has_target()
-    }
-}
-
 fn bad_link(cause: &outbound::Cause) -> Failure {
-    Failure::new("http.bad_url", Fault::Config, format!("`refresh.link` is not a link: {}", cause.sentence()))
-        .help("look where the link stands in the answer of the call that `refresh` makes")
+    Failure::new("http.bad_url", Fault::Config, format!("what should be a link is none: {}", cause.sentence()))
+        .help("look where the link stands in the answer of the call that gives it")
         .sent(Sent::Maybe)
 }
 
@@ -440,23 +473,6 @@ fn file_name(disposition: &str) -> Option<String> {
 pub(in crate::tasks) fn clean(name: &str) -> String {
     let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
     last.chars().filter(|c| !c.is_control()).take(limits::DOWNLOAD_NAME_CHARS_MAX).collect()
-}
-
-/// Headers as expressions see them: one member a name, repeats as a list (RFC 9110 section 5.3).
-fn joined(headers: &[(String, String)]) -> Value {
-    let mut members: Map<String, Value> = Map::new();
-    for (name, value) in headers {
-        match members.get_mut(name) {
-            Some(Value::String(list)) => {
-                list.push_str(", ");
-                list.push_str(value);
-            }
-            _ => {
-                members.insert(name.clone(), Value::String(value.clone()));
-            }
-        }
-    }
-    Value::Object(members)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::domain::masking::Masker;
 use crate::domain::secret::SecretRef;
 use crate::expr::{Mapping, Place};
 use crate::outbound::auth::Means;
+use crate::outbound::connection::Connection;
 use crate::outbound::{self, Body, Request};
 use crate::tasks::http::unproved;
 use crate::tasks::{TaskContext, WithProblem, expression_failure, names_of, printed, read_mapping, secret_failure};
@@ -17,7 +18,7 @@ use crate::tasks::{TaskContext, WithProblem, expression_failure, names_of, print
 /// Methods of a download.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
-pub(super) enum CallMethod {
+pub(in crate::tasks) enum CallMethod {
     #[default]
     Get,
     Post,
@@ -25,17 +26,17 @@ pub(super) enum CallMethod {
 
 /// What a request of a download is made of, as it stands in `with` and in `with.refresh`.
 #[derive(Debug, Default)]
-pub(super) struct RawCall<'r> {
-    pub(super) method: CallMethod,
-    pub(super) path: Option<&'r str>,
-    pub(super) url: Option<&'r str>,
-    pub(super) headers: Option<&'r Map<String, Value>>,
-    pub(super) json: Option<&'r Value>,
+pub(in crate::tasks) struct RawCall<'r> {
+    pub(in crate::tasks) method: CallMethod,
+    pub(in crate::tasks) path: Option<&'r str>,
+    pub(in crate::tasks) url: Option<&'r str>,
+    pub(in crate::tasks) headers: Option<&'r Map<String, Value>>,
+    pub(in crate::tasks) json: Option<&'r Value>,
 }
 
 #[derive(Debug)]
-pub(super) struct Call {
-    pub(super) method: CallMethod,
+pub(in crate::tasks) struct Call {
+    pub(in crate::tasks) method: CallMethod,
     target: Option<Target>,
     headers: Vec<(String, Header)>,
     json: Option<Mapping>,
@@ -57,7 +58,12 @@ enum Header {
 
 impl Call {
     /// Reads a request whose members stand at `at` of `with`; what is wrong goes to `problems`.
-    pub(super) fn read(raw: &RawCall<'_>, with: &Value, at: &'static str, problems: &mut Vec<WithProblem>) -> Self {
+    pub(in crate::tasks) fn read(
+        raw: &RawCall<'_>,
+        with: &Value,
+        at: &'static str,
+        problems: &mut Vec<WithProblem>,
+    ) -> Self {
         let mut keep = |key: &str| {
             let pointer = format!("{at}/{key}");
             let value = with.pointer(&pointer).unwrap_or(&Value::Null);
@@ -85,11 +91,11 @@ impl Call {
         Self { method: raw.method, target: path.or(url), headers, json, at }
     }
 
-    pub(super) fn has_target(&self) -> bool {
+    pub(in crate::tasks) fn has_target(&self) -> bool {
         self.target.is_some()
     }
 
-    pub(super) fn names(&self) -> Vec<Place> {
+    pub(in crate::tasks) fn names(&self) -> Vec<Place> {
         let mut names = match &self.target {
             Some(Target::Path(path)) => names_of(&format!("{}/path", self.at), path),
             Some(Target::Url(url)) => names_of(&format!("{}/url", self.at), url),
@@ -104,7 +110,7 @@ impl Call {
         names
     }
 
-    pub(super) fn secrets(&self) -> Vec<(String, SecretRef)> {
+    pub(in crate::tasks) fn secrets(&self) -> Vec<(String, SecretRef)> {
         let secret = |(name, header): &(String, Header)| match header {
             Header::Secret(reference) => Some((format!("{}/headers/{name}", self.at), reference.clone())),
             Header::Text(_) => None,
@@ -112,34 +118,24 @@ impl Call {
         self.headers.iter().filter_map(secret).collect()
     }
 
-    /// The request, ready to be sent. `link` is a URL that stands in for the one of the file. The connection's proof
-    /// goes with its own paths only: a link is somebody else's, and its own proof.
-    pub(super) async fn request(
+    /// The request, without the proof of its connection.
+    pub(in crate::tasks) async fn request(
         &self,
         ctx: &TaskContext<'_>,
         masker: &mut Masker,
-        link: Option<&str>,
     ) -> Result<Request, Failure> {
         let method = if self.method == CallMethod::Get { Method::GET } else { Method::POST };
         let bad =
             |cause: outbound::Cause| Failure::new(cause.code(), Fault::Config, cause.sentence()).help(cause.help());
-        let mut ours = false;
-        let mut request = match (&self.target, link, ctx.connection) {
-            (_, Some(link), _) => Request::new(Method::GET, link).map_err(bad)?,
-            (Some(Target::Path(path)), None, Some(connection)) => {
-                ours = true;
+        let mut request = match (&self.target, self.connection(ctx)) {
+            (Some(Target::Path(path)), Some(connection)) => {
                 connection.request(method, &printed(&eval(path, ctx)?), &[]).map_err(bad)?
             }
-            (Some(Target::Url(url) | Target::Path(url)), None, _) => {
+            (Some(Target::Url(url) | Target::Path(url)), _) => {
                 Request::new(method, &printed(&eval(url, ctx)?)).map_err(bad)?
             }
-            // `refresh` gives the first link too.
-            (None, None, _) => return Err(Failure::new("http.bad_url", Fault::Config, "there is no URL to call")),
+            (None, _) => return Err(Failure::new("http.bad_url", Fault::Config, "there is no URL to call")),
         };
-        request.timeout = request.timeout.min(ctx.time_limit);
-        if link.is_some() {
-            return Ok(request);
-        }
         if let Some(json) = &self.json {
             request.body = Body::json(&eval(json, ctx)?);
         }
@@ -156,11 +152,26 @@ impl Call {
                 }
             }
         }
-        if let Some(connection) = ctx.connection.filter(|_| ours) {
+        Ok(request)
+    }
+
+    /// The request, ready to be sent.
+    pub(in crate::tasks) async fn proved(
+        &self,
+        ctx: &TaskContext<'_>,
+        masker: &mut Masker,
+    ) -> Result<Request, Failure> {
+        let mut request = self.request(ctx, masker).await?;
+        if let Some(connection) = self.connection(ctx) {
             let means = Means { client: ctx.client, secrets: ctx.secrets, clock: ctx.clock, refused: None };
             connection.prove(&mut request, &means, masker).await.map_err(|error| unproved(&error, ctx))?;
         }
         Ok(request)
+    }
+
+    /// Whose proof goes with it: the connection's, with its own paths only.
+    pub(in crate::tasks) fn connection<'c>(&self, ctx: &TaskContext<'c>) -> Option<&'c Connection> {
+        ctx.connection.filter(|_| matches!(self.target, Some(Target::Path(_))))
     }
 }
 
