@@ -1,8 +1,12 @@
 //! Every bound of the gateway, with its unit and its reason. A bound that a user may move is the
 //! default of a setting and says so.
 
+mod trials;
+
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
+
+pub use self::trials::*;
 
 /// Body of a delivery, bytes, unless the route sets `limits.max_body`. Shopify's largest orders are about 1 MiB.
 pub const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;

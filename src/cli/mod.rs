@@ -32,6 +32,7 @@ mod state;
 mod store;
 mod systemd;
 mod table;
+mod test;
 mod token;
 mod trigger;
 mod words;
@@ -84,6 +85,8 @@ enum Verb {
     Estimate(estimate::Estimating),
     /// Runs a workflow here and now, without a server
     Run(run::Run),
+    /// Plays the tests of workflows, offline, and says what is not as expected
+    Test(test::Test),
     /// Sends one message on a channel, to try it
     Notify(notify::Notify),
     /// Shows when the schedules are due
@@ -162,6 +165,7 @@ async fn dispatch(verb: Verb, output: Output) -> Result<ExitCode, Error> {
         Verb::Doctor(doctor) => doctor::run(&doctor, output).await,
         Verb::Estimate(asked) => estimate::run(&asked),
         Verb::Run(run) => run::run(&run, output).await,
+        Verb::Test(test) => test::run(&test, output).await,
         Verb::Notify(notify) => notify::run(&notify, output).await,
         Verb::Next(next) => next::run(&next),
         Verb::Serve(serve) => serve::run(serve).await,
