@@ -39,6 +39,13 @@ pub(super) struct Server {
     caller: Option<String>,
 }
 
+impl Server {
+    /// The settings file.
+    pub(super) fn config(&self) -> &std::path::Path {
+        &self.config
+    }
+}
+
 /// A gateway, ready to be called.
 #[derive(Debug)]
 pub(super) struct Api {

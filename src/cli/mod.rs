@@ -19,6 +19,7 @@ mod next;
 mod notify;
 mod output;
 mod progress;
+mod record;
 mod reload;
 mod routes;
 mod run;
@@ -87,6 +88,8 @@ enum Verb {
     Run(run::Run),
     /// Plays the tests of workflows, offline, and says what is not as expected
     Test(test::Test),
+    /// Makes a test and its fixture of a real run
+    Record(record::Record),
     /// Sends one message on a channel, to try it
     Notify(notify::Notify),
     /// Shows when the schedules are due
@@ -166,6 +169,7 @@ async fn dispatch(verb: Verb, output: Output) -> Result<ExitCode, Error> {
         Verb::Estimate(asked) => estimate::run(&asked),
         Verb::Run(run) => run::run(&run, output).await,
         Verb::Test(test) => test::run(&test, output).await,
+        Verb::Record(wanted) => record::run(&wanted).await,
         Verb::Notify(notify) => notify::run(&notify, output).await,
         Verb::Next(next) => next::run(&next),
         Verb::Serve(serve) => serve::run(serve).await,
@@ -211,6 +215,8 @@ mod tests {
             "clawhook init",
             "clawhook init shop",
             "clawhook check --json",
+            "clawhook test workflows/a.test.yaml --filter order --junit out.xml --output json",
+            "clawhook record run_01k4q8zr5m2c7 --out tests --name late --redact $.email",
             "clawhook notify ops --text hello --json",
             "clawhook run w.yaml --input a=1 --input b=x=y --inputs i.json",
             "clawhook next --count 3 --schedule s --from 2026-03-29T00:00:00Z",

@@ -156,20 +156,20 @@ fn line(outcome: &Outcome, before: Option<&str>, output: Output) -> String {
     let head = if before == Some(outcome.file.as_str()) { String::new() } else { format!("{}\n", outcome.file) };
     let mark = if outcome.passed() { paint.good("✓") } else { paint.bad("✗") };
     let name = visible(&outcome.name);
-    let mut text = format!("{head}  {mark} {name}");
+    let mut lines = vec![format!("{head}  {mark} {name}")];
     for mismatch in &outcome.mismatches {
         let place = format!("{}:{}:{}", outcome.file, mismatch.at.0, mismatch.at.1);
-        text.push_str(&format!("\n      {}  {}", paint.bold(&mismatch.subject), paint.dim(&place)));
+        lines.push(format!("      {}  {}", paint.bold(&mismatch.subject), paint.dim(&place)));
         for line in mismatch.lines() {
             let line = match line {
                 Line::Expected(text) => paint.bad(&format!("- {}", indented(&text))),
                 Line::Actual(text) => paint.good(&format!("+ {}", indented(&text))),
                 Line::Note(text) => indented(&text),
             };
-            text.push_str(&format!("\n        {line}"));
+            lines.push(format!("        {line}"));
         }
     }
-    text
+    lines.join("\n")
 }
 
 fn indented(text: &str) -> String {

@@ -52,17 +52,13 @@ impl Call {
     pub(super) fn shown(&self, bases: &Bases) -> String {
         let near = bases.iter().filter(|(_, base)| base.holds(&self.url));
         let query = self.url.query().map(|query| format!("?{}", decoded(query))).unwrap_or_default();
-        match near.max_by_key(|(_, base)| base.as_str().len()) {
-            Some((name, base)) => {
-                let path = self.url.path().strip_prefix(path_of(base)).unwrap_or(self.url.path());
-                format!("{} {name} {}{query}", self.method, decoded(if path.is_empty() { "/" } else { path }))
-            }
-            None => {
-                let mut bare = self.url.clone();
-                bare.set_query(None);
-                format!("{} {}{query}", self.method, decoded(bare.as_str()))
-            }
+        if let Some((name, base)) = near.max_by_key(|(_, base)| base.as_str().len()) {
+            let path = self.url.path().strip_prefix(path_of(base)).unwrap_or(self.url.path());
+            return format!("{} {name} {}{query}", self.method, decoded(if path.is_empty() { "/" } else { path }));
         }
+        let mut bare = self.url.clone();
+        bare.set_query(None);
+        format!("{} {}{query}", self.method, decoded(bare.as_str()))
     }
 }
 

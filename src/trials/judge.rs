@@ -11,6 +11,7 @@ use super::stage::{Moment, Seen, Told, names};
 use crate::domain::failure::Failure;
 use crate::domain::run::{Run, TaskState};
 use crate::domain::state::State;
+use crate::id::AttemptNumber;
 use crate::spec::raw;
 use crate::spec::source_map::{Path, SourceMap};
 
@@ -220,7 +221,7 @@ impl<'a> Judge<'a> {
         let mut differences = Vec::new();
         for (task, wanted) in &expect.attempts {
             let steps = run.tasks.iter().filter(|(step, _)| names(task, step));
-            let there: u32 = steps.filter_map(|(_, record)| record.attempt).map(|attempt| attempt.get()).sum();
+            let there: u32 = steps.filter_map(|(_, record)| record.attempt).map(AttemptNumber::get).sum();
             if there != *wanted {
                 differences.push(Difference::new(task, wanted.to_string(), there.to_string()));
             }

@@ -14,7 +14,10 @@ pub mod junit;
 mod network;
 mod play;
 mod read;
+/// Tests made of real runs.
+pub mod record;
 mod stage;
+mod yaml;
 
 use std::collections::BTreeSet;
 use std::path::Path;

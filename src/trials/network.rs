@@ -74,11 +74,11 @@ async fn answer(
     request: Request<Incoming>,
 ) -> io::Result<Response<Body>> {
     let call = read(&place, request).await?;
-    match stage.take(call, attempt.as_ref()) {
+    match stage.take(&call, attempt.as_ref()) {
         Reply::Answer(answer) => Ok(whole(answer)),
         Reply::Silence => std::future::pending().await,
         Reply::Break => Err(io::ErrorKind::ConnectionReset.into()),
-        Reply::BrokenAnswer(answer) => Ok(broken(answer)),
+        Reply::BrokenAnswer(answer) => Ok(broken(&answer)),
     }
 }
 
@@ -107,8 +107,8 @@ fn whole(answer: Answer) -> Response<Body> {
 }
 
 /// Half of the answer, and then nothing.
-fn broken(answer: Answer) -> Response<Body> {
-    let mut head = head(&answer);
+fn broken(answer: &Answer) -> Response<Body> {
+    let mut head = head(answer);
     let length = answer.body.len().max(1);
     head.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     let half = answer.body.slice(..answer.body.len() / 2);

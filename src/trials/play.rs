@@ -221,8 +221,8 @@ impl World {
             set.map_err(|error| format!("the state cannot be set: {error}"))?;
         }
         let Some(id) = self.start(&gateway, script).await? else {
-            let state = self.state_of(&script.workflow).await?;
-            return Ok(Played { stage, run: None, state, trouble: Vec::new(), unasked: Vec::new() });
+            let kept = self.state_of(&script.workflow).await?;
+            return Ok(Played { stage, run: None, state: kept, trouble: Vec::new(), unasked: Vec::new() });
         };
         let mut asked = Asked { decisions: &script.decisions, made: vec![false; script.decisions.len()] };
         let mut trouble = Vec::new();
@@ -276,9 +276,9 @@ impl World {
         }
         let log = self.store.log(id).await.map_err(|error| error.to_string())?;
         let run = Run::fold(id, log).map_err(|error| error.to_string())?;
-        let state = self.state_of(&script.workflow).await?;
+        let kept = self.state_of(&script.workflow).await?;
         let unasked = (0..).zip(&asked.made).filter(|(_, made)| !**made).map(|(place, _)| place).collect();
-        Ok(Played { stage, run: Some(run), state, trouble, unasked })
+        Ok(Played { stage, run: Some(run), state: kept, trouble, unasked })
     }
 
     /// A gateway without doors on what there is.

@@ -57,8 +57,8 @@ pub(super) fn read(
     around: &Around<'_>,
     problems: &mut Vec<Problem>,
 ) -> Vec<TrialFile> {
-    let mut shelf = Shelf { base, fixtures: HashMap::new() };
-    files.iter().filter_map(|file| read_one(file, &mut shelf, around, problems)).collect()
+    let mut known = Known { base, fixtures: HashMap::new() };
+    files.iter().filter_map(|file| read_one(file, &mut known, around, problems)).collect()
 }
 
 /// What tests are held against.
@@ -69,21 +69,21 @@ pub(super) struct Around<'a> {
 }
 
 /// Files of fixtures, each read once.
-struct Shelf<'a> {
+struct Known<'a> {
     base: &'a FilePath,
     fixtures: HashMap<PathBuf, Option<Vec<Exchange>>>,
 }
 
 fn read_one(
     file: &SourceFile,
-    shelf: &mut Shelf<'_>,
+    known: &mut Known<'_>,
     around: &Around<'_>,
     problems: &mut Vec<Problem>,
 ) -> Option<TrialFile> {
     let source = yaml::decode(&file.name, &file.bytes).map_err(|problem| problems.push(*problem)).ok()?;
     let TrialsFile { map, head, tests } = reader().trials(&source, problems)?;
     let mut secrets = Vec::new();
-    let folder = shelf.base.join(&file.name).parent().map(FilePath::to_owned).unwrap_or_default();
+    let folder = known.base.join(&file.name).parent().map(FilePath::to_owned).unwrap_or_default();
     let mut table = Table {
         desk: Desk {
             map: &map,
@@ -103,7 +103,7 @@ fn read_one(
     let head = head?;
     let workflow = table.workflow(&head.workflow)?;
     let clock = table.moment(&Path::root().with("clock"), head.clock.as_deref());
-    let shared = table.fixtures(&Path::root().with("fixtures"), &head.fixtures, shelf);
+    let shared = table.fixtures(&Path::root().with("fixtures"), &head.fixtures, known);
     let mut names = BTreeMap::new();
     let cases: Vec<_> = tests
         .into_iter()
@@ -113,7 +113,7 @@ fn read_one(
             {
                 table.twice(&item.path.with("name"), &first.with("name"), name);
             }
-            table.case(item, &workflow, clock, &shared, shelf)
+            table.case(item, &workflow, clock, &shared, known)
         })
         .collect();
     Some(TrialFile { name: file.name.clone(), map, cases })
@@ -134,8 +134,8 @@ impl Table<'_> {
         let workflows = &self.around.catalog.workflows;
         let found = WorkflowName::new(name).ok().filter(|name| workflows.contains_key(name));
         let Some(name) = found else {
-            let known: Vec<&str> = workflows.keys().map(WorkflowName::as_str).collect();
-            self.desk.unknown("spec.unknown_workflow", format!("there is no workflow `{name}`"), &path, name, &known);
+            let names: Vec<&str> = workflows.keys().map(WorkflowName::as_str).collect();
+            self.desk.unknown("spec.unknown_workflow", format!("there is no workflow `{name}`"), &path, name, &names);
             return None;
         };
         let plan = &workflows[&name];
@@ -166,13 +166,13 @@ impl Table<'_> {
         workflow: &WorkflowName,
         clock: Option<Timestamp>,
         shared: &[Exchange],
-        shelf: &mut Shelf<'_>,
+        known: &mut Known<'_>,
     ) -> Option<Case> {
         let errors = self.desk.errors();
         let (path, raw) = (item.path, item.raw?);
         let clock = self.moment(&path.with("clock"), raw.clock.as_deref()).or(clock).unwrap_or(CLOCK);
         let start = self.start(&path, &raw, workflow, clock);
-        let mut exchanges = self.fixtures(&path.with("fixtures"), &raw.fixtures, shelf);
+        let mut exchanges = self.fixtures(&path.with("fixtures"), &raw.fixtures, known);
         exchanges.extend(shared.iter().cloned());
         let faults = raw.faults.iter().enumerate();
         let faults = faults.filter_map(|(place, raw)| self.fault(&path.with("faults").with(place), raw)).collect();
@@ -220,9 +220,9 @@ impl Table<'_> {
         let routes = &self.around.catalog.routes;
         let route = RouteName::new(&raw.route).ok().and_then(|name| routes.get(&name));
         let Some(route) = route else {
-            let known: Vec<&str> = routes.keys().map(RouteName::as_str).collect();
+            let names: Vec<&str> = routes.keys().map(RouteName::as_str).collect();
             let message = format!("there is no route `{}`", raw.route);
-            self.desk.unknown("trial.unknown", message, &path.with("route"), &raw.route, &known);
+            self.desk.unknown("trial.unknown", message, &path.with("route"), &raw.route, &names);
             return None;
         };
         if route.workflow != *workflow {
@@ -253,9 +253,9 @@ impl Table<'_> {
         let found =
             ScheduleName::new(&raw.schedule).ok().and_then(|name| schedules.get(&name).map(|plan| (name, plan)));
         let Some((schedule, plan)) = found else {
-            let known: Vec<&str> = schedules.keys().map(ScheduleName::as_str).collect();
+            let names: Vec<&str> = schedules.keys().map(ScheduleName::as_str).collect();
             let message = format!("there is no schedule `{}`", raw.schedule);
-            self.desk.unknown("trial.unknown", message, &path.with("schedule"), &raw.schedule, &known);
+            self.desk.unknown("trial.unknown", message, &path.with("schedule"), &raw.schedule, &names);
             return None;
         };
         if plan.workflow != *workflow {
@@ -279,13 +279,13 @@ impl Table<'_> {
         Some(Start::Slot { schedule, due })
     }
 
-    fn fixtures(&mut self, path: &Path, raw: &raw::FixtureList, shelf: &mut Shelf<'_>) -> Vec<Exchange> {
+    fn fixtures(&mut self, path: &Path, raw: &raw::FixtureList, known: &mut Known<'_>) -> Vec<Exchange> {
         let mut exchanges = Vec::new();
         let alone = self.desk.map.value(path) == self.desk.map.value(&path.with(0));
         for (place, value) in raw.0.iter().enumerate() {
             let here = if alone { path.clone() } else { path.with(place) };
             if let Value::String(name) = value {
-                exchanges.extend(self.file(&here, name, shelf));
+                exchanges.extend(self.file(&here, name, known));
             } else if let Ok(raw) = raw::Exchange::deserialize(value) {
                 let (line, _) = self.desk.map.source().position(self.desk.map.entry(&here).start);
                 let name = self.desk.map.source().name().to_owned();
@@ -296,14 +296,14 @@ impl Table<'_> {
     }
 
     /// The exchanges of a file of fixtures.
-    fn file(&mut self, path: &Path, name: &str, shelf: &mut Shelf<'_>) -> Vec<Exchange> {
+    fn file(&mut self, path: &Path, name: &str, known: &mut Known<'_>) -> Vec<Exchange> {
         let file = self.folder.join(name);
-        if let Some(known) = shelf.fixtures.get(&file) {
-            return known.clone().unwrap_or_default();
+        if let Some(there) = known.fixtures.get(&file) {
+            return there.clone().unwrap_or_default();
         }
         let inside = FilePath::new(name).components().all(|part| matches!(part, std::path::Component::Normal(_)));
         let source = if inside {
-            SourceFile::read(&file, shelf.base).map_err(|error| format!("`{name}` cannot be read: {error}"))
+            SourceFile::read(&file, known.base).map_err(|error| format!("`{name}` cannot be read: {error}"))
         } else {
             Err(format!("`{name}` leads out of the folder"))
         };
@@ -313,12 +313,12 @@ impl Table<'_> {
                 let help = "name a file beside this one, such as `fixtures/orders.yaml`; `clawhook record` makes one";
                 let problem = self.desk.at("trial.fixture", message, path).help(help);
                 self.desk.push(problem);
-                shelf.fixtures.insert(file, None);
+                known.fixtures.insert(file, None);
                 return Vec::new();
             }
         };
         let read = self.read_file(&source, &file);
-        shelf.fixtures.insert(file, Some(read.clone()));
+        known.fixtures.insert(file, Some(read.clone()));
         read
     }
 
@@ -382,9 +382,9 @@ impl Table<'_> {
             }
         };
         if let Some(name) = pattern.connection().filter(|name| !self.around.connections.contains(*name)) {
-            let known: Vec<&str> = self.around.connections.iter().map(ConnectionName::as_str).collect();
+            let names: Vec<&str> = self.around.connections.iter().map(ConnectionName::as_str).collect();
             let message = format!("there is no connection `{name}`");
-            self.desk.unknown("spec.unknown_connection", message, path, name.as_str(), &known);
+            self.desk.unknown("spec.unknown_connection", message, path, name.as_str(), &names);
             return None;
         }
         Some(pattern)
@@ -424,9 +424,9 @@ impl Table<'_> {
                 continue;
             }
             let span = self.desk.map.key(path, text);
-            let known: Vec<String> = self.tasks.iter().map(|task| format!("`{task}`")).collect();
+            let names: Vec<String> = self.tasks.iter().map(|task| format!("`{task}`")).collect();
             let problem = self.desk.problem("trial.unknown", format!("there is no task `{task}`"), span);
-            self.desk.push(problem.help(format!("the tasks are {}", known.join(", "))));
+            self.desk.push(problem.help(format!("the tasks are {}", names.join(", "))));
         }
     }
 
@@ -436,9 +436,9 @@ impl Table<'_> {
         match task {
             Ok(task) if self.tasks.contains(&task) => {}
             Ok(task) => {
-                let known: Vec<String> = self.tasks.iter().cloned().collect();
-                let known: Vec<&str> = known.iter().map(String::as_str).collect();
-                self.desk.unknown("trial.unknown", format!("there is no task `{task}`"), path, &task, &known);
+                let names: Vec<String> = self.tasks.iter().cloned().collect();
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                self.desk.unknown("trial.unknown", format!("there is no task `{task}`"), path, &task, &names);
             }
             Err(error) => {
                 let problem = self.desk.at("trial.unknown", error.to_string(), path);

@@ -84,12 +84,15 @@ pub(super) struct Stage {
     seen: Mutex<Seen>,
 }
 
+/// An attempt that a fault happened to.
+type Struck = (RunId, StepId, u32);
+
 /// What has happened, and what is left.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     exchanges: Vec<(Exchange, u32)>,
     /// Each with the attempts that it happened to.
-    faults: Vec<(Fault, Vec<(RunId, StepId, u32)>)>,
+    faults: Vec<(Fault, Vec<Struck>)>,
     stubs: HashMap<String, Value>,
     attempts: HashMap<(RunId, StepId), u32>,
     pub(super) calls: Vec<Call>,
@@ -185,9 +188,9 @@ impl Stage {
     }
 
     /// Takes a call, and says how it is answered.
-    pub(super) fn take(&self, call: Call, attempt: Option<&Attempt>) -> Reply {
+    pub(super) fn take(&self, call: &Call, attempt: Option<&Attempt>) -> Reply {
         let token = call.asks_for_token();
-        if token && !self.seen().exchanges.iter().any(|(exchange, _)| exchange.is_for(&call, &self.bases)) {
+        if token && !self.seen().exchanges.iter().any(|(exchange, _)| exchange.is_for(call, &self.bases)) {
             return Reply::Answer(self.token());
         }
         let is_for_calls = |what: &Mishap| !matches!(what, Mishap::Named(FaultName::Connect | FaultName::Crash));
@@ -207,7 +210,7 @@ impl Stage {
             Some(Mishap::Named(FaultName::Lost)) => return Reply::Break,
             _ => {}
         }
-        let answer = if place < limits::TRIAL_CALLS_MAX { self.answer(&call) } else { unexpected() };
+        let answer = if place < limits::TRIAL_CALLS_MAX { self.answer(call) } else { unexpected() };
         match mishap {
             Some(Mishap::Named(FaultName::Cut)) => Reply::BrokenAnswer(answer),
             _ => Reply::Answer(answer),
