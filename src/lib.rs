@@ -69,5 +69,8 @@ pub mod boot;
 /// [8] Whether this machine is fit, and what mends it.
 pub mod doctor;
 
+/// [8] Plays the tests that users write for their workflows, offline.
+pub mod trials;
+
 /// [9] The command line: one file for each verb.
 pub mod cli;

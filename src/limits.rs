@@ -3,21 +3,14 @@
 
 mod alerts;
 mod places;
+mod trials;
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
-pub use self::alerts::{
-    ALERT_GROUPS_MAX, ALERT_OPEN_MAX, ALERT_SAMPLE_BYTES_MAX, ALERT_SAMPLES_MAX, ALERT_WINDOW, ALERTS_LOOK_EVERY,
-    CHANNEL_ANSWER_BYTES_MAX, CHANNEL_DOWN_MAX, CHANNEL_MOMENTS_MAX, CHANNEL_PAUSE_FIRST, CHANNEL_PAUSE_MAX,
-    CHANNEL_TIMEOUT, CHANNEL_TURN_MAX, DIGEST_LINE_BYTES_MAX, NOTICE_CELL_BYTES_MAX, NOTICE_COLUMNS_MAX,
-    NOTICE_HELD_MAX, NOTICE_ROWS, NOTICE_ROWS_MAX, NOTICE_TEXT_BYTES_MAX, NOTICE_TITLE_BYTES_MAX, NOTICES_DONE_MAX,
-    NOTICES_WAITING_MAX,
-};
-pub use self::places::{
-    PLACE_CLOCK_SKEW, PLACE_LEFTOVER_AGE, PLACE_LINK_TIME, PLACE_LINK_TIME_MAX, PLACE_METADATA_BYTES_MAX,
-    PLACE_PATH_CHARS_MAX, PLACE_PATH_PART_BYTES_MAX, PLACE_SIGNED_FOR,
-};
+pub use self::alerts::*;
+pub use self::places::*;
+pub use self::trials::*;
 
 /// Body of a delivery, bytes, unless the route sets `limits.max_body`. Shopify's largest orders are about 1 MiB.
 pub const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;

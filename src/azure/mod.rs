@@ -91,6 +91,13 @@ impl Azure {
         azure
     }
 
+    /// Proves by this credential who we are from now on, unless it was proved before: for tests of workflows, which
+    /// call nobody.
+    pub fn prove_by(&self, credential: Arc<dyn TokenCredential>) {
+        // Whoever asked first has had a real token.
+        let _ = self.credential.set(credential);
+    }
+
     /// The cloud.
     pub fn cloud(&self) -> Cloud {
         self.settings.cloud

@@ -40,9 +40,10 @@ pub(super) async fn run(check: &Check, output: Output) -> Result<ExitCode, Error
             "workflows": catalog.workflows.len(),
             "routes": catalog.routes.len(),
             "schedules": catalog.schedules.len(),
+            "tests": gathered.tests,
         }));
     } else {
-        output::print(&format!("{}{}", render(&report, output), summary(catalog, errors, warnings)));
+        output::print(&format!("{}{}", render(&report, output), summary(catalog, gathered.tests, errors, warnings)));
     }
     Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -52,10 +53,11 @@ pub(super) fn render(report: &Report, output: Output) -> String {
     report.render(if output.colours { Look::Colours } else { Look::Plain })
 }
 
-fn summary(catalog: &Catalog, errors: usize, warnings: usize) -> String {
+fn summary(catalog: &Catalog, tests: usize, errors: usize, warnings: usize) -> String {
+    let tests = if tests == 0 { String::new() } else { format!("{}, ", count(tests, "test")) };
     let warned = if warnings == 0 { String::new() } else { format!(", {}", count(warnings, "warning")) };
     format!(
-        "{}, {}, {}, {}{warned}",
+        "{}, {}, {}, {tests}{}{warned}",
         count(catalog.workflows.len(), "workflow"),
         count(catalog.routes.len(), "route"),
         count(catalog.schedules.len(), "schedule"),
@@ -69,7 +71,10 @@ mod tests {
 
     #[test]
     fn the_last_line_counts() {
-        assert_eq!(summary(&Catalog::default(), 1, 0), "0 workflows, 0 routes, 0 schedules, 1 problem");
-        assert_eq!(summary(&Catalog::default(), 0, 2), "0 workflows, 0 routes, 0 schedules, 0 problems, 2 warnings");
+        assert_eq!(summary(&Catalog::default(), 0, 1, 0), "0 workflows, 0 routes, 0 schedules, 1 problem");
+        assert_eq!(
+            summary(&Catalog::default(), 7, 0, 2),
+            "0 workflows, 0 routes, 0 schedules, 7 tests, 0 problems, 2 warnings"
+        );
     }
 }

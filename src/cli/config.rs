@@ -15,7 +15,8 @@ use crate::settings::{DoorTls, Settings};
 use crate::spec::diagnostic::{Problem, Report, Severity};
 use crate::spec::overrides::Override;
 use crate::spec::structure::SettingsFile;
-use crate::spec::{Around, Files, Loaded, SecretUse, load, missing_secrets, raw, reader, yaml};
+use crate::spec::{Around, Files, Loaded, SecretUse, SourceFile, load, missing_secrets, raw, reader, yaml};
+use crate::trials;
 
 use super::check::render;
 use super::error::Error;
@@ -45,6 +46,8 @@ pub(super) struct Gathered {
     pub(super) azure: Arc<Azure>,
     /// Certificates that doors have from the vault: the door, and the name.
     pub(super) certificates: Vec<(&'static str, SecretName)>,
+    /// How many tests of workflows there are.
+    pub(super) tests: usize,
 }
 
 impl Gathered {
@@ -88,11 +91,21 @@ pub(super) fn gather(file: &Path, env: &BTreeMap<String, String>) -> Gathered {
     };
     let files = Files::read(&known.routes, &known.workflows, &folder, &mut problems);
     let mut loaded = load(&files, &known.around);
+    let tests = SourceFile::tests(&known.workflows, &folder);
+    let mut about_tests = Vec::new();
+    let tests = trials::read(&tests, &folder, &loaded.catalog, &known.around.connections, &mut about_tests);
+    // A workflow with problems of its own is not there for its tests; that is told at the workflow.
+    about_tests.retain(|problem| !loaded.has_errors() || !OF_BROKEN_WORKFLOWS.contains(&problem.code));
     problems.append(&mut loaded.problems);
+    problems.append(&mut about_tests);
     let secrets = known.named.iter().cloned().chain(loaded.secrets.iter().cloned()).collect();
     let Known { source, azure, certificates, .. } = known;
-    Gathered { loaded, problems, secrets, source, azure, certificates }
+    let tests = tests.iter().map(|file| file.tests().count()).sum();
+    Gathered { loaded, problems, secrets, source, azure, certificates, tests }
 }
+
+/// Codes of tests that a broken workflow alone can bring about.
+const OF_BROKEN_WORKFLOWS: [&str; 2] = ["spec.unknown_workflow", "trial.unknown"];
 
 /// What must be known of the settings to look at the other files.
 struct Known {

@@ -20,6 +20,7 @@ mod notify;
 mod output;
 mod plan;
 mod progress;
+mod record;
 mod reference;
 mod reload;
 mod routes;
@@ -34,6 +35,7 @@ mod state;
 mod store;
 mod systemd;
 mod table;
+mod test;
 mod token;
 mod trigger;
 mod words;
@@ -86,6 +88,10 @@ enum Verb {
     Estimate(estimate::Estimating),
     /// Runs a workflow here and now, without a server
     Run(run::Run),
+    /// Plays the tests of workflows, offline, and says what is not as expected
+    Test(test::Test),
+    /// Makes a test and its fixture of a real run
+    Record(record::Record),
     /// Sends one message on a channel, to try it
     Notify(notify::Notify),
     /// Compares the files with the running gateway: what a reload would change, and what it would leave
@@ -168,6 +174,8 @@ async fn dispatch(verb: Verb, output: Output) -> Result<ExitCode, Error> {
         Verb::Doctor(doctor) => doctor::run(&doctor, output).await,
         Verb::Estimate(asked) => estimate::run(&asked),
         Verb::Run(run) => run::run(&run, output).await,
+        Verb::Test(test) => test::run(&test, output).await,
+        Verb::Record(wanted) => record::run(&wanted).await,
         Verb::Notify(notify) => notify::run(&notify, output).await,
         Verb::Plan(plan) => plan::run(&plan, output).await,
         Verb::Next(next) => next::run(&next),
@@ -215,6 +223,8 @@ mod tests {
             "clawhook init",
             "clawhook init shop",
             "clawhook check --json",
+            "clawhook test workflows/a.test.yaml --filter order --junit out.xml --output json",
+            "clawhook record run_01k4q8zr5m2c7 --out tests --name late --redact $.email",
             "clawhook notify ops --text hello --json",
             "clawhook run w.yaml --input a=1 --input b=x=y --inputs i.json",
             "clawhook next --count 3 --schedule s --from 2026-03-29T00:00:00Z",

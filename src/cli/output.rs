@@ -100,6 +100,14 @@ impl Paint {
         self.sgr("2", text)
     }
 
+    pub(super) fn good(self, text: &str) -> String {
+        self.sgr("32", text)
+    }
+
+    pub(super) fn bad(self, text: &str) -> String {
+        self.sgr("31", text)
+    }
+
     /// A state of a run or task in its colour.
     pub(super) fn state(self, state: &str) -> String {
         let code = match state {

@@ -1,4 +1,4 @@
-//! `clawhook schema`: the JSON Schemas of the three kinds of file, for editors.
+//! `clawhook schema`: the JSON Schemas of the kinds of file, for editors.
 
 use std::process::ExitCode;
 
@@ -25,6 +25,10 @@ enum Kind {
     Routes,
     /// workflows/*.yaml
     Workflow,
+    /// workflows/*.test.yaml
+    Test,
+    /// workflows/fixtures/*.yaml
+    Fixtures,
 }
 
 pub(super) fn run(wanted: &Schema) -> ExitCode {
@@ -32,8 +36,12 @@ pub(super) fn run(wanted: &Schema) -> ExitCode {
         Some(Kind::Settings) => FileKind::Settings,
         Some(Kind::Routes) => FileKind::Routes,
         Some(Kind::Workflow) => FileKind::Workflow,
+        Some(Kind::Test) => FileKind::Test,
+        Some(Kind::Fixtures) => FileKind::Fixtures,
         None => {
-            output::print("settings  clawhook.yaml\nroutes    routes/*.yaml\nworkflow  workflows/*.yaml");
+            output::print(
+                "settings  clawhook.yaml\nroutes    routes/*.yaml\nworkflow  workflows/*.yaml\ntest      workflows/*.test.yaml\nfixtures  workflows/fixtures/*.yaml",
+            );
             output::note("`clawhook schema settings` prints one");
             return ExitCode::SUCCESS;
         }

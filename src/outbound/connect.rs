@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,6 +36,21 @@ pub trait Resolver: Send + Sync {
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
 }
 
+/// Stands in for the machine's network, for tests of workflows: whatever a client dials ends here.
+#[async_trait]
+pub trait Network: Send + Sync {
+    /// A connection to `host` and `port`. HTTP/1.1 is spoken on it in the clear, also when the URL says `https` and it
+    /// should be `secure`.
+    ///
+    /// # Errors
+    /// Why there is none, as the machine's network would say it.
+    async fn connect(&self, host: &str, port: u16, secure: bool) -> io::Result<Box<dyn Wire>>;
+}
+
+/// Bytes that go both ways.
+pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Wire for S {}
+
 /// Resolves as the machine does (`getaddrinfo`).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemResolver;
@@ -53,6 +68,8 @@ pub(super) struct Connector {
     pub(super) egress: Egress,
     pub(super) resolver: Arc<dyn Resolver>,
     pub(super) trust: Arc<Trust>,
+    /// Used instead of the machine's network.
+    pub(super) network: Option<Arc<dyn Network>>,
 }
 
 /// There is no connection; why is in the trace.
@@ -88,6 +105,9 @@ impl Connector {
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
         let deadline = Instant::now() + trace.connect_timeout;
         let open = async {
+            if let Some(network) = &self.network {
+                return self.stand_in(network.as_ref(), (host, port, secure), trace).await;
+            }
             trace.enter(Phase::Dns);
             let addresses = self.allowed(host, port).await?;
             trace.enter(Phase::Connect);
@@ -104,6 +124,28 @@ impl Connector {
         let link = opened.map_err(late)??;
         trace.enter(Phase::Response);
         Ok(link)
+    }
+
+    /// A connection of the network that stands in for the machine's. Names are not resolved; an address that is written
+    /// out passes the guard as ever.
+    async fn stand_in(
+        &self,
+        network: &dyn Network,
+        (host, port, secure): (&str, u16, bool),
+        trace: &Trace,
+    ) -> Result<Link, Cause> {
+        let literal = host.parse::<IpAddr>().ok();
+        if let Some(address) = literal
+            && let Err(refusal) = self.egress.check(address)
+        {
+            return Err(Cause::Egress { host: host.to_owned(), address, refusal });
+        }
+        let address = SocketAddr::new(literal.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), port);
+        trace.enter(Phase::Connect);
+        trace.trying(address);
+        let wire = network.connect(host, port, secure).await;
+        let wire = wire.map_err(|source| Cause::Connect { host: host.to_owned(), address, source })?;
+        Ok(Link::new(wire, address, false, trace.id))
     }
 
     /// The addresses of `host` that the guard lets through. A host with none is refused by its first address.
@@ -195,12 +237,9 @@ impl Connector {
     }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
-
 /// An open connection that knows who opened it and whether anything was written to it.
 pub(super) struct Link {
-    stream: TokioIo<Box<dyn Stream>>,
+    stream: TokioIo<Box<dyn Wire>>,
     h2: bool,
     info: LinkInfo,
 }
@@ -222,7 +261,7 @@ impl LinkInfo {
 }
 
 impl Link {
-    fn new(stream: Box<dyn Stream>, remote: SocketAddr, h2: bool, opened_by: u64) -> Self {
+    fn new(stream: Box<dyn Wire>, remote: SocketAddr, h2: bool, opened_by: u64) -> Self {
         Self { stream: TokioIo::new(stream), h2, info: LinkInfo { opened_by, remote, written: Arc::default() } }
     }
 

@@ -50,6 +50,10 @@ impl Client {
         let trace = Trace::new(within);
         let deadline = Instant::now() + within;
         let open = async {
+            if connector.network.is_some() {
+                let source = io::Error::new(io::ErrorKind::Unsupported, "only HTTP is spoken in a test");
+                return Err(Cause::Connect { host: host.to_owned(), address: ([0, 0, 0, 0], port).into(), source });
+            }
             trace.enter(Phase::Dns);
             let addresses = connector.allowed(host, port).await?;
             trace.enter(Phase::Connect);
@@ -70,7 +74,12 @@ impl Client {
 impl Inner {
     fn connector(&self, tls: Option<&Tls>) -> Connector {
         let trust = Trust::new(Arc::clone(&self.machine), tls.cloned().unwrap_or_default());
-        Connector { egress: self.egress.clone(), resolver: Arc::clone(&self.resolver), trust: Arc::new(trust) }
+        Connector {
+            egress: self.egress.clone(),
+            resolver: Arc::clone(&self.resolver),
+            trust: Arc::new(trust),
+            network: self.network.clone(),
+        }
     }
 }
 

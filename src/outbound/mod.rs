@@ -50,7 +50,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use body::{Body, Part};
-pub use connect::{Resolver, SystemResolver};
+pub use connect::{Network, Resolver, SystemResolver, Wire};
 pub use dial::Dialed;
 pub use egress::{Egress, Refusal};
 pub use error::{Cause, Error, Phase};
@@ -96,6 +96,8 @@ pub struct Standing {
 struct Inner {
     egress: Egress,
     resolver: Arc<dyn Resolver>,
+    /// Stands in for the machine's network.
+    network: Option<Arc<dyn Network>>,
     machine: Arc<MachineRoots>,
     /// One pool for each way to trust: a connection is only reused under the trust it was verified by.
     pools: Mutex<HashMap<Tls, Pool>>,
@@ -114,10 +116,20 @@ impl Client {
 
     /// A client with a resolver of its own.
     pub fn with_resolver(egress: Egress, resolver: Arc<dyn Resolver>) -> Self {
+        Self::on(egress, resolver, None)
+    }
+
+    /// A client that leaves the process only through `network`: for tests of workflows.
+    pub fn with_network(egress: Egress, network: Arc<dyn Network>) -> Self {
+        Self::on(egress, Arc::new(SystemResolver), Some(network))
+    }
+
+    fn on(egress: Egress, resolver: Arc<dyn Resolver>, network: Option<Arc<dyn Network>>) -> Self {
         let (machine, pools) = (Arc::default(), Mutex::default());
         Self(Arc::new(Inner {
             egress,
             resolver,
+            network,
             machine,
             pools,
             tasks: Tasks::default(),
@@ -230,7 +242,8 @@ impl std::fmt::Debug for Client {
 impl Inner {
     fn new_pool(&self, tls: &Tls) -> Pool {
         let trust = Arc::new(Trust::new(self.machine.clone(), tls.clone()));
-        let connector = Connector { egress: self.egress.clone(), resolver: self.resolver.clone(), trust };
+        let (egress, resolver, network) = (self.egress.clone(), self.resolver.clone(), self.network.clone());
+        let connector = Connector { egress, resolver, trust, network };
         let head_bytes_max = u32::try_from(limits::RESPONSE_HEAD_BYTES_MAX).unwrap_or(u32::MAX);
         legacy::Client::builder(self.tasks.clone())
             .pool_timer(TokioTimer::new())

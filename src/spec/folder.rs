@@ -31,14 +31,49 @@ impl Files {
     /// dot are passed over, and so are folders nested deeper than [`limits::FOLDER_DEPTH_MAX`]. Reports call a file by
     /// its path from `base`, if it lies there.
     ///
+    /// Tests and what belongs to them are not among them: see [`SourceFile::tests`].
+    ///
     /// This blocks on the disk: a server calls it on a thread that may block.
     pub fn read(routes: &Path, workflows: &Path, base: &Path, problems: &mut Vec<Problem>) -> Self {
-        let mut folder = |path: &Path, setting| read_folder(path, base, setting, problems);
+        let mut folder = |path: &Path, setting| read_folder(path, base, setting, |path| !is_for_tests(path), problems);
         Self { routes: folder(routes, "paths.routes"), workflows: folder(workflows, "paths.workflows") }
     }
 }
 
-fn read_folder(folder: &Path, base: &Path, setting: &str, problems: &mut Vec<Problem>) -> Vec<SourceFile> {
+impl SourceFile {
+    /// Reads every test (`*.test.yaml`) of a folder and the folders in it, sorted by name; `base` as in [`Files::read`].
+    /// A folder that cannot be read has none: whoever reads the workflows of it says why.
+    pub fn tests(folder: &Path, base: &Path) -> Vec<Self> {
+        read_folder(folder, base, "paths.workflows", is_test, &mut Vec::new())
+    }
+
+    /// Reads one file.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    pub fn read(path: &Path, base: &Path) -> io::Result<Self> {
+        Ok(Self { name: shown(path, base), bytes: read(path)? })
+    }
+}
+
+/// Whether a file holds tests, by its name.
+fn is_test(path: &Path) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+    name.ends_with(".test.yaml") || name.ends_with(".test.yml")
+}
+
+/// Whether a file, by its path inside the folder, is read for tests only: it holds tests, or lies in `fixtures`.
+fn is_for_tests(path: &Path) -> bool {
+    is_test(path) || path.parent().is_some_and(|folder| folder.components().any(|part| part.as_os_str() == "fixtures"))
+}
+
+fn read_folder(
+    folder: &Path,
+    base: &Path,
+    setting: &str,
+    wanted: fn(&Path) -> bool,
+    problems: &mut Vec<Problem>,
+) -> Vec<SourceFile> {
     let mut found = Vec::new();
     if let Err(error) = list(folder, 0, &mut found) {
         let message = format!("the folder cannot be read: {}", why(&error));
@@ -46,6 +81,7 @@ fn read_folder(folder: &Path, base: &Path, setting: &str, problems: &mut Vec<Pro
             .push(told(&shown(folder, base), message).help(format!("make it, or set `{setting}` to the right one")));
         return Vec::new();
     }
+    found.retain(|path| wanted(path.strip_prefix(folder).unwrap_or(path)));
     found.sort();
     if found.len() > limits::FILES_MAX {
         let message = format!("the folder has {} files; at most {} are read", found.len(), limits::FILES_MAX);
@@ -120,6 +156,7 @@ mod tests {
         let base = folder.path();
         fs::create_dir_all(base.join("routes/shops")).unwrap();
         fs::create_dir_all(base.join("routes/.git")).unwrap();
+        fs::create_dir_all(base.join("routes/fixtures/us")).unwrap();
         for name in [
             "routes/b.yml",
             "routes/a.yaml",
@@ -127,6 +164,9 @@ mod tests {
             "routes/.git/x.yaml",
             "routes/.a.yaml",
             "routes/a.txt",
+            "routes/a.test.yaml",
+            "routes/shops/b.test.yml",
+            "routes/fixtures/us/c.yaml",
         ] {
             fs::write(base.join(name), name).unwrap();
         }
@@ -135,6 +175,9 @@ mod tests {
         let names: Vec<&str> = files.routes.iter().map(|file| file.name.as_str()).collect();
         assert_eq!(names, ["routes/a.yaml", "routes/b.yml", "routes/shops/us.yaml"]);
         assert_eq!(files.routes[2].bytes, b"routes/shops/us.yaml");
+        let tests: Vec<String> =
+            SourceFile::tests(&base.join("routes"), base).into_iter().map(|file| file.name).collect();
+        assert_eq!(tests, ["routes/a.test.yaml", "routes/shops/b.test.yml"]);
         let told: Vec<String> =
             problems.iter().map(|problem| format!("{}: {problem}", problem.spot.source.name())).collect();
         assert_eq!(told, ["workflows: the folder cannot be read: it is not there"]);

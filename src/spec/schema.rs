@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::raw;
 
-/// The three kinds of file.
+/// The kinds of file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FileKind {
     /// `clawhook.yaml`.
@@ -17,11 +17,15 @@ pub enum FileKind {
     Routes,
     /// `workflows/*.yaml`.
     Workflow,
+    /// `workflows/*.test.yaml`.
+    Test,
+    /// `workflows/fixtures/*.yaml`.
+    Fixtures,
 }
 
 impl FileKind {
     /// Every kind, in the order that people meet them.
-    pub const ALL: [Self; 3] = [Self::Settings, Self::Routes, Self::Workflow];
+    pub const ALL: [Self; 5] = [Self::Settings, Self::Routes, Self::Workflow, Self::Test, Self::Fixtures];
 
     /// The name that `clawhook schema` takes and `docs/schema/` uses.
     pub fn name(self) -> &'static str {
@@ -29,6 +33,8 @@ impl FileKind {
             Self::Settings => "settings",
             Self::Routes => "routes",
             Self::Workflow => "workflow",
+            Self::Test => "test",
+            Self::Fixtures => "fixtures",
         }
     }
 }
@@ -49,6 +55,8 @@ pub fn schema(kind: FileKind, extensions: &Extensions) -> Value {
         FileKind::Settings => generator.into_root_schema_for::<raw::Settings>(),
         FileKind::Routes => generator.into_root_schema_for::<raw::Routes>(),
         FileKind::Workflow => generator.into_root_schema_for::<raw::Workflow>(),
+        FileKind::Test => generator.into_root_schema_for::<raw::Trials>(),
+        FileKind::Fixtures => generator.into_root_schema_for::<raw::Fixtures>(),
     }
     .to_value();
     tidy(&mut schema);
@@ -57,7 +65,7 @@ pub fn schema(kind: FileKind, extensions: &Extensions) -> Value {
         root.insert("title".into(), format!("Clawhook {} file", kind.name()).into());
     }
     match kind {
-        FileKind::Settings => {}
+        FileKind::Settings | FileKind::Test | FileKind::Fixtures => {}
         FileKind::Routes => merge_presets(&mut schema, &extensions.presets),
         FileKind::Workflow => merge_tasks(&mut schema, &extensions.tasks),
     }

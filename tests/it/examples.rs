@@ -10,15 +10,20 @@ use serde_json::{Value, json};
 use crate::app::{App, Folder, shopify};
 use crate::standin::{self, Standin};
 
-const KEY: &str = "demo-webhook-key";
-const ERP_KEY: &str = "demo-erp-key";
+pub(crate) const KEY: &str = "demo-webhook-key";
+pub(crate) const ERP_KEY: &str = "demo-erp-key";
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// The shipped files, copied; only addresses and secrets are this test's own.
-pub(crate) fn shipped_files(erp: &Standin) -> Folder {
+async fn shipped(erp: &Standin) -> App {
+    shipped_folder(erp).await.start().await
+}
+
+/// The same, not started yet.
+pub(crate) async fn shipped_folder(erp: &Standin) -> Folder {
     let mut folder = Folder::new("", None);
     for name in ["clawhook.yaml", "routes", "workflows"] {
         for file in files(&root().join(name)) {
@@ -38,14 +43,9 @@ pub(crate) fn shipped_files(erp: &Standin) -> Folder {
     ] {
         folder.env.insert(format!("CLAWHOOK__{setting}"), value.to_owned());
     }
-    folder
-}
-
-async fn shipped(erp: &Standin) -> App {
-    let folder = shipped_files(erp);
     let (_, loaded) = clawhook::boot::read_files(&folder.path("clawhook.yaml"), &folder.env).await;
     assert!(loaded.problems.is_empty(), "the shipped files have problems: {:?}", loaded.problems);
-    folder.start().await
+    folder
 }
 
 fn files(path: &Path) -> Vec<PathBuf> {
@@ -57,7 +57,7 @@ fn files(path: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// An ERP that wants the key of [`shipped_files`].
+/// An ERP that wants the key of [`shipped_folder`].
 pub(crate) fn erp() -> Standin {
     Standin::start(&standin::Settings { api_key: Some(ERP_KEY.to_owned()), ..standin::Settings::default() }).unwrap()
 }

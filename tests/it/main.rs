@@ -53,6 +53,7 @@ mod systemd;
 mod tables;
 mod tidy;
 mod tls;
+mod trials;
 mod two_nodes;
 mod webhook;
 mod wire;

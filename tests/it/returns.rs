@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::app::Control;
-use crate::examples::{erp, shipped_files};
+use crate::examples::{erp, shipped_folder};
 use crate::numbered::{LOOK_EVERY, TAKEN_OVER_WITHIN};
 use crate::process::Process;
 use crate::standin::{Close, Fault, Recorded, Standin};
@@ -18,7 +18,7 @@ const ANSWER_PIECE_MS: u64 = 60;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_every_stage_pays_each_return_once() {
     let erp = erp();
-    let folder = shipped_files(&erp);
+    let folder = shipped_folder(&erp).await;
     let slow = Fault { path: "/refunds".into(), trickle_ms: ANSWER_PIECE_MS, ..Fault::default() };
     // The first answer is lost after the refund was made, the others come late.
     erp.fail(Fault { close: Some(Close::After), ..slow.clone() });

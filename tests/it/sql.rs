@@ -274,6 +274,7 @@ async fn a_load_that_is_killed_is_done_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::print_stderr, reason = "the reading is what the test is run for by hand")]
 async fn memory_stays_flat_from_the_far_end_to_the_database() {
     let Some(database) = Database::create().await else { return };
     let mib: u64 = std::env::var("DOWNLOAD_MIB").ok().map_or(48, |text| text.parse().unwrap());

@@ -14,6 +14,7 @@ mod databases;
 mod parts;
 mod route;
 mod settings;
+mod trial;
 mod workflow;
 
 pub use self::artifacts::{ArtifactStore, Artifacts};
@@ -29,6 +30,11 @@ pub use self::settings::{
     ConnectionAuth, ConnectionAuthType, ConnectionRateLimit, ConnectionTls, ControlListener, Egress, HooksListener,
     JwtAuth, ListenTls, Listeners, Paths, PostgresAuth, Records, Retention, SecretSource, Secrets, Settings,
     SettingsLimits, Storage, StorageBackend,
+};
+pub use self::trial::{
+    CallText, DecisionText, Exchange, Expect, ExpectCall, ExpectCalls, ExpectFailure, ExpectNotice, ExpectRun,
+    ExpectStatus, ExpectTask, FaultName, FaultText, FixtureList, Fixtures, HeaderText, NoticeLevel,
+    Respond as FixtureRespond, Times, Trial, TrialDecision, TrialDelivery, TrialFault, TrialSlot, Trials,
 };
 pub use self::workflow::{
     Backoff, Callback, CallbackEvent, Case, Concurrency, ConcurrencyBehavior, Input, ItemList, Label, Poll, RetryOn,

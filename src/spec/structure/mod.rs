@@ -7,7 +7,7 @@ mod judge;
 mod later;
 mod rewrite;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -27,6 +27,9 @@ pub struct Reader {
     settings: Judge,
     routes: Judge,
     workflow: Judge,
+    /// Made when the first test is read: a gateway never reads one.
+    test: LazyLock<Judge>,
+    fixtures: LazyLock<Judge>,
 }
 
 /// One entry of a file.
@@ -105,6 +108,26 @@ pub struct WorkflowFile {
     pub finally: Vec<Item<raw::Task>>,
 }
 
+/// A file of tests whose form was judged.
+#[derive(Debug)]
+pub struct TrialsFile {
+    /// Where everything stands.
+    pub map: SourceMap,
+    /// All but `tests`, which is empty here.
+    pub head: Option<raw::Trials>,
+    /// The tests.
+    pub tests: Vec<Item<raw::Trial>>,
+}
+
+/// A file of fixtures whose form was judged.
+#[derive(Debug)]
+pub struct FixturesFile {
+    /// Where everything stands.
+    pub map: SourceMap,
+    /// The exchanges.
+    pub exchanges: Vec<Item<raw::Exchange>>,
+}
+
 impl Reader {
     /// Makes and compiles the schemas.
     pub fn new(extensions: &Extensions) -> Self {
@@ -113,6 +136,8 @@ impl Reader {
             settings: judge(FileKind::Settings),
             routes: judge(FileKind::Routes),
             workflow: judge(FileKind::Workflow),
+            test: LazyLock::new(|| Judge::new(FileKind::Test, &Extensions::default())),
+            fixtures: LazyLock::new(|| Judge::new(FileKind::Fixtures, &Extensions::default())),
         }
     }
 
@@ -147,6 +172,22 @@ impl Reader {
             schedules: parts.items("schedules", problems),
             map: parts.map,
         })
+    }
+
+    /// Reads a file of tests. `None` when nothing of it can be used.
+    pub fn trials(&self, source: &Arc<Source>, problems: &mut Vec<Problem>) -> Option<TrialsFile> {
+        let mut parts = Parts::read(&self.test, source, problems)?;
+        Some(TrialsFile {
+            tests: parts.items("tests", problems),
+            head: parts.head(&["tests"], problems),
+            map: parts.map,
+        })
+    }
+
+    /// Reads a file of fixtures. `None` when nothing of it can be used.
+    pub fn fixtures(&self, source: &Arc<Source>, problems: &mut Vec<Problem>) -> Option<FixturesFile> {
+        let mut parts = Parts::read(&self.fixtures, source, problems)?;
+        Some(FixturesFile { exchanges: parts.items("exchanges", problems), map: parts.map })
     }
 
     /// Reads a file of `workflows/`. `None` when nothing of it can be used.
