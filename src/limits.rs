@@ -438,6 +438,8 @@ pub const DOWNLOAD_WORDS_BYTES_MAX: usize = 400;
 pub const DOWNLOAD_NAME_CHARS_MAX: usize = 120;
 /// How much the clock of a platform may differ from ours when it says when a report was asked for.
 pub const REPORT_CLOCKS_DIFFER_MAX: Duration = Duration::from_mins(2);
+/// Reports in a row that a platform may give up before a task stops asking for another: each costs its daily quota.
+pub const REPORTS_GIVEN_UP_MAX: u32 = 3;
 /// How far back the same report explains why Amazon cancelled one: some types are made once a day.
 pub const REPORT_TOO_OFTEN_WITHIN: Duration = Duration::from_hours(24);
 /// Bytes of a file that are looked through for rows; what is larger has some.

@@ -106,6 +106,18 @@ fn the_shipped_tests_pass() {
     assert_eq!(junit.matches("<testcase ").count(), report["tests"].as_array().unwrap().len());
 }
 
+/// Those of the examples that want more than this machine has to start.
+#[test]
+fn the_tests_of_the_other_examples_pass() {
+    let mut examples = 0;
+    for example in std::fs::read_dir(root().join("examples")).unwrap() {
+        let output = clawhook(&example.unwrap().path(), &["test"], NO_ENVIRONMENT);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        examples += 1;
+    }
+    assert!(examples > 0, "there are no examples");
+}
+
 /// Every expectation that there is, right.
 #[test]
 fn what_is_as_expected_passes() {

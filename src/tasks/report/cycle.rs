@@ -8,7 +8,7 @@ use super::{Ask, Heard, Next, Platform, Report};
 use crate::clock::Timestamp;
 use crate::domain::attempt::{Exchange, Pause};
 use crate::domain::body;
-use crate::domain::failure::{Class, Failure, Fault, Sent};
+use crate::domain::failure::{Class, Failure, Fault, Retry, Sent};
 use crate::domain::masking::Masker;
 use crate::domain::retry::{Backoff, grown};
 use crate::domain::secret::SecretValue;
@@ -105,11 +105,7 @@ impl<P: Platform> Report<P> {
         let attempted = send_as(ctx, ctx.connection, stead, request, masker, judge).await;
         match (found, over) {
             (Some(next), _) => Ok((next, attempted.exchange)),
-            // This report is lost; a retry asks for another.
-            (None, true) => {
-                let checkpoint = At::beginning(ctx.clock.now()).keep(ctx);
-                Err(Box::new(Attempted { checkpoint, ..placed(ctx, attempted) }))
-            }
+            (None, true) => Err(Box::new(lost(ctx, at, attempted))),
             (None, false) => Err(Box::new(again(ctx, at, attempted))),
         }
     }
@@ -121,7 +117,7 @@ impl<P: Platform> Report<P> {
         match next {
             Next::Taken { id } => {
                 let said = format!("report {id} is asked for");
-                let look = At { looks: 0, ..At::beginning(now) }.step(Step::Look { id });
+                let look = At { given_up: at.given_up, ..At::beginning(now) }.step(Step::Look { id });
                 self.later(ctx, look, now.plus(self.pace.interval), said)
             }
             Next::Find { said } => {
@@ -148,7 +144,7 @@ impl<P: Platform> Report<P> {
                 self.later(ctx, at.step(Step::Reason { id, document }), now, "it failed".to_owned())
             }
             Next::NoData => self.nothing(ctx, &id).await,
-            Next::Failed(failure) => failed(ctx, &At::beginning(now), failure),
+            Next::Failed(failure) => lost(ctx, &at, Err(failure).into()),
             // Only the step that fetches is answered by a link, and it takes the link itself.
             Next::Link { .. } => self.later(ctx, at, now, "the report is there".to_owned()),
         }
@@ -204,6 +200,24 @@ pub(super) fn again(ctx: &TaskContext<'_>, at: &At, attempted: Attempted) -> Att
         at.doubt |= failure.sent == Sent::Maybe && !matches!(failure.class, Class::Status(400..=499));
     }
     Attempted { checkpoint: at.keep(ctx), ..attempted }
+}
+
+/// This report is lost; a retry asks for another, unless so many were lost in a row. The engine's count of retries cannot
+/// hold that, because it begins anew with each answer on the way.
+pub(super) fn lost(ctx: &TaskContext<'_>, at: &At, mut attempted: Attempted) -> Attempted {
+    let mut anew = At::beginning(ctx.clock.now());
+    if let Err(failure) = &mut attempted.result
+        && failure.retry != Retry::Never
+    {
+        anew.given_up = at.given_up + 1;
+        if anew.given_up >= limits::REPORTS_GIVEN_UP_MAX {
+            failure.retry = Retry::Never;
+            failure.message = format!("{} ({} reports in a row)", failure.message, anew.given_up);
+            // Whoever resumes the run begins anew.
+            anew.given_up = 0;
+        }
+    }
+    Attempted { checkpoint: anew.keep(ctx), ..placed(ctx, attempted) }
 }
 
 /// An attempt that failed without a call.

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::cycle::{again, failed};
+use super::cycle::{again, failed, lost};
 use super::mark::{At, Step};
 use super::{Next, Platform, Report};
 use crate::artifacts::{self, Handle, Label};
@@ -93,7 +93,7 @@ impl<P: Platform> Report<P> {
         };
         let words = words.map(|words| masker.mask(&words).into_owned());
         let failure = given_up(at.step.id(), words.as_deref());
-        Attempted { exchange, ..failed(ctx, &At::beginning(ctx.clock.now()), failure) }
+        lost(ctx, at, Attempted { exchange, ..Err(failure).into() })
     }
 
     /// The beginning of the text behind a link.
@@ -123,7 +123,7 @@ impl<P: Platform> Report<P> {
     }
 }
 
-/// The platform gave a report up, with its reason when there is one. A retry asks for another, as after a 500.
+/// The platform gave a report up, with its reason when there is one. A retry asks for another, as after a 500, three times in a row at most.
 pub(in crate::tasks) fn given_up(id: &str, why: Option<&str>) -> Failure {
     let why = why.map(|why| format!(": {why}")).unwrap_or_default();
     Failure::new("report.failed", Fault::Far, format!("the platform gave report {id} up{why}"))

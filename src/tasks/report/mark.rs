@@ -58,6 +58,9 @@ pub(super) struct At {
     /// Looks so far.
     #[serde(default)]
     pub(super) looks: u32,
+    /// Reports that the platform gave up, one after the other.
+    #[serde(default)]
+    pub(super) given_up: u32,
     /// It may have been asked for, although no answer says so.
     #[serde(default)]
     pub(super) doubt: bool,
@@ -72,7 +75,7 @@ pub(super) struct At {
 impl At {
     /// The beginning: nobody asked for the report.
     pub(super) fn beginning(now: Timestamp) -> Self {
-        Self { step: Step::Ask, since: now, looks: 0, doubt: false, refused: 0, said: None }
+        Self { step: Step::Ask, since: now, looks: 0, given_up: 0, doubt: false, refused: 0, said: None }
     }
 
     /// The same at another step.
