@@ -15,8 +15,8 @@ use serde_json::{Map, Value, json};
 use self::news::Herald;
 pub use self::news::News;
 use super::{
-    Attempted, Done, Effect, Patience, Task, TaskContext, TaskKind, WithProblem, expression_failure, names_of, printed,
-    read_mapping, read_with,
+    Attempted, Done, Effect, Patience, Task, TaskContext, TaskKind, WithProblem, names_of, printed, read_mapping,
+    read_with,
 };
 use crate::clock::Timestamp;
 use crate::domain::approval::{Decision, Standing, standing};
@@ -244,7 +244,7 @@ impl Task for Approval {
 
 impl Approval {
     fn ask(&self, ctx: &TaskContext<'_>) -> Result<Question, Failure> {
-        let eval = |mapping: &Mapping| mapping.eval(ctx.values).map_err(|error| expression_failure(&error));
+        let eval = |mapping: &Mapping| ctx.eval(mapping);
         let text = self.text.as_ref().map(eval).transpose()?.map(|text| printed(&text));
         let now = ctx.clock.now();
         let form = self.form.iter().map(|(name, field)| (name.clone(), json!(field)));

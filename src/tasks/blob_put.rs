@@ -16,8 +16,7 @@ use self::content::Content;
 use super::blob::{BlobPath, Found, KEY, Label, Outlet, SHA256, Shelf};
 use super::table::source::{RawSource, Source};
 use super::{
-    Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, expression_failure, names_of, printed,
-    read_mapping, read_with,
+    Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, names_of, printed, read_mapping, read_with,
 };
 use crate::domain::duration;
 use crate::domain::failure::{Failure, Fault};
@@ -193,7 +192,7 @@ fn is_metadata_name(name: &str) -> bool {
 
 /// The path that a task names.
 pub(super) fn path_of(path: &Mapping, ctx: &TaskContext<'_>) -> Result<BlobPath, Failure> {
-    let value = path.eval(ctx.values).map_err(|error| expression_failure(&error))?;
+    let value = ctx.eval(path)?;
     BlobPath::read(&printed(&value))
         .map_err(|bad| Failure::new("blob.path", Fault::Config, bad.to_string()).help(PATH_HELP))
 }
@@ -309,7 +308,7 @@ impl BlobPut {
     fn metadata(&self, ctx: &TaskContext<'_>) -> Result<BTreeMap<String, String>, Failure> {
         let mut metadata = BTreeMap::new();
         for (name, value) in &self.metadata {
-            let value = printed(&value.eval(ctx.values).map_err(|error| expression_failure(&error))?);
+            let value = printed(&ctx.eval(value)?);
             let wrong = |why: &str| {
                 Failure::new("blob.content", Fault::Config, format!("`metadata.{name}` {why}"))
                     .help("metadata travels in headers: write it in ASCII, such as with `| urlencode`")
@@ -335,9 +334,7 @@ mod tests {
 
     #[track_caller]
     fn check(with: &Value, expected: &[&str]) {
-        let problems = (KIND.parse)(with, false).err().unwrap_or_default();
-        let told: Vec<_> = problems.iter().map(|problem| format!("{}: {}", problem.pointer, problem.message)).collect();
-        assert_eq!(told, expected);
+        crate::tasks::check_with(&KIND, with, expected);
     }
 
     #[test]

@@ -24,8 +24,7 @@ pub use self::run::{Commands, Error as OpenError, Host};
 use self::run::{Ended, Order};
 use self::settings::{Bounds, Cores, Settings};
 use super::{
-    Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, expression_failure, names_of, printed,
-    read_mapping, read_with,
+    Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, names_of, printed, read_mapping, read_with,
 };
 use crate::domain::byte_size;
 use crate::domain::failure::Failure;
@@ -248,7 +247,7 @@ impl Command {
     }
 
     async fn order(&self, ctx: &TaskContext<'_>, masker: &mut Masker) -> Result<Order, Failure> {
-        let eval = |mapping: &Mapping| mapping.eval(ctx.values).map_err(|error| expression_failure(&error));
+        let eval = |mapping: &Mapping| ctx.eval(mapping);
         let args = self.args.iter().map(|arg| eval(arg).map(|arg| printed(&arg))).collect::<Result<_, _>>()?;
         let stdin = self.stdin.as_ref().map(eval).transpose()?.map(|value| match value {
             Value::String(text) => text.into_bytes(),

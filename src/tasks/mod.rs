@@ -299,6 +299,13 @@ pub struct TaskContext<'a> {
     pub clock: &'a dyn Clock,
 }
 
+impl TaskContext<'_> {
+    /// What a mapping of the task's settings gives here.
+    fn eval(&self, mapping: &Mapping) -> Result<Value, Failure> {
+        mapping.eval(self.values).map_err(|error| expression_failure(&error))
+    }
+}
+
 impl fmt::Debug for TaskContext<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TaskContext({} {})", self.run, self.task)
@@ -378,4 +385,13 @@ fn printed(value: &Value) -> String {
 fn names_of(pointer: &str, mapping: &Mapping) -> Vec<Place> {
     let under = |place: Place| Place { pointer: format!("{pointer}{}", place.pointer), ..place };
     mapping.names().into_iter().map(under).collect()
+}
+
+/// Holds what `kind` says of `with` against `expected`, each problem as `POINTER: MESSAGE`.
+#[cfg(test)]
+#[track_caller]
+fn check_with(kind: &TaskKind, with: &Value, expected: &[&str]) {
+    let problems = (kind.parse)(with, false).err().unwrap_or_default();
+    let told: Vec<_> = problems.iter().map(|problem| format!("{}: {}", problem.pointer, problem.message)).collect();
+    assert_eq!(told, expected);
 }

@@ -11,8 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, expression_failure, names_of, printed,
-    read_mapping, read_with,
+    Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, names_of, printed, read_mapping, read_with,
 };
 use crate::channels::alerts::{self, Alert, Told};
 use crate::channels::message::{self, Message};
@@ -268,9 +267,9 @@ impl Notify {
     /// What is to be told, and how many rows it shows.
     fn alert<'c>(&self, ctx: &TaskContext<'c>, since: Timestamp) -> Result<(Alert<'c>, usize), Failure> {
         let masker = ctx.secrets.known();
-        let text = |mapping: &Mapping| Ok(masker.mask(&printed(&eval(mapping, ctx)?)).into_owned());
+        let text = |mapping: &Mapping| Ok(masker.mask(&printed(&ctx.eval(mapping)?)).into_owned());
         let list = |mapping: &Mapping| {
-            let items = eval(mapping, ctx)?;
+            let items = ctx.eval(mapping)?;
             Ok(items.as_array().into_iter().flatten().map(printed).filter(|item| !item.is_empty()).collect())
         };
         // A notice may stand where nothing has failed.
@@ -316,7 +315,7 @@ const HEADROOM: Duration = Duration::from_millis(50);
 
 impl Table {
     fn read(&self, ctx: &TaskContext<'_>, masker: &Masker) -> Result<message::Table, Failure> {
-        let value = eval(&self.rows, ctx)?;
+        let value = ctx.eval(&self.rows)?;
         let Value::Array(rows) = masker.mask_json(value) else {
             let message = "`table.rows` is not a list";
             return Err(Failure::new("expression.failed", Fault::Config, message).help("give a list of objects"));
@@ -339,19 +338,13 @@ impl Table {
     }
 }
 
-fn eval(mapping: &Mapping, ctx: &TaskContext<'_>) -> Result<Value, Failure> {
-    mapping.eval(ctx.values).map_err(|error| expression_failure(&error))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[track_caller]
     fn check(with: &Value, expected: &[&str]) {
-        let problems = (KIND.parse)(with, false).err().unwrap_or_default();
-        let told: Vec<_> = problems.iter().map(|problem| format!("{}: {}", problem.pointer, problem.message)).collect();
-        assert_eq!(told, expected);
+        crate::tasks::check_with(&KIND, with, expected);
     }
 
     #[test]

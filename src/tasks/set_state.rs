@@ -5,7 +5,7 @@ use schemars::{JsonSchema, schema_for};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Attempted, Done, Effect, Task, TaskContext, TaskKind, expression_failure, read_mapping};
+use super::{Attempted, Done, Effect, Task, TaskContext, TaskKind, read_mapping};
 use crate::domain::failure::{Failure, Fault};
 use crate::expr::{Mapping, Place};
 use crate::limits;
@@ -44,7 +44,7 @@ impl Task for SetState {
 
 impl SetState {
     fn members(&self, ctx: &TaskContext<'_>) -> Result<Value, Failure> {
-        let members = self.0.eval(ctx.values).map_err(|error| expression_failure(&error))?;
+        let members = ctx.eval(&self.0)?;
         let bytes = members.to_string().len();
         if bytes > limits::STATE_BYTES_MAX {
             let message = format!("the state has {bytes} bytes, more than {}", limits::STATE_BYTES_MAX);

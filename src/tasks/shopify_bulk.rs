@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::download::Packing;
 use super::http::joined_schema;
 use super::report::{Ask, Heard, Next, Pace, Platform, RawReport, Report, Step, given_up, text};
-use super::{Task, TaskContext, TaskKind, WithProblem, expression_failure, names_of, printed, read_mapping, read_with};
+use super::{Task, TaskContext, TaskKind, WithProblem, names_of, printed, read_mapping, read_with};
 use crate::clock::Timestamp;
 use crate::domain::failure::{Class, Failure, Fault, Sent};
 use crate::expr::{Mapping, Place};
@@ -196,7 +196,7 @@ impl Platform for Bulk {
     }
 
     fn wish(&self, ctx: &TaskContext<'_>) -> Result<Value, Failure> {
-        let query = self.query.eval(ctx.values).map_err(|error| expression_failure(&error))?;
+        let query = ctx.eval(&self.query)?;
         Ok(Value::String(printed(&query)))
     }
 

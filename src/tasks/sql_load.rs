@@ -274,9 +274,7 @@ mod tests {
 
     #[track_caller]
     fn check(with: &Value, expected: &[&str]) {
-        let problems = (KIND.parse)(with, false).err().unwrap_or_default();
-        let told: Vec<_> = problems.iter().map(|problem| format!("{}: {}", problem.pointer, problem.message)).collect();
-        assert_eq!(told, expected);
+        crate::tasks::check_with(&KIND, with, expected);
     }
 
     #[test]

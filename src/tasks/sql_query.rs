@@ -11,10 +11,7 @@ use tokio_postgres::Client;
 
 use super::sql::{self, Stage, bind, failure, sql_failure};
 use super::table::RowsOut;
-use super::{
-    Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, expression_failure, names_of, read_mapping,
-    read_with,
-};
+use super::{Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, names_of, read_mapping, read_with};
 use crate::domain::failure::{Failure, Fault};
 use crate::expr::{Mapping, Place};
 use crate::limits;
@@ -99,7 +96,7 @@ impl Task for SqlQuery {
 /// The values that a mapping of a list gives.
 pub(super) fn values(params: Option<&Mapping>, ctx: &TaskContext<'_>) -> Result<Vec<Value>, Failure> {
     let Some(params) = params else { return Ok(Vec::new()) };
-    match params.eval(ctx.values).map_err(|error| expression_failure(&error))? {
+    match ctx.eval(params)? {
         Value::Array(values) => Ok(values),
         _ => Err(sql_failure("`params` is no list")),
     }

@@ -5,9 +5,7 @@ use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{
-    Attempted, Done, Effect, Task, TaskContext, TaskKind, expression_failure, names_of, read_mapping, read_with,
-};
+use super::{Attempted, Done, Effect, Task, TaskContext, TaskKind, names_of, read_mapping, read_with};
 use crate::expr::{Mapping, Place};
 
 pub(super) const KIND: TaskKind = TaskKind {
@@ -59,7 +57,7 @@ impl Task for Stop {
     }
 
     async fn attempt(&self, ctx: &TaskContext<'_>) -> Attempted {
-        let message = self.message.eval(ctx.values).map_err(|error| expression_failure(&error));
+        let message = ctx.eval(&self.message);
         message.map(|message| Done::Output(json!({ "stopped": self.status, "message": message }))).into()
     }
 }

@@ -15,10 +15,7 @@ use serde_json::{Map, Value};
 use super::table::Format;
 use super::table::aside::aside;
 use super::table::source::{RawSource, Source};
-use super::{
-    Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, expression_failure, names_of, read_mapping,
-    read_with,
-};
+use super::{Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, names_of, read_mapping, read_with};
 use crate::domain::failure::{Failure, Fault};
 use crate::expr::{Mapping, Place};
 use crate::limits;
@@ -146,7 +143,7 @@ impl TableQuery {
         let find = |(name, source): &(String, Source)| Ok((name.clone(), source.find(ctx.values, name)?));
         let tables = self.tables.iter().map(find).collect::<Result<Vec<_>, Failure>>()?;
         let params = match &self.params {
-            Some(params) => params.eval(ctx.values).map_err(|error| expression_failure(&error))?,
+            Some(params) => ctx.eval(params)?,
             None => Value::Null,
         };
         let query =
@@ -169,9 +166,7 @@ mod tests {
 
     #[track_caller]
     fn check(with: &Value, expected: &[&str]) {
-        let problems = (KIND.parse)(with, false).err().unwrap_or_default();
-        let told: Vec<_> = problems.iter().map(|problem| format!("{}: {}", problem.pointer, problem.message)).collect();
-        assert_eq!(told, expected);
+        crate::tasks::check_with(&KIND, with, expected);
     }
 
     #[test]

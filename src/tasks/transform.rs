@@ -8,10 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::{
-    Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, expression_failure, names_of, read_mapping,
-    read_with,
-};
+use super::{Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, names_of, read_mapping, read_with};
 use crate::domain::failure::{Failure, Fault};
 use crate::expr::{Mapping, Place, jq};
 use crate::limits;
@@ -79,7 +76,7 @@ impl Task for Transform {
 
 impl Transform {
     async fn transform(&self, ctx: &TaskContext<'_>) -> Result<Value, Failure> {
-        let input = self.input.eval(ctx.values).map_err(|error| expression_failure(&error))?;
+        let input = ctx.eval(&self.input)?;
         let (filter, values) = (self.filter.clone(), ctx.values.clone());
         // A filter can loop for ever and cannot be interrupted, and it recurses on its own stack: it gets a thread of
         // its own, which is left behind when it takes too long.

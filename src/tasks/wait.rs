@@ -7,10 +7,7 @@ use schemars::{JsonSchema, schema_for};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{
-    Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, expression_failure, names_of, read_mapping,
-    read_with,
-};
+use super::{Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, names_of, read_mapping, read_with};
 use crate::clock::Timestamp;
 use crate::domain::attempt::Pause;
 use crate::domain::duration;
@@ -97,7 +94,7 @@ impl Wait {
         match &self.0 {
             Moment::After(duration) => Ok(ctx.clock.now().plus(*duration)),
             Moment::At(until) => {
-                let value = until.eval(ctx.values).map_err(|error| expression_failure(&error))?;
+                let value = ctx.eval(until)?;
                 value.as_str().and_then(Timestamp::parse_rfc3339).ok_or_else(|| {
                     Failure::new("wait.until", Fault::Config, format!("`until` is `{value}`, which is not a moment"))
                         .help("give an RFC 3339 time with a zone, such as `2026-11-01T08:00:00+08:00`")

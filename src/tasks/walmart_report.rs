@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::download::Packing;
 use super::http::joined_schema;
 use super::report::{Ask, Heard, Next, Pace, Platform, RawReport, Report, Step, given_up, segment, text};
-use super::{Task, TaskContext, TaskKind, WithProblem, expression_failure, names_of, read_mapping, read_with};
+use super::{Task, TaskContext, TaskKind, WithProblem, names_of, read_mapping, read_with};
 use crate::clock::Timestamp;
 use crate::domain::failure::{Class, Failure, Fault};
 use crate::expr::{Mapping, Place};
@@ -157,7 +157,7 @@ impl Platform for OnRequest {
     }
 
     fn wish(&self, ctx: &TaskContext<'_>) -> Result<Value, Failure> {
-        self.wish.eval(ctx.values).map_err(|error| expression_failure(&error))
+        ctx.eval(&self.wish)
     }
 
     fn ask(&self, step: &Step, wish: &Value, since: Timestamp) -> Ask {

@@ -93,7 +93,7 @@ impl Task for Start {
 
 impl Start {
     async fn start(&self, ctx: &TaskContext<'_>) -> Result<RunId, Failure> {
-        let inputs = match self.inputs.eval(ctx.values).map_err(|error| expression_failure(&error))? {
+        let inputs = match ctx.eval(&self.inputs)? {
             Value::Object(inputs) => inputs,
             _ => Map::new(),
         };

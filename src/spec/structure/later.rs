@@ -4,27 +4,24 @@
 const KEYS: &[(&str, &[&str])] = &[("Listeners", &["grpc"]), ("ListenTls", &["acme"]), ("AuthMethods", &["oidc"])];
 
 /// Values of the language that come in a later version: the key, and the values.
-const VALUES: &[(&str, &[&str])] = &[
-    ("type", &["blob_put", "blob_get", "amazon_report", "shopify_bulk", "walmart_report"]),
-    (
-        "preset",
-        &[
-            "aws_sns",
-            "azure_event_grid",
-            "azure_monitor",
-            "dingtalk_card",
-            "dingtalk_event",
-            "dingtalk_robot",
-            "feishu",
-            "lazada",
-            "shopee",
-            "tiktok_shop",
-            "walmart_hmac",
-            "walmart_performance",
-            "wecom",
-        ],
-    ),
-];
+const VALUES: &[(&str, &[&str])] = &[(
+    "preset",
+    &[
+        "aws_sns",
+        "azure_event_grid",
+        "azure_monitor",
+        "dingtalk_card",
+        "dingtalk_event",
+        "dingtalk_robot",
+        "feishu",
+        "lazada",
+        "shopee",
+        "tiktok_shop",
+        "walmart_hmac",
+        "walmart_performance",
+        "wecom",
+    ],
+)];
 
 /// What other programs call a key of ours: the wrong word and the right one.
 const SYNONYMS: &[(&str, &str)] = &[

@@ -12,7 +12,7 @@ use crate::expr::{Mapping, Place};
 use crate::limits;
 use crate::tasks::download::Packing;
 use crate::tasks::report::{Ask, Heard, Next, Pace, Platform, Step, given_up, is_computed, segment, unwanted};
-use crate::tasks::{TaskContext, WithProblem, expression_failure, names_of, read_mapping};
+use crate::tasks::{TaskContext, WithProblem, names_of, read_mapping};
 
 const REPORTS: &str = "/reporting/reports";
 /// The Ads API takes a request for a report under this type only, and answers 415 to others.
@@ -101,7 +101,7 @@ impl Platform for Ads {
     }
 
     fn wish(&self, ctx: &TaskContext<'_>) -> Result<Value, Failure> {
-        let mut wish = self.wish.eval(ctx.values).map_err(|error| expression_failure(&error))?;
+        let mut wish = ctx.eval(&self.wish)?;
         let mut problems = Vec::new();
         check(&wish, &mut problems);
         if wish.get("name").is_none_or(Value::is_null) {

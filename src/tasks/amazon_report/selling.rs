@@ -14,7 +14,7 @@ use crate::tasks::download::Packing;
 use crate::tasks::report::{
     Ask, Heard, Next, Pace, Pass, Platform, Step, given_up, is_computed, segment, text, unwanted,
 };
-use crate::tasks::{TaskContext, WithProblem, expression_failure, names_of, read_mapping};
+use crate::tasks::{TaskContext, WithProblem, names_of, read_mapping};
 
 const REPORTS: &str = "/reports/2021-06-30/reports";
 const DOCUMENTS: &str = "/reports/2021-06-30/documents";
@@ -155,7 +155,7 @@ impl Platform for Selling {
     }
 
     fn wish(&self, ctx: &TaskContext<'_>) -> Result<Value, Failure> {
-        let wish = self.wish.eval(ctx.values).map_err(|error| expression_failure(&error))?;
+        let wish = ctx.eval(&self.wish)?;
         let mut problems = Vec::new();
         check(&wish, &mut problems);
         if problems.is_empty() { Ok(wish) } else { Err(unwanted(&problems)) }

@@ -13,7 +13,7 @@ use crate::outbound::auth::Means;
 use crate::outbound::connection::Connection;
 use crate::outbound::{self, Body, Request};
 use crate::tasks::http::unproved;
-use crate::tasks::{TaskContext, WithProblem, expression_failure, names_of, printed, read_mapping, secret_failure};
+use crate::tasks::{TaskContext, WithProblem, names_of, printed, read_mapping, secret_failure};
 
 /// Methods of a download.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -129,20 +129,20 @@ impl Call {
             |cause: outbound::Cause| Failure::new(cause.code(), Fault::Config, cause.sentence()).help(cause.help());
         let mut request = match (&self.target, self.connection(ctx)) {
             (Some(Target::Path(path)), Some(connection)) => {
-                connection.request(method, &printed(&eval(path, ctx)?), &[]).map_err(bad)?
+                connection.request(method, &printed(&ctx.eval(path)?), &[]).map_err(bad)?
             }
             (Some(Target::Url(url) | Target::Path(url)), _) => {
-                Request::new(method, &printed(&eval(url, ctx)?)).map_err(bad)?
+                Request::new(method, &printed(&ctx.eval(url)?)).map_err(bad)?
             }
             (None, _) => return Err(Failure::new("http.bad_url", Fault::Config, "there is no URL to call")),
         };
         if let Some(json) = &self.json {
-            request.body = Body::json(&eval(json, ctx)?);
+            request.body = Body::json(&ctx.eval(json)?);
         }
         for (name, header) in &self.headers {
             match header {
                 Header::Text(text) => {
-                    let text = printed(&eval(text, ctx)?);
+                    let text = printed(&ctx.eval(text)?);
                     request.header(name, text.as_bytes()).map_err(bad)?;
                 }
                 Header::Secret(reference) => {
@@ -173,8 +173,4 @@ impl Call {
     pub(in crate::tasks) fn connection<'c>(&self, ctx: &TaskContext<'c>) -> Option<&'c Connection> {
         ctx.connection.filter(|_| matches!(self.target, Some(Target::Path(_))))
     }
-}
-
-fn eval(mapping: &Mapping, ctx: &TaskContext<'_>) -> Result<Value, Failure> {
-    mapping.eval(ctx.values).map_err(|error| expression_failure(&error))
 }

@@ -16,9 +16,7 @@ use crate::domain::secret::SecretRef;
 use crate::expr::{Mapping, Place};
 use crate::limits;
 use crate::outbound::{self, Body, Part, Request};
-use crate::tasks::{
-    Effect, TaskContext, WithProblem, expression_failure, names_of, read_mapping, read_with, secret_failure,
-};
+use crate::tasks::{Effect, TaskContext, WithProblem, names_of, read_mapping, read_with, secret_failure};
 
 /// Settings of one HTTP call.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -269,11 +267,11 @@ impl Call {
         let query = self.query_pairs(ctx)?;
         let mut request = match (&self.target, ctx.connection) {
             (Target::Path(path), Some(connection)) => {
-                let path = printed(&eval(path, ctx)?);
+                let path = printed(&ctx.eval(path)?);
                 connection.request(self.method.clone(), &path, &query).map_err(|cause| unsendable(&cause))?
             }
             (Target::Path(url) | Target::Url(url), _) => {
-                let text = printed(&eval(url, ctx)?);
+                let text = printed(&ctx.eval(url)?);
                 let mut url = outbound::parse_url(&text).map_err(|cause| unsendable(&cause))?;
                 if !query.is_empty() {
                     url.query_pairs_mut().extend_pairs(&query);
@@ -291,22 +289,22 @@ impl Call {
 
     fn query_pairs(&self, ctx: &TaskContext<'_>) -> Result<Vec<(String, String)>, Failure> {
         let Some(query) = &self.query else { return Ok(Vec::new()) };
-        Ok(pairs(&eval(query, ctx)?))
+        Ok(pairs(&ctx.eval(query)?))
     }
 
     fn content(&self, ctx: &TaskContext<'_>) -> Result<Body, Failure> {
         Ok(match &self.body {
             Content::None => Body::default(),
-            Content::Json(json) => Body::json(&eval(json, ctx)?),
+            Content::Json(json) => Body::json(&ctx.eval(json)?),
             Content::Form(form) => {
-                let pairs = pairs(&eval(form, ctx)?);
+                let pairs = pairs(&ctx.eval(form)?);
                 Body::form(pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())))
             }
-            Content::Text(text) => Body::text(printed(&eval(text, ctx)?)),
+            Content::Text(text) => Body::text(printed(&ctx.eval(text)?)),
             Content::Multipart(parts) => {
                 let mut made = Vec::new();
                 for part in parts {
-                    let value = printed(&eval(&part.value, ctx)?);
+                    let value = printed(&ctx.eval(&part.value)?);
                     made.push(match &part.filename {
                         Some(filename) => Part::file(&part.name, filename, value),
                         None => Part::field(&part.name, value),
@@ -326,7 +324,7 @@ impl Call {
         for (name, value) in &self.headers {
             match value {
                 HeaderValue::Text(text) => {
-                    let text = printed(&eval(text, ctx)?);
+                    let text = printed(&ctx.eval(text)?);
                     request.header(name, text.as_bytes()).map_err(|cause| unsendable(&cause))?;
                 }
                 HeaderValue::Secret(reference) => {
@@ -348,10 +346,6 @@ fn read_header(pointer: &str, value: &Value) -> Result<HeaderValue, Vec<WithProb
         return read_mapping(pointer, value).map(HeaderValue::Text);
     }
     SecretRef::from_yaml(value).map(HeaderValue::Secret).map_err(|why| vec![WithProblem::new(pointer, why)])
-}
-
-fn eval(mapping: &Mapping, ctx: &TaskContext<'_>) -> Result<Value, Failure> {
-    mapping.eval(ctx.values).map_err(|error| expression_failure(&error))
 }
 
 /// The members of an object as pairs: a list repeats the name, null leaves it out.
