@@ -1,7 +1,6 @@
 //! One call of the writer: what to do in a transaction, and whom to tell when it is committed.
 
 use std::fmt;
-use std::thread::{self, ThreadId};
 
 use tokio::sync::oneshot;
 
@@ -13,43 +12,22 @@ use super::writer::Tx;
 pub(super) trait Command: Send + fmt::Debug {
     /// Does it; an error undoes the whole transaction.
     fn run(&mut self, tx: &mut Tx<'_>) -> rusqlite::Result<()>;
-    /// Tells the caller, once it is committed or has failed, and lets it tell the others.
-    fn answer(self: Box<Self>, failure: Option<&rusqlite::Error>, others: Others);
-    /// The thread on which the caller began to wait.
-    fn waits_on(&self) -> ThreadId;
+    /// Tells the caller, once it is committed or has failed.
+    fn answer(self: Box<Self>, failure: Option<&rusqlite::Error>);
 }
 
-/// Commands that are committed and wait to be answered: told when this is dropped, whatever drops it.
-#[derive(Debug, Default)]
-pub(super) struct Others(Vec<Box<dyn Command>>);
-
-impl Drop for Others {
-    fn drop(&mut self) {
-        for command in self.0.drain(..) {
-            command.answer(None, Self::default());
-        }
-    }
-}
-
-/// Tells everyone that it is committed. To wake a thread costs a system call, which is more than all the rest of an
-/// answer: so only one of those who wait on a thread is woken from here, and tells the others from there.
+/// Tells everyone that it is committed. Each is told by itself and from here: one of them may be kept from listening
+/// until another one has heard.
 pub(super) fn answer_all(batch: &mut Vec<Box<dyn Command>>) {
-    let mut threads: Vec<(ThreadId, Box<dyn Command>, Others)> = Vec::new();
     for command in batch.drain(..) {
-        match threads.iter_mut().find(|(thread, ..)| *thread == command.waits_on()) {
-            Some((_, _, others)) => others.0.push(command),
-            None => threads.push((command.waits_on(), command, Others::default())),
-        }
-    }
-    for (_, command, others) in threads {
-        command.answer(None, others);
+        command.answer(None);
     }
 }
 
 /// Tells everyone that it failed.
 pub(super) fn fail_all(batch: &mut Vec<Box<dyn Command>>, failure: &rusqlite::Error) {
     for command in batch.drain(..) {
-        command.answer(Some(failure), Others::default());
+        command.answer(Some(failure));
     }
 }
 
@@ -59,7 +37,6 @@ struct Call<T, F> {
     work: F,
     outcome: Option<Result<T, Error>>,
     reply: oneshot::Sender<Answer<T, F>>,
-    waits_on: ThreadId,
 }
 
 /// What a caller is told.
@@ -67,7 +44,6 @@ pub(super) struct Answer<T, F> {
     pub(super) outcome: Result<T, Error>,
     /// Dropped by the caller: memory is freed fastest where it was taken.
     _work: F,
-    _others: Others,
 }
 
 /// A command that runs `work` and gives what came of it; `work` may run more than once, and only the last run counts.
@@ -77,7 +53,7 @@ where
     F: FnMut(&mut Tx<'_>) -> Outcome<T> + Send + 'static,
 {
     let (reply, answer) = oneshot::channel();
-    (Box::new(Call { doing, work, outcome: None, reply, waits_on: thread::current().id() }), answer)
+    (Box::new(Call { doing, work, outcome: None, reply }), answer)
 }
 
 impl<T, F> Command for Call<T, F>
@@ -96,7 +72,7 @@ where
         Ok(())
     }
 
-    fn answer(self: Box<Self>, failure: Option<&rusqlite::Error>, others: Others) {
+    fn answer(self: Box<Self>, failure: Option<&rusqlite::Error>) {
         let doing = self.doing;
         let never = || Err(Error::Failed { doing, why: "it was not done".into() });
         let outcome = match failure {
@@ -104,11 +80,7 @@ where
             Some(error) => Err(sql_error(doing, error)),
         };
         // A caller that went away does not want to know.
-        let _ = self.reply.send(Answer { outcome, _work: self.work, _others: others });
-    }
-
-    fn waits_on(&self) -> ThreadId {
-        self.waits_on
+        let _ = self.reply.send(Answer { outcome, _work: self.work });
     }
 }
 
