@@ -166,5 +166,5 @@ async fn the_files_of_the_example_hold_no_mistake() {
     let checked = crate::process::clawhook(root, &["check", "--config", &config], env);
     let said = String::from_utf8(checked.stdout).unwrap();
     assert!(checked.status.success(), "{said}");
-    assert_eq!(said.trim(), "1 workflow, 0 routes, 1 schedule, 0 problems");
+    assert_eq!(said.trim(), "1 workflow, 0 routes, 1 schedule, 3 tests, 0 problems");
 }

@@ -2,12 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clawhook::clock::SystemClock;
 use clawhook::id::RunId;
 use clawhook::store::sqlite::{Options, Sqlite};
 use clawhook::store::{self, Acceptance, Error, Parts, Prune, Receipt, Settings, Store};
 
+use futures_util::FutureExt as _;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -32,6 +34,26 @@ fn large(name: &str, minute: i64, bytes: usize) -> Acceptance {
     let mut asked = acceptance(name, at(minute));
     asked.runs[0].body = bytes::Bytes::from(vec![b'x'; bytes]);
     asked
+}
+
+/// A worker writes to its log while its attempts write marks and are not polled meanwhile.
+#[tokio::test]
+async fn a_writer_that_nobody_listens_to_holds_up_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    for round in 0..50 {
+        let names: Vec<_> = (0..4).map(|n| format!("mark-{round}-{n}")).collect();
+        let mut unheard: Vec<_> = names.iter().map(|name| store.set_mark(name, Some("1"))).collect();
+        for write in &mut unheard {
+            assert!(write.now_or_never().is_none(), "a write ends when it is on disk");
+        }
+        let heard = tokio::time::timeout(Duration::from_secs(20), store.set_mark("heard", Some("2"))).await;
+        heard.expect("it waits for those who do not listen").unwrap();
+        for write in unheard {
+            write.await.unwrap();
+        }
+    }
+    store.close().await;
 }
 
 #[tokio::test]
