@@ -118,18 +118,7 @@ impl Settings {
         let overrides = Override::among(env.clone());
         let Some(file) = reader().settings(&source, &overrides, &mut problems) else { return (None, problems) };
         let settings = {
-            let desk = Desk {
-                map: &file.map,
-                connections: None,
-                callees: None,
-                channels: None,
-                databases: None,
-                blobs: None,
-                commands: None,
-                body_bytes_max: limits::BODY_BYTES_MAX,
-                problems: &mut problems,
-                secrets: &mut named,
-            };
+            let desk = Desk::bare(&file.map, &mut problems, &mut named);
             Table { desk, folder, env: &env }.settings(&file)
         };
         file.send_home(&mut problems, &mut named);

@@ -54,8 +54,7 @@ pub(super) async fn send(wire: &Wire<'_>, reach: &Reach, post: Post, masker: &Ma
     let request = match request(wire, reach, &post) {
         Ok(request) => request,
         Err(cause) => {
-            let failure = Failure::new(cause.code(), Fault::Config, cause.sentence()).help(cause.help());
-            return Trouble::refused(masked(failure, masker)).into();
+            return Trouble::refused(masked(cause.unsendable(), masker)).into();
         }
     };
     let record = record(&request, masker);
@@ -207,9 +206,7 @@ const PART_BYTES_MIN: usize = 8;
 /// A base URL with a path and a secret parameter behind it.
 pub(super) fn with_parameter(base: &BaseUrl, path: &str, name: &str, value: &str) -> Result<String, Trouble> {
     let query = [(name.to_owned(), value.to_owned())];
-    let url = base.join(path, &query).map_err(|cause| {
-        Trouble::refused(Failure::new(cause.code(), Fault::Config, cause.sentence()).help(cause.help()))
-    })?;
+    let url = base.join(path, &query).map_err(|cause| Trouble::refused(cause.unsendable()))?;
     Ok(url.to_string())
 }
 

@@ -79,7 +79,8 @@ pub enum Event {
     /// It ended.
     Finished(Box<Finished>),
     /// Somebody wants it to go on: `again` names the tasks whose results are forgotten (the failed one, and the
-    /// handlers); `reopened` names what holds them and goes on with what it had opened with; `repin` gives the revisions to use when nothing had run yet.
+    /// handlers); `reopened` names what holds them and goes on with what it had opened with; `repin` gives the
+    /// revisions to use when nothing had run yet.
     Resumed {
         by: String,
         again: Vec<StepId>,

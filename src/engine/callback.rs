@@ -17,7 +17,7 @@ use crate::domain::signing;
 use crate::expr::{Context, Place};
 use crate::id::{RunId, TaskId};
 use crate::limits;
-use crate::outbound::{Body, Redaction, Request};
+use crate::outbound::{Body, Cause, Redaction, Request};
 use crate::tasks::plan::{Callback, KindTask, Plan, PlannedTask, TaskList, Work};
 use crate::tasks::{Attempted, Done, Effect, Task, TaskContext, TaskKind, expression_failure};
 
@@ -116,16 +116,13 @@ impl Tell {
         let values = Context::new().with("inputs", Value::Object(inputs));
         let url = self.callback.url.eval(&values).map_err(|error| expression_failure(&error))?;
         let url = url.as_str().map_or_else(|| url.to_string(), str::to_owned);
-        let unsendable = |cause: crate::outbound::Cause| {
-            Failure::new(cause.code(), Fault::Config, cause.sentence()).help(cause.help())
-        };
-        let mut request = Request::new(Method::POST, &url).map_err(unsendable)?;
+        let mut request = Request::new(Method::POST, &url).map_err(Cause::unsendable)?;
         request.timeout = ctx.time_limit.min(limits::REQUEST_TIMEOUT);
         request.body = Body::json(&message(run));
         let id = format!("{}.{}", run.id, run.resumes);
         let timestamp = ctx.clock.now().as_secs();
-        request.header("webhook-id", id.as_bytes()).map_err(unsendable)?;
-        request.header("webhook-timestamp", timestamp.to_string().as_bytes()).map_err(unsendable)?;
+        request.header("webhook-id", id.as_bytes()).map_err(Cause::unsendable)?;
+        request.header("webhook-timestamp", timestamp.to_string().as_bytes()).map_err(Cause::unsendable)?;
         if let Some(reference) = &self.callback.sign {
             let key = ctx.secrets.resolve(reference).await.map_err(|error| {
                 Failure::new("secret.unavailable", Fault::Config, error.to_string())
@@ -138,7 +135,7 @@ impl Tell {
                 let message = format!("secret `{}` begins with `whsec_` and is not base64 behind it", reference.name);
                 Failure::new("secret.unavailable", Fault::Config, message).help("copy the key whole, as `whsec_…`")
             })?;
-            request.header("webhook-signature", signature.as_bytes()).map_err(unsendable)?;
+            request.header("webhook-signature", signature.as_bytes()).map_err(Cause::unsendable)?;
         }
         Ok(request)
     }

@@ -145,6 +145,11 @@ impl Cause {
         }
     }
 
+    /// The failure of a task whose request could not even be made; what is written has to change.
+    pub fn unsendable(self) -> Failure {
+        Failure::new(self.code(), Fault::Config, self.sentence()).help(self.help())
+    }
+
     /// The stable code; each has a page in `docs/errors/`.
     pub fn code(&self) -> &'static str {
         match self {

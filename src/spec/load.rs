@@ -172,17 +172,16 @@ fn desk<'a>(
     problems: &'a mut Vec<Problem>,
     secrets: &'a mut Vec<SecretUse>,
 ) -> Desk<'a> {
+    let bare = Desk { callees, ..Desk::bare(map, problems, secrets) };
+    let Some(around) = around else { return bare };
     Desk {
-        map,
-        connections: around.map(|around| &around.connections),
-        callees,
-        channels: around.map(|around| &around.channels),
-        databases: around.map(|around| &around.databases),
-        blobs: around.map(|around| &around.blobs),
-        commands: around.map(|around| &around.commands),
-        body_bytes_max: around.map_or(limits::BODY_BYTES_MAX, |around| around.body_bytes_max),
-        problems,
-        secrets,
+        connections: Some(&around.connections),
+        channels: Some(&around.channels),
+        databases: Some(&around.databases),
+        blobs: Some(&around.blobs),
+        commands: Some(&around.commands),
+        body_bytes_max: around.body_bytes_max,
+        ..bare
     }
 }
 

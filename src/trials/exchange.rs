@@ -105,8 +105,7 @@ const JSON: &str = "application/json";
 /// The bytes of a file beside `folder`, which it cannot leave.
 fn body_file(folder: &FilePath, name: &str) -> Result<Bytes, Unfit> {
     let bad = |message: String, help: &str| Unfit { key: "body_file", message, help: help.to_owned() };
-    let inside = FilePath::new(name).components().all(|part| matches!(part, std::path::Component::Normal(_)));
-    if !inside {
+    if !stays_inside(name) {
         let message = format!("`{name}` leads out of the folder");
         return Err(bad(message, "put the file beside the one that names it, and write its name"));
     }
@@ -118,6 +117,11 @@ fn body_file(folder: &FilePath, name: &str) -> Result<Bytes, Unfit> {
     }
     let read = std::fs::read(&path).map(Bytes::from);
     read.map_err(|error| bad(format!("`{name}` cannot be read: {error}"), "check the name and who may read it"))
+}
+
+/// Whether a path that a file names stays in the folder that it begins from.
+pub(super) fn stays_inside(name: &str) -> bool {
+    FilePath::new(name).components().all(|part| matches!(part, std::path::Component::Normal(_)))
 }
 
 /// What a file is, by its name.

@@ -7,14 +7,13 @@ use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::call::{Likeness, Pattern};
-use super::exchange::{Answer, Exchange, Unfit};
+use super::exchange::{Answer, Exchange, Unfit, stays_inside};
 use super::play::{Decision, Script, Start};
 use super::stage::{Fault, Mishap, Props};
 use crate::clock::Timestamp;
 use crate::domain::approval::Verdict;
 use crate::domain::step::StepId;
 use crate::id::{ConnectionName, RouteName, ScheduleName, WorkflowName};
-use crate::limits;
 use crate::spec::diagnostic::Problem;
 use crate::spec::raw;
 use crate::spec::source_map::{Path, SourceMap};
@@ -84,23 +83,8 @@ fn read_one(
     let TrialsFile { map, head, tests } = reader().trials(&source, problems)?;
     let mut secrets = Vec::new();
     let folder = known.base.join(&file.name).parent().map(FilePath::to_owned).unwrap_or_default();
-    let mut table = Table {
-        desk: Desk {
-            map: &map,
-            connections: None,
-            callees: None,
-            channels: None,
-            databases: None,
-            blobs: None,
-            commands: None,
-            body_bytes_max: limits::BODY_BYTES_MAX,
-            problems,
-            secrets: &mut secrets,
-        },
-        around: *around,
-        folder,
-        tasks: BTreeSet::new(),
-    };
+    let mut table =
+        Table { desk: Desk::bare(&map, problems, &mut secrets), around: *around, folder, tasks: BTreeSet::new() };
     let head = head?;
     let workflow = table.workflow(&head.workflow)?;
     let clock = table.moment(&Path::root().with("clock"), head.clock.as_deref());
@@ -302,8 +286,7 @@ impl Table<'_> {
         if let Some(there) = known.fixtures.get(&file) {
             return there.clone().unwrap_or_default();
         }
-        let inside = FilePath::new(name).components().all(|part| matches!(part, std::path::Component::Normal(_)));
-        let source = if inside {
+        let source = if stays_inside(name) {
             SourceFile::read(&file, known.base).map_err(|error| format!("`{name}` cannot be read: {error}"))
         } else {
             Err(format!("`{name}` leads out of the folder"))
@@ -329,18 +312,7 @@ impl Table<'_> {
         let Some(read) = read else { return Vec::new() };
         let mut secrets = Vec::new();
         let mut table = Table {
-            desk: Desk {
-                map: &read.map,
-                connections: None,
-                callees: None,
-                channels: None,
-                databases: None,
-                blobs: None,
-                commands: None,
-                body_bytes_max: limits::BODY_BYTES_MAX,
-                problems: self.desk.problems,
-                secrets: &mut secrets,
-            },
+            desk: Desk::bare(&read.map, self.desk.problems, &mut secrets),
             around: self.around,
             folder: path.parent().map(FilePath::to_owned).unwrap_or_default(),
             tasks: BTreeSet::new(),

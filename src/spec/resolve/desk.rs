@@ -18,6 +18,7 @@ use crate::domain::secret::SecretRef;
 use crate::domain::{byte_size, duration};
 use crate::expr::{self, Expression, Mapping, Name, Place, Template};
 use crate::id::{ChannelName, ConnectionName, SecretName};
+use crate::limits;
 use crate::spec::diagnostic::{Problem, Severity, Spot};
 use crate::spec::raw;
 use crate::spec::source_map::{Path, SourceMap, Span};
@@ -50,6 +51,24 @@ pub(crate) struct Desk<'a> {
 impl fmt::Debug for Desk<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Desk({})", self.map.source().name())
+    }
+}
+
+impl<'a> Desk<'a> {
+    /// A file with nothing around it: what it names may be anywhere.
+    pub(crate) fn bare(map: &'a SourceMap, problems: &'a mut Vec<Problem>, secrets: &'a mut Vec<SecretUse>) -> Self {
+        Self {
+            map,
+            connections: None,
+            callees: None,
+            channels: None,
+            databases: None,
+            blobs: None,
+            commands: None,
+            body_bytes_max: limits::BODY_BYTES_MAX,
+            problems,
+            secrets,
+        }
     }
 }
 

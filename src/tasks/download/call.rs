@@ -11,7 +11,7 @@ use crate::domain::secret::SecretRef;
 use crate::expr::{Mapping, Place};
 use crate::outbound::auth::Means;
 use crate::outbound::connection::Connection;
-use crate::outbound::{self, Body, Request};
+use crate::outbound::{Body, Cause, Request};
 use crate::tasks::http::unproved;
 use crate::tasks::{TaskContext, WithProblem, names_of, printed, read_mapping, secret_failure};
 
@@ -125,14 +125,12 @@ impl Call {
         masker: &mut Masker,
     ) -> Result<Request, Failure> {
         let method = if self.method == CallMethod::Get { Method::GET } else { Method::POST };
-        let bad =
-            |cause: outbound::Cause| Failure::new(cause.code(), Fault::Config, cause.sentence()).help(cause.help());
         let mut request = match (&self.target, self.connection(ctx)) {
             (Some(Target::Path(path)), Some(connection)) => {
-                connection.request(method, &printed(&ctx.eval(path)?), &[]).map_err(bad)?
+                connection.request(method, &printed(&ctx.eval(path)?), &[]).map_err(Cause::unsendable)?
             }
             (Some(Target::Url(url) | Target::Path(url)), _) => {
-                Request::new(method, &printed(&ctx.eval(url)?)).map_err(bad)?
+                Request::new(method, &printed(&ctx.eval(url)?)).map_err(Cause::unsendable)?
             }
             (None, _) => return Err(Failure::new("http.bad_url", Fault::Config, "there is no URL to call")),
         };
@@ -143,12 +141,12 @@ impl Call {
             match header {
                 Header::Text(text) => {
                     let text = printed(&ctx.eval(text)?);
-                    request.header(name, text.as_bytes()).map_err(bad)?;
+                    request.header(name, text.as_bytes()).map_err(Cause::unsendable)?;
                 }
                 Header::Secret(reference) => {
                     let value = ctx.secrets.resolve(reference).await.map_err(|error| secret_failure(&error))?;
                     masker.add(&reference.name, &value);
-                    request.secret_header(name, value.expose()).map_err(bad)?;
+                    request.secret_header(name, value.expose()).map_err(Cause::unsendable)?;
                 }
             }
         }

@@ -7,7 +7,6 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::failures::unsendable;
 use super::printed;
 use crate::domain::byte_size;
 use crate::domain::failure::Failure;
@@ -15,7 +14,7 @@ use crate::domain::masking::Masker;
 use crate::domain::secret::SecretRef;
 use crate::expr::{Mapping, Place};
 use crate::limits;
-use crate::outbound::{self, Body, Part, Request};
+use crate::outbound::{self, Body, Cause, Part, Request};
 use crate::tasks::{Effect, TaskContext, WithProblem, names_of, read_mapping, read_with, secret_failure};
 
 /// Settings of one HTTP call.
@@ -268,15 +267,15 @@ impl Call {
         let mut request = match (&self.target, ctx.connection) {
             (Target::Path(path), Some(connection)) => {
                 let path = printed(&ctx.eval(path)?);
-                connection.request(self.method.clone(), &path, &query).map_err(|cause| unsendable(&cause))?
+                connection.request(self.method.clone(), &path, &query).map_err(Cause::unsendable)?
             }
             (Target::Path(url) | Target::Url(url), _) => {
                 let text = printed(&ctx.eval(url)?);
-                let mut url = outbound::parse_url(&text).map_err(|cause| unsendable(&cause))?;
+                let mut url = outbound::parse_url(&text).map_err(Cause::unsendable)?;
                 if !query.is_empty() {
                     url.query_pairs_mut().extend_pairs(&query);
                 }
-                Request::new(self.method.clone(), url.as_str()).map_err(|cause| unsendable(&cause))?
+                Request::new(self.method.clone(), url.as_str()).map_err(Cause::unsendable)?
             }
         };
         request.response_bytes_max = self.response_bytes_max;
@@ -310,7 +309,7 @@ impl Call {
                         None => Part::field(&part.name, value),
                     });
                 }
-                Body::multipart(&made).map_err(|cause| unsendable(&cause))?
+                Body::multipart(&made).map_err(Cause::unsendable)?
             }
         })
     }
@@ -325,17 +324,17 @@ impl Call {
             match value {
                 HeaderValue::Text(text) => {
                     let text = printed(&ctx.eval(text)?);
-                    request.header(name, text.as_bytes()).map_err(|cause| unsendable(&cause))?;
+                    request.header(name, text.as_bytes()).map_err(Cause::unsendable)?;
                 }
                 HeaderValue::Secret(reference) => {
                     let value = ctx.secrets.resolve(reference).await.map_err(|error| secret_failure(&error))?;
                     masker.add(&reference.name, &value);
-                    request.secret_header(name, value.expose()).map_err(|cause| unsendable(&cause))?;
+                    request.secret_header(name, value.expose()).map_err(Cause::unsendable)?;
                 }
             }
         }
         if let Some(name) = &self.idempotency_header {
-            request.header(name, ctx.idempotency_key.as_bytes()).map_err(|cause| unsendable(&cause))?;
+            request.header(name, ctx.idempotency_key.as_bytes()).map_err(Cause::unsendable)?;
         }
         Ok(())
     }

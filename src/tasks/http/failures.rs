@@ -34,10 +34,6 @@ pub(in crate::tasks) fn masked(mut failure: Failure, masker: &Masker) -> Failure
     failure
 }
 
-pub(super) fn unsendable(cause: &outbound::Cause) -> Failure {
-    Failure::new(cause.code(), Fault::Config, cause.sentence()).help(cause.help())
-}
-
 pub(in crate::tasks) fn unproved(error: &outbound::auth::Error, ctx: &TaskContext<'_>) -> Failure {
     match error {
         outbound::auth::Error::Secret(error) => at_connection(secret_failure(error), ctx),

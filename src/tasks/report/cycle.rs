@@ -14,7 +14,7 @@ use crate::domain::retry::{Backoff, grown};
 use crate::domain::secret::SecretValue;
 use crate::id::SecretName;
 use crate::limits;
-use crate::outbound::{Body, Request, Response};
+use crate::outbound::{Body, Cause, Request, Response};
 use crate::tasks::http::{Answer, Stead, send_as};
 use crate::tasks::{Attempted, Done, TaskContext};
 
@@ -170,17 +170,15 @@ impl<P: Platform> Report<P> {
 
 /// The request of a call.
 fn request(ctx: &TaskContext<'_>, ask: &Ask) -> Result<Request, Failure> {
-    let bad =
-        |cause: crate::outbound::Cause| Failure::new(cause.code(), Fault::Config, cause.sentence()).help(cause.help());
     let Some(connection) = ctx.connection else {
         return Err(Failure::new("connection.unknown", Fault::Config, "a report wants a connection"));
     };
-    let mut request = connection.request(ask.method.clone(), &ask.path, &ask.query).map_err(bad)?;
+    let mut request = connection.request(ask.method.clone(), &ask.path, &ask.query).map_err(Cause::unsendable)?;
     if let Some(json) = &ask.json {
         request.body = Body::json(json);
     }
     for (name, value) in ask.headers {
-        request.header(name, value.as_bytes()).map_err(bad)?;
+        request.header(name, value.as_bytes()).map_err(Cause::unsendable)?;
     }
     if ask.method == Method::GET {
         request.response_bytes_max = limits::DOWNLOAD_LINK_BYTES_MAX;
