@@ -19,13 +19,17 @@ pub(super) struct Init {
 }
 
 /// Every file that is written, by its place in the folder: the examples that the tests run.
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 10] = [
     ("clawhook.yaml", include_str!("../../clawhook.yaml")),
     ("routes/shopify.yaml", include_str!("../../routes/shopify.yaml")),
     ("routes/schedules.yaml", include_str!("../../routes/schedules.yaml")),
     ("workflows/shopify-order-to-erp.yaml", include_str!("../../workflows/shopify-order-to-erp.yaml")),
+    ("workflows/shopify-order-to-erp.test.yaml", include_str!("../../workflows/shopify-order-to-erp.test.yaml")),
     ("workflows/inventory-reconcile.yaml", include_str!("../../workflows/inventory-reconcile.yaml")),
+    ("workflows/inventory-reconcile.test.yaml", include_str!("../../workflows/inventory-reconcile.test.yaml")),
     ("workflows/order-confirm.yaml", include_str!("../../workflows/order-confirm.yaml")),
+    ("workflows/order-confirm.test.yaml", include_str!("../../workflows/order-confirm.test.yaml")),
+    ("workflows/fixtures/order-unknown.yaml", include_str!("../../workflows/fixtures/order-unknown.yaml")),
 ];
 
 pub(super) fn run(init: &Init) -> Result<ExitCode, Error> {
@@ -57,9 +61,10 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
     file.write_all(text.as_bytes()).map_err(told)
 }
 
-const NEXT: [&str; 4] = [
+const NEXT: [&str; 5] = [
     "  export CLAWHOOK_SECRET_SHOPIFY_US_WEBHOOK_KEY=change-me CLAWHOOK_SECRET_ERP_API_KEY=change-me",
     "  clawhook check     # every problem of every file at once",
+    "  clawhook test      # plays the tests beside the workflows, offline",
     "  clawhook next      # when the schedules are due",
     "  clawhook serve     # opens the doors",
 ];

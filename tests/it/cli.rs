@@ -32,6 +32,10 @@ fn init_check_and_next_work_in_an_empty_folder() {
     insta::assert_snapshot!("cli_check_without_secrets", shown(at, &["check"], &[]));
     let next = shown(at, &["next", "--from", "2026-11-22T09:00:00Z", "--count", "2", "--json"], &SECRETS);
     insta::assert_snapshot!("cli_next", next);
+    let played = clawhook(at, &["test"], &[]);
+    let said = String::from_utf8(played.stdout).unwrap();
+    assert_eq!(played.status.code(), Some(0), "{said}");
+    assert!(said.contains("inventory-reconcile"), "{said}");
 }
 
 #[test]
