@@ -414,6 +414,9 @@ output blobEndpoint string = storage.outputs.blobEndpoint
 @description('Container of exported records, the storage.records of the settings.')
 output recordsContainer string = storage.outputs.recordsContainer
 
+@description('Container of files for people, a place of the `blobs` settings.')
+output reportsContainer string = storage.outputs.reportsContainer
+
 @description('Host of PostgreSQL; empty without it.')
 output postgresServer string = postgresHost
 

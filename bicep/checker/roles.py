@@ -16,10 +16,11 @@ ROLES = {
     "Key Vault Secrets Officer": "b86a8fe4-44ce-4948-aee5-eccb2c155cd7",
     "Key Vault Certificates Officer": "a4417e6f-fecd-4de8-b567-7b0420556985",
     "Storage Blob Data Contributor": "ba92f5b4-2d11-453d-a403-e96b0029c9fe",
+    "Storage Blob Delegator": "db58b8e5-c6ad-4a2a-8342-4190687cbf4a",
 }
 
 # What the gateway's own identity may be given; everything else is for people.
-GATEWAY_ROLES = {"Key Vault Secrets User", "Storage Blob Data Contributor"}
+GATEWAY_ROLES = {"Key Vault Secrets User", "Storage Blob Data Contributor", "Storage Blob Delegator"}
 
 GUID = re.compile(r"\b[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\b")
 

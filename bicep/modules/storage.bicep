@@ -1,4 +1,4 @@
-// Blob storage: the store of the azure-blob backend, and the exported records of every backend.
+// Blob storage: the store of the azure-blob backend, the exported records of every backend, and files for people.
 
 @description('Azure region.')
 param location string
@@ -41,7 +41,8 @@ param gatewaySubnetId string
 param privateEndpointSubnetId string
 
 var storageBlobDataContributorRoleId = 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
-var containerNames = ['clawhook', 'records']
+var storageBlobDelegatorRoleId = 'db58b8e5-c6ad-4a2a-8342-4190687cbf4a'
+var containerNames = ['clawhook', 'records', 'reports']
 
 resource account 'Microsoft.Storage/storageAccounts@2025-01-01' = {
   name: take('st${replace(name, '-', '')}${uniqueString(resourceGroup().id)}', 24)
@@ -125,7 +126,7 @@ resource lifecycle 'Microsoft.Storage/storageAccounts/managementPolicies@2025-01
   dependsOn: [blobService]
 }
 
-// One right for each container, none for the account.
+// One right for each container.
 resource gatewayWritesBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = [
   for (containerName, i) in containerNames: {
     scope: containers[i]
@@ -140,6 +141,17 @@ resource gatewayWritesBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01'
     }
   }
 ]
+
+// Links to files are signed with a key that only the account gives. This right opens no file by itself.
+resource gatewaySignsLinks 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  scope: account
+  name: guid(account.id, gatewayPrincipalId, storageBlobDelegatorRoleId)
+  properties: {
+    principalId: gatewayPrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', storageBlobDelegatorRoleId)
+  }
+}
 
 module endpoint 'private-endpoint.bicep' = if (privateEndpoint) {
   name: 'storage-private-endpoint'
@@ -166,3 +178,6 @@ output storeContainer string = containerNames[0]
 
 @description('Container of exported records.')
 output recordsContainer string = containerNames[1]
+
+@description('Container of files for people, a place of the `blobs` settings.')
+output reportsContainer string = containerNames[2]
