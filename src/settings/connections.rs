@@ -147,6 +147,7 @@ impl Table<'_> {
             ("header", raw.header.is_some(), "header: X-Api-Key"),
             ("prefix", raw.prefix.is_some(), ""),
             ("username", raw.username.is_some(), "username: …"),
+            ("encoding", raw.encoding.is_some(), ""),
             ("secret_ref", raw.secret_ref.is_some(), "secret_ref: NAME"),
             ("version", raw.version.is_some(), ""),
             ("field", raw.field.is_some(), ""),
@@ -289,6 +290,7 @@ fn words(kind: raw::ConnectionAuthType) -> Words {
         Type::Header => ("header", &["header", "secret_ref"], &["prefix", "version", "field"]),
         Type::Bearer => ("bearer", &["secret_ref"], &["version", "field"]),
         Type::Basic => ("basic", &["username", "secret_ref"], &["version", "field"]),
+        Type::HmacBody => ("hmac_body", &["secret_ref"], &["header", "encoding", "prefix", "version", "field"]),
         Type::ManagedIdentity => ("managed_identity", &["scope"], &[]),
         Type::OAuth2ClientCredentials => (
             "oauth2_client_credentials",
@@ -302,6 +304,7 @@ fn words(kind: raw::ConnectionAuthType) -> Words {
         ),
         Type::Lwa => ("lwa", &["client_id", "client_secret"], &["refresh_token", "scope", "token_url", "api"]),
         Type::Walmart => ("walmart", &["client_id", "client_secret"], &["token_url", "service", "channel_type"]),
+        Type::AzureCommunication => ("azure_communication", &["secret_ref"], &["version", "field"]),
     };
     Words { kind, needs, may }
 }

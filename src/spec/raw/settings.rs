@@ -427,11 +427,12 @@ pub struct ConnectionAuth {
     /// The way.
     #[serde(rename = "type")]
     pub kind: ConnectionAuthType,
-    /// The header that carries the secret, for `type: header`.
+    /// The header that carries the secret, for `type: header`, or the signature, for `hmac_body`: `Authorization` there
+    /// when left out.
     pub header: Option<String>,
     /// The user, for `type: basic`.
     pub username: Option<TextOrSecret>,
-    /// The secret: a key, a token or a password; for `header`, `bearer` and `basic`.
+    /// The secret: a key, a token or a password; for `header`, `bearer`, `basic`, `hmac_body` and `azure_communication`.
     pub secret_ref: Option<SecretName>,
     /// Whom or what the token is for, such as `https://management.azure.com/.default`; for types that ask for tokens.
     pub scope: Option<String>,
@@ -456,8 +457,10 @@ pub struct ConnectionAuth {
     pub service: Option<String>,
     /// `WM_CONSUMER.CHANNEL.TYPE`, for `walmart` and solution providers.
     pub channel_type: Option<TextOrSecret>,
-    /// Text to put before the secret, for `type: header`.
+    /// Text to put before the secret, for `type: header`, or before the signature, for `hmac_body`.
     pub prefix: Option<String>,
+    /// How the signature is written, for `hmac_body`: `hex` (lower case) when left out.
+    pub encoding: Option<MacEncoding>,
     /// A version of the secret, where the source keeps several.
     pub version: Option<String>,
     /// The member to take when the secret's value is a JSON object.
@@ -474,6 +477,8 @@ pub enum ConnectionAuthType {
     Bearer,
     /// `Authorization: Basic …`, RFC 7617.
     Basic,
+    /// HMAC-SHA256 over the body, in a header.
+    HmacBody,
     /// A token of the identity under `azure`.
     ManagedIdentity,
     /// A token for a client id and secret, RFC 6749 section 4.4.
@@ -486,6 +491,18 @@ pub enum ConnectionAuthType {
     Lwa,
     /// The Walmart Marketplace API.
     Walmart,
+    /// An access key of Azure Communication Services.
+    AzureCommunication,
+}
+
+/// How a signature is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MacEncoding {
+    /// Lower-case hex.
+    Hex,
+    /// With padding.
+    Base64,
 }
 
 /// How a client proves who it is when it asks for a token.
