@@ -162,6 +162,15 @@ mod tests {
     fn signs_as_others_do() {
         let sign = signature("SEC0123456789abcdef", Timestamp::from_millis(1_795_338_000_123));
         assert_eq!(sign, "osOiA1BsjcFKpehA1953gOPpt5Hnv4LOIcyvN+OLnUY=");
+        let vectors = include_str!("../../tests/vectors/outbound/signatures.json");
+        let vectors: Vec<Value> = serde_json::from_str(vectors).unwrap();
+        let ours = vectors.iter().filter(|vector| vector["scheme"] == "out_dingtalk_sign");
+        let tried = ours.map(|vector| {
+            let now = Timestamp::from_millis(vector["timestamp_ms"].as_i64().unwrap());
+            let sign = signature(vector["secrets"]["secret"].as_str().unwrap(), now);
+            assert_eq!(vector["sign"], sign, "{}", vector["id"]);
+        });
+        assert_eq!(tried.count(), 4);
     }
 
     #[test]

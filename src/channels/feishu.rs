@@ -154,6 +154,15 @@ mod tests {
     fn signs_as_the_guide_does() {
         let sign = signature("SEC0123456789abcdef", Timestamp::from_millis(1_795_338_000_999));
         assert_eq!(sign, "ZrGyN6r5kYNAVOx5rcm284BhJrPypAjbHZPdCVkC/eI=");
+        let vectors = include_str!("../../tests/vectors/outbound/signatures.json");
+        let vectors: Vec<Value> = serde_json::from_str(vectors).unwrap();
+        let ours = vectors.iter().filter(|vector| vector["scheme"] == "out_feishu_sign");
+        let tried = ours.map(|vector| {
+            let secs = vector["body_members"]["timestamp"].as_str().unwrap().parse().unwrap();
+            let sign = signature(vector["secrets"]["secret"].as_str().unwrap(), Timestamp::from_secs(secs));
+            assert_eq!(vector["body_members"]["sign"], sign, "{}", vector["id"]);
+        });
+        assert_eq!(tried.count(), 2);
     }
 
     #[test]
