@@ -154,6 +154,8 @@ fn judge(response: &Response) -> Result<Value, Said> {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
     use super::*;
     use crate::channels::words::Language;
 
