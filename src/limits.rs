@@ -16,7 +16,8 @@ pub use self::trials::*;
 pub const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The most that `limits.max_body` may ask for: bodies are held in memory until they are on disk.
 pub const BODY_BYTES_CEILING: usize = 64 * 1024 * 1024;
-/// Response body that a task keeps, bytes, unless `max_response` is set. Larger results are artifacts, in a later version.
+/// Response body that a task keeps, bytes, unless `max_response` is set. Larger results are for
+/// `http_download`.
 pub const RESPONSE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The most that `max_response` may ask for: answers are held in memory.
 pub const RESPONSE_BYTES_CEILING: usize = 64 * 1024 * 1024;
@@ -408,6 +409,14 @@ pub const RECORDS_TURN: Duration = Duration::from_mins(5);
 pub const RECORDS_RESUME_MAX: Duration = Duration::from_mins(10);
 /// Bytes of a body or table that stay in the log of a run (`limits.inline_max`); what is larger is an artifact.
 pub const INLINE_BYTES_MAX: usize = 64 * 1024;
+/// How long the engine waits for an artifact to take a part of an output; the part stays in the log after that.
+pub const OUTPUT_KEEP_MAX: Duration = Duration::from_secs(30);
+/// Artifacts that are read at one time when a run goes on whose outputs are kept beside its log.
+pub const OUTPUT_READS_MAX: usize = 8;
+/// How long one of them may take to be read: outputs have at most 16 MiB.
+pub const OUTPUT_READ_MAX: Duration = Duration::from_mins(1);
+/// The pause of a run whose kept outputs cannot be read, before it looks again.
+pub const OUTPUT_READ_AGAIN: Duration = Duration::from_secs(30);
 /// The most that `limits.inline_max` may ask for: logs are read into memory whole.
 pub const INLINE_BYTES_CEILING: usize = 8 * 1024 * 1024;
 /// Bytes of an artifact that its writer holds in memory.

@@ -130,6 +130,7 @@ fn events(number: usize, at: Timestamp) -> Result<Vec<Event>> {
             result,
             exchange: None,
             checkpoint: None,
+            kept: Vec::new(),
         })),
         Event::Finished(Box::new(finished)),
     ])

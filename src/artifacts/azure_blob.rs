@@ -179,6 +179,10 @@ impl ArtifactStore for BlobArtifacts {
         Ok(())
     }
 
+    fn shared(&self) -> bool {
+        true
+    }
+
     fn place_of_store(&self, name: &str) -> String {
         format!("{}/{}/{STORES}{name}", self.place.endpoint, self.place.container)
     }

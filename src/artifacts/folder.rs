@@ -139,6 +139,10 @@ impl ArtifactStore for Folder {
         added.await.map_err(failed("look after an", &stores))
     }
 
+    fn shared(&self) -> bool {
+        false
+    }
+
     fn place_of_store(&self, name: &str) -> String {
         self.root.join(STORES).join(name).display().to_string()
     }

@@ -95,6 +95,9 @@ pub trait ArtifactStore: Send + Sync + fmt::Debug {
     /// Leaves the name of a store, ASCII letters and digits, for all who share the place. Doing it again is fine.
     async fn add_store(&self, name: &str) -> Result<(), Error>;
 
+    /// Whether every gateway on a shared store reaches what another one wrote here.
+    fn shared(&self) -> bool;
+
     /// Where a person finds the name that `add_store` left.
     fn place_of_store(&self, name: &str) -> String;
 }
@@ -147,6 +150,7 @@ pub struct Container {
 pub struct Artifacts {
     store: Arc<dyn ArtifactStore>,
     inline_bytes_max: usize,
+    keeps_outputs: bool,
     scratch: Arc<Path>,
 }
 
@@ -157,14 +161,18 @@ impl Artifacts {
             Place::Folder(folder) => Arc::new(folder::Folder::new(folder)),
             Place::Blob(container) => Arc::new(azure_blob::BlobArtifacts::new(container, azure, secrets)),
         };
-        Self { store, inline_bytes_max: settings.inline_bytes_max, scratch: settings.scratch.into() }
+        Self::over(store, settings.inline_bytes_max, &settings.scratch)
+    }
+
+    /// Artifacts in this place.
+    pub fn over(store: Arc<dyn ArtifactStore>, inline_bytes_max: usize, scratch: &Path) -> Self {
+        Self { store, inline_bytes_max, keeps_outputs: true, scratch: scratch.into() }
     }
 
     /// Artifacts in a folder, with the default bounds.
     pub fn in_folder(folder: &Path) -> Self {
         let store = Arc::new(folder::Folder::new(folder.to_owned()));
-        let scratch = folder.join("scratch").into();
-        Self { store, inline_bytes_max: limits::INLINE_BYTES_MAX, scratch }
+        Self::over(store, limits::INLINE_BYTES_MAX, &folder.join("scratch"))
     }
 
     /// The same with another bound for what stays in the log.
@@ -172,6 +180,18 @@ impl Artifacts {
     pub fn inline(mut self, bytes_max: usize) -> Self {
         self.inline_bytes_max = bytes_max;
         self
+    }
+
+    /// The same for runs that nothing outlives: what tasks give stays in their logs, whatever its size.
+    #[must_use]
+    pub fn outputs_inline(mut self) -> Self {
+        self.keeps_outputs = false;
+        self
+    }
+
+    /// Whether what tasks give is kept here when it is too large for a log.
+    pub fn keeps_outputs(&self) -> bool {
+        self.keeps_outputs
     }
 
     /// Bodies and tables up to this many bytes of JSON stay in the log.

@@ -175,6 +175,7 @@ mod tests {
             duration_ms: Some(12),
             output: None,
             paused: None,
+            kept: Vec::new(),
             failure: failure.map(|message| Failure::new("http.status", Fault::Far, message)),
             retry_at: Some("2026-11-22T09:00:04.000Z".to_owned()),
             exchange: None,

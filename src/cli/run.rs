@@ -167,7 +167,8 @@ impl Here {
                     Artifacts::open(place, azure, Arc::clone(&secrets) as Arc<dyn crate::domain::secret::Secrets>)
                 }
                 None => Artifacts::in_folder(&std::env::temp_dir().join("clawhook-artifacts")),
-            },
+            }
+            .outputs_inline(),
             settings: engine::Settings { runs_active_max: ONE, lease: limits::LEASE, retention },
         });
         let (gateway, _) = Gateway::new(engine.clone(), files, secrets, clock, gateway::Settings::default());

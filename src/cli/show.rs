@@ -24,7 +24,7 @@ const LINE_CHARS: usize = 200;
 
 /// The whole page of a run.
 pub(super) fn run(run: &Value, now: Timestamp, cut: Cut, paint: Paint) -> String {
-    let mut page = Page { text: String::new(), now, cut, paint };
+    let mut page = Page { text: String::new(), run: text(run, "id").to_owned(), now, cut, paint };
     page.head(run);
     page.facts(run);
     if run["delivery"].is_object() {
@@ -91,6 +91,8 @@ pub(super) fn whose_side(failure: &Value) -> String {
 
 struct Page {
     text: String,
+    /// The run that it is of.
+    run: String,
     now: Timestamp,
     cut: Cut,
     paint: Paint,
@@ -300,6 +302,19 @@ impl Page {
         } else if !exchange.is_object() && !attempt["output"].is_null() {
             self.block(8, &pretty(&attempt["output"]));
         }
+        for pointer in list(attempt, "kept") {
+            self.kept(pointer.as_str().unwrap_or_default(), &attempt["output"]);
+        }
+    }
+
+    /// Where a part of an output is that is too large for the record.
+    fn kept(&mut self, pointer: &str, output: &Value) {
+        let Some(handle) = output.pointer(pointer) else { return };
+        let what = if pointer.is_empty() { "output".to_owned() } else { pointer.trim_start_matches('/').to_owned() };
+        let (bytes, sha256) = (size(number(handle, "bytes")), text(handle, "sha256"));
+        self.line(8, &format!("{what} is kept beside the record: {bytes}, SHA-256 {sha256}"));
+        let command = format!("clawhook runs artifact {} {}", self.run, text(handle, "artifact"));
+        self.line(10, &command);
     }
 
     fn exchange(&mut self, exchange: &Value, attempt: &Value) {
@@ -312,7 +327,8 @@ impl Page {
             self.headers(10, &response["headers"]);
             self.body(10, &response["body"]);
             // A call that succeeded has the body in its output instead.
-            if !response["body"].is_object() && !attempt["output"]["body"].is_null() {
+            let aside = list(attempt, "kept").iter().any(|pointer| pointer == "/body");
+            if !response["body"].is_object() && !attempt["output"]["body"].is_null() && !aside {
                 self.block(10, &pretty(&attempt["output"]["body"]));
             }
         } else {
@@ -372,6 +388,24 @@ mod tests {
         hostile["labels"]["order"] = Value::String("\u{1b}]0;title\u{7}".to_owned());
         hostile["workflow"] = Value::String("\u{1b}[31m".to_owned());
         assert!(!run(&hostile, NOW, Cut::Whole, Paint(false)).contains(['\u{1b}', '\u{7}']));
+    }
+
+    #[test]
+    fn what_is_kept_aside_is_named() {
+        let handle = serde_json::json!({ "artifact": "art_1_a", "media_type": "application/json", "bytes": 70_000, "sha256": "0f" });
+        let mut attempt = serde_json::json!({
+            "attempt": 1, "output": { "status": 200, "body": handle.clone() }, "kept": ["/body"],
+            "exchange": { "request": { "method": "GET", "url": "/a" }, "response": { "status": 200 } },
+        });
+        let page = |attempt: &Value| {
+            let shown = serde_json::json!({ "id": "run_1", "tasks": [{ "id": "pull", "attempts": [attempt] }] });
+            run(&shown, NOW, Cut::First, Paint(false))
+        };
+        let shown = page(&attempt);
+        assert!(shown.contains("body is kept beside the record: 68.3 KiB, SHA-256 0f\n"), "{shown}");
+        assert!(shown.contains("  clawhook runs artifact run_1 art_1_a\n") && !shown.contains("media_type"), "{shown}");
+        (attempt["output"], attempt["kept"]) = (handle, serde_json::json!([""]));
+        assert!(page(&attempt).contains("output is kept beside the record"), "{shown}");
     }
 
     #[test]

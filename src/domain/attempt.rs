@@ -24,6 +24,9 @@ pub struct AttemptEnded {
     /// What the next attempt of the task is given, so that it goes on instead of beginning anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<Value>,
+    /// Parts of the output that are too large for a log, as JSON pointers: the handle of an artifact stands there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<String>,
 }
 
 /// The end of an attempt.

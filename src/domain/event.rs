@@ -134,6 +134,8 @@ pub enum WaitReason {
     Retry { task: StepId, attempt: AttemptNumber, message: String },
     /// A task that is not over although nothing of it is under way.
     Paused { task: StepId, why: Pause },
+    /// What a task gave is kept beside the log and cannot be read now.
+    Unread { task: StepId, why: String },
     /// The gateway is shutting down and gave it back.
     Drained,
 }
@@ -239,6 +241,7 @@ impl AttemptEnded {
         if let AttemptResult::Succeeded { output } = &mut self.result {
             *output = Value::Null;
         }
+        self.kept.clear();
         self.checkpoint = None;
         if let Some(exchange) = &mut self.exchange {
             exchange.request.headers.clear();

@@ -106,6 +106,8 @@ pub struct TaskRecord {
     pub last_failure: Option<String>,
     /// What the last attempt left for the next.
     pub checkpoint: Option<Value>,
+    /// Parts of its output of which only the handle of an artifact is here, as JSON pointers.
+    pub kept: Vec<String>,
     /// When its first attempt was started.
     pub since: Option<Timestamp>,
     /// Attempts that did a part and left the task open.
@@ -348,9 +350,10 @@ impl Run {
     }
 
     fn attempt_ended(&mut self, at: Timestamp, ended: AttemptEnded) {
-        let AttemptEnded { task, result, checkpoint, .. } = ended;
+        let AttemptEnded { task, result, checkpoint, kept, .. } = ended;
         let record = self.task(task.clone());
         record.checkpoint = checkpoint;
+        record.kept = kept;
         match result {
             AttemptResult::Paused { until, why } => {
                 record.pauses += 1;

@@ -4,6 +4,7 @@
 mod ending;
 mod failures;
 mod flight;
+mod keep;
 mod scopes;
 mod sizes;
 
@@ -18,12 +19,13 @@ use tokio::time::Instant;
 
 use self::failures::{condition_failure, explain, too_large, with_checkpoint};
 use self::flight::{Flight, Flown};
+use self::keep::{Found, Full};
 use self::scopes::Scopes;
 use self::sizes::{gathered, size_of_json};
+use super::Engine;
 use super::hold::{Handed, Hold};
 use super::log::{self, LogWriter, Lost};
 use super::step::{self, Action, Todo, Verdict};
-use super::{Engine, values};
 use crate::clock::Timestamp;
 use crate::domain::attempt::{AttemptEnded, AttemptResult, Pause};
 use crate::domain::event::{Event, Prepared, WaitReason};
@@ -75,6 +77,7 @@ impl Engine {
                     loops_bytes: HashMap::new(),
                     lists_bytes: HashMap::new(),
                     renew_at: Instant::now(),
+                    unread: None,
                 };
                 driver.run(&plan, &worker, *prepared, fresh).await
             }
@@ -130,13 +133,13 @@ fn cut_off(run: &Run, now: Timestamp) -> Vec<AttemptEnded> {
         (TaskState::Started { at }, Some(attempt)) => Some((task.clone(), attempt, *at)),
         _ => None,
     });
-    let ended = |(task, attempt, at)| {
+    let cut_off = |(task, attempt, at)| {
         let failure =
             Failure::new("run.cancelled", Fault::Here, "the attempt was cut off by a cancel").sent(Sent::Maybe);
         let result = AttemptResult::Failed { failure: Box::new(failure), retry_at: None };
-        AttemptEnded { task, attempt, duration_ms: millis(now.since(at)), result, exchange: None, checkpoint: None }
+        ended(task, attempt, now.since(at), result)
     };
-    in_flight.map(ended).collect()
+    in_flight.map(cut_off).collect()
 }
 
 /// One worker, one run.
@@ -153,16 +156,27 @@ struct Driver<'e> {
     lists_bytes: HashMap<StepId, usize>,
     /// When the lease is to be renewed.
     renew_at: Instant,
+    /// Why the tasks cannot go on: what they gave before cannot be read.
+    unread: Option<Failure>,
 }
 
 type Flights<'p> = FuturesUnordered<Flight<'p>>;
 
 impl<'e> Driver<'e> {
     async fn run(&mut self, plan: &'e Arc<Plan>, worker: &str, prepared: Prepared, fresh: bool) -> Result<State, Lost> {
+        let found = self.find_kept(plan).await?;
         let lease_until = self.engine.lease_until();
         self.log.push(Event::Claimed { worker: worker.to_owned(), lease_until })?;
         self.renew_at = Instant::now() + self.renew_after();
-        self.scopes = Scopes::new(plan, self.log.run(), &prepared);
+        let full = match found {
+            Found::All(full) => full,
+            Found::Later(step, failure) => return self.wait_for_kept(step, failure).await,
+            Found::Never(failure) => {
+                self.unread = Some(failure);
+                Full::default()
+            }
+        };
+        self.scopes = Scopes::new(plan, self.log.run(), &prepared, full);
         if fresh {
             self.log.push(Event::Prepared(Box::new(prepared)))?;
         }
@@ -179,7 +193,7 @@ impl<'e> Driver<'e> {
             } else if self.log.pending() >= limits::EVENTS_PENDING_MAX {
                 self.log.flush().await?;
             }
-            let look = step::look(plan, self.log.run(), self.now(), &self.flying);
+            let look = step::look(plan, self.log.run(), self.now(), &self.flying, self.unread.as_ref());
             if let Some(verdict) = look.verdict {
                 self.finish(plan, verdict).await?;
                 return Ok(self.log.run().state);
@@ -321,13 +335,16 @@ impl<'e> Driver<'e> {
                 Ok(true)
             }
             Ok(Opens::Attempt) => self.attempt(plan, todo, flights),
-            Err(failure) => {
-                let attempt = self.begin(&todo.step)?;
-                let result = AttemptResult::Failed { failure: Box::new(failure), retry_at: None };
-                self.put_end(&todo.step, attempt, Duration::ZERO, result, None, None)?;
-                Ok(true)
-            }
+            Err(failure) => self.refuse(&todo.step, failure),
         }
+    }
+
+    /// A step that cannot even be tried.
+    fn refuse(&mut self, step: &StepId, failure: Failure) -> Result<bool, Lost> {
+        let attempt = self.begin(step)?;
+        let result = AttemptResult::Failed { failure: Box::new(failure), retry_at: None };
+        self.put_end(ended(step.clone(), attempt, Duration::ZERO, result), &[])?;
+        Ok(true)
     }
 
     /// What becomes of a task that has its turn.
@@ -387,12 +404,7 @@ impl<'e> Driver<'e> {
         }
         let values = match self.scopes.of(plan, self.log.run(), &todo.step) {
             Ok(context) => context.clone(),
-            Err(failure) => {
-                let attempt = self.begin(&todo.step)?;
-                let result = AttemptResult::Failed { failure: Box::new(failure), retry_at: None };
-                self.put_end(&todo.step, attempt, Duration::ZERO, result, None, None)?;
-                return Ok(true);
-            }
+            Err(failure) => return self.refuse(&todo.step, failure),
         };
         let attempt = self.begin(&todo.step)?;
         self.flying.insert(todo.step.clone());
@@ -435,7 +447,7 @@ impl<'e> Driver<'e> {
 
     /// An attempt has ended: what it gave, or what follows its failure.
     fn landed(&mut self, plan: &Plan, flown: Flown<'_>) -> Result<(), Lost> {
-        let Flown { step, task, handler, attempt, took, attempted } = flown;
+        let Flown { step, task, handler, attempt, took, attempted, kept } = flown;
         self.flying.remove(&step);
         let Attempted { result, exchange, checkpoint } = attempted;
         let result = match result {
@@ -456,24 +468,7 @@ impl<'e> Driver<'e> {
         };
         let (result, checkpoint) = with_checkpoint(result, checkpoint);
         metrics::histogram!("clawhook_attempt_seconds", "kind" => task.kind.name).record(took.as_secs_f64());
-        self.put_end(&step, attempt, took, result, exchange, checkpoint)
-    }
-
-    fn put_end(
-        &mut self,
-        step: &StepId,
-        attempt: AttemptNumber,
-        took: Duration,
-        result: AttemptResult,
-        exchange: Option<Box<crate::domain::attempt::Exchange>>,
-        checkpoint: Option<Value>,
-    ) -> Result<(), Lost> {
-        if let Some(value) = values::task_result(&result) {
-            self.scopes.set(step, value);
-        }
-        let duration_ms = millis(took);
-        let ended = AttemptEnded { task: step.clone(), attempt, duration_ms, result, exchange, checkpoint };
-        self.log.push(Event::AttemptEnded(Box::new(ended)))
+        self.put_end(AttemptEnded { exchange, checkpoint, ..ended(step, attempt, took, result) }, &kept)
     }
 
     /// What `poll` makes of an output: it is as wanted, or wrong for good, or it is asked for again later.
@@ -507,7 +502,7 @@ impl<'e> Driver<'e> {
         let mut bytes = size_of_json(&output);
         if let Some((of, _)) = step.loops().next() {
             let run = self.log.run();
-            let before = self.loops_bytes.entry(of.clone()).or_insert_with(|| gathered(run, &of));
+            let before = self.loops_bytes.entry(of.clone()).or_insert_with(|| gathered(run, &self.scopes, &of));
             *before += bytes;
             bytes = *before;
         }
@@ -551,7 +546,8 @@ impl<'e> Driver<'e> {
         }
         let result = AttemptResult::Failed { failure: Box::new(failure), retry_at: again.then_some(now) };
         let checkpoint = record.checkpoint.clone();
-        self.put_end(&todo.step, attempt, now.since(since), result, None, checkpoint)?;
+        let ended = ended(todo.step.clone(), attempt, now.since(since), result);
+        self.put_end(AttemptEnded { checkpoint, ..ended }, &[])?;
         Ok(true)
     }
 
@@ -588,6 +584,8 @@ const FLUSH_AFTER: Duration = Duration::from_millis(50);
 /// No moment at all.
 const FAR_OFF: Duration = Duration::from_hours(24);
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+/// The end of an attempt that made no call and leaves nothing.
+fn ended(task: StepId, attempt: AttemptNumber, took: Duration, result: AttemptResult) -> AttemptEnded {
+    let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    AttemptEnded { task, attempt, duration_ms, result, exchange: None, checkpoint: None, kept: Vec::new() }
 }

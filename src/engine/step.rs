@@ -55,13 +55,21 @@ pub(super) struct Look<'p> {
     pub(super) failure: Option<Failure>,
 }
 
-/// Where `run` stands at `now`, while attempts at the steps of `flying` are under way.
-pub(super) fn look<'p>(plan: &'p Plan, run: &Run, now: Timestamp, flying: &BTreeSet<StepId>) -> Look<'p> {
+/// Where `run` stands at `now`, while attempts at the steps of `flying` are under way. `unread` is why nothing more of
+/// its tasks can be done: what they gave before cannot be read.
+pub(super) fn look<'p>(
+    plan: &'p Plan,
+    run: &Run,
+    now: Timestamp,
+    flying: &BTreeSet<StepId>,
+    unread: Option<&Failure>,
+) -> Look<'p> {
     let mut eye = Eye { run, now, flying, handler: false, todo: Vec::new(), wait: None, in_flight: 0 };
     let mut verdict = match eye.list(&plan.tasks, None) {
-        Walk::Done | Walk::Stopped(None) => Verdict::Succeeded,
+        // The outputs may read it.
+        Walk::Done | Walk::Stopped(None) => unread.cloned().map_or(Verdict::Succeeded, Verdict::Failed),
         Walk::Failed(failure) | Walk::Stopped(Some(failure)) => Verdict::Failed(failure),
-        Walk::Busy => match timed_out(plan, run, now) {
+        Walk::Busy => match unread.cloned().or_else(|| timed_out(plan, run, now)) {
             Some(failure) => {
                 eye.todo.retain(|todo| todo.action == Action::Interrupted);
                 if eye.in_flight > 0 || !eye.todo.is_empty() {

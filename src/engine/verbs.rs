@@ -393,6 +393,11 @@ fn describe_wait(until: Timestamp, reason: &WaitReason) -> String {
         }
         WaitReason::Paused { task, why: Pause::Delay } => format!("task `{task}` waits until {until}"),
         WaitReason::Paused { task, why } => format!("task `{task}`: {why}; it goes on at {until}"),
+        WaitReason::Unread { task, why } => {
+            format!(
+                "what task `{task}` gave is kept beside the record and cannot be read ({why}); it is tried again at {until}"
+            )
+        }
         WaitReason::Drained => "the gateway was shut down; it goes on after the restart".to_owned(),
     }
 }

@@ -170,6 +170,7 @@ fn tasks(run: &Run, log: &[Entry]) -> Vec<view::Task> {
                     ended_at: None,
                     duration_ms: None,
                     output: None,
+                    kept: Vec::new(),
                     failure: None,
                     paused: None,
                     retry_at: None,
@@ -185,7 +186,10 @@ fn tasks(run: &Run, log: &[Entry]) -> Vec<view::Task> {
                 attempt.duration_ms = Some(ended.duration_ms);
                 attempt.exchange = ended.exchange.as_deref().cloned();
                 match &ended.result {
-                    AttemptResult::Succeeded { output } => attempt.output = Some(output.clone()),
+                    AttemptResult::Succeeded { output } => {
+                        attempt.output = Some(output.clone());
+                        attempt.kept.clone_from(&ended.kept);
+                    }
                     AttemptResult::Failed { failure, retry_at } => {
                         attempt.failure = Some((**failure).clone());
                         attempt.retry_at = retry_at.map(|at| at.to_string());

@@ -299,7 +299,7 @@ impl World {
             client,
             secrets: Arc::clone(&secrets),
             commands: Commands::default(),
-            artifacts: Artifacts::in_folder(&self.scratch),
+            artifacts: Artifacts::in_folder(&self.scratch).outputs_inline(),
             databases: Databases::default(),
             blobs: Blobs::default(),
             settings: engine::Settings { runs_active_max: RUNS, lease: limits::LEASE, retention: KEEP },

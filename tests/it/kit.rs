@@ -143,7 +143,10 @@ impl Kit {
             client: Arc::new(Client::new(Egress::new(["127.0.0.0/8".parse().unwrap()]))),
             secrets: Arc::clone(&telling.secrets),
             commands,
-            artifacts: beside.folder.as_ref().map_or_else(Artifacts::default, |dir| Artifacts::in_folder(dir.path())),
+            artifacts: beside
+                .folder
+                .as_ref()
+                .map_or_else(Artifacts::default, |dir| Artifacts::in_folder(&dir.path().join("artifacts"))),
             databases: Databases::default(),
             blobs: Blobs::default(),
             settings: Settings {
@@ -153,6 +156,11 @@ impl Kit {
             },
         });
         Self { engine, clock, erp, files, telling, beside }
+    }
+
+    /// The folder of the artifacts, of a kit that has one.
+    pub(crate) fn artifacts(&self) -> std::path::PathBuf {
+        self.beside.folder.as_ref().unwrap().path().join("artifacts")
     }
 
     /// Puts another version of a workflow in force.

@@ -21,6 +21,7 @@ mod errors;
 mod examples;
 mod flow;
 mod infra;
+mod kept;
 mod key_vault;
 mod kit;
 mod migrate;

@@ -8,13 +8,14 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::failures::{attempt_timeout, no_connection};
+use super::keep::{self, Kept};
 use crate::domain::approval::Decision;
 use crate::domain::step::StepId;
 use crate::engine::Engine;
 use crate::expr::Context;
 use crate::id::{AttemptNumber, RunId};
 use crate::tasks::plan::KindTask;
-use crate::tasks::{Attempted, TaskContext};
+use crate::tasks::{Attempted, Done, TaskContext};
 
 /// An attempt on its way to its end.
 pub(super) type Flight<'p> = BoxFuture<'p, Flown<'p>>;
@@ -41,14 +42,21 @@ pub(super) struct Flown<'p> {
     pub(super) attempt: AttemptNumber,
     pub(super) took: Duration,
     pub(super) attempted: Attempted,
+    /// What of its output was written aside.
+    pub(super) kept: Vec<Kept>,
 }
 
 /// Makes the attempt, inside its time limit.
 pub(super) async fn fly<'p>(engine: &'p Engine, ticket: Ticket<'p>) -> Flown<'p> {
     let started = Instant::now();
     let attempted = attempt(engine, &ticket).await;
+    let took = started.elapsed();
+    let kept = match &attempted.result {
+        Ok(Done::Output(output)) => keep::keep(engine, &ticket, output).await,
+        _ => Vec::new(),
+    };
     let Ticket { step, task, handler, attempt, .. } = ticket;
-    Flown { step, task, handler, attempt, took: started.elapsed(), attempted }
+    Flown { step, task, handler, attempt, took, attempted, kept }
 }
 
 async fn attempt(engine: &Engine, ticket: &Ticket<'_>) -> Attempted {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use super::keep::Full;
 use crate::domain::event::Prepared;
 use crate::domain::failure::{Failure, Fault};
 use crate::domain::run::{Items, Opened, Run, TaskState};
@@ -24,12 +25,14 @@ pub(super) struct Scopes {
     lists: HashMap<StepId, Arc<Vec<Value>>>,
     /// What the loops that are through came to.
     tables: HashMap<StepId, Arc<Value>>,
+    /// What tasks gave, where the log has handles only.
+    full: Full,
 }
 
 impl Scopes {
-    /// What a run sees that goes on from here.
-    pub(super) fn new(plan: &Plan, run: &Run, prepared: &Prepared) -> Self {
-        let mut scopes = Self { base: values::of_run(run, prepared), ..Self::default() };
+    /// What a run sees that goes on from here; `full` is what its log has handles of only.
+    pub(super) fn new(plan: &Plan, run: &Run, prepared: &Prepared, full: Full) -> Self {
+        let mut scopes = Self { base: values::of_run(run, prepared), full, ..Self::default() };
         scopes.base.set_group("tasks");
         for list in [&plan.tasks, &plan.on_failure, &plan.on_success, &plan.finally] {
             scopes.values_of(plan, run, list, None);
@@ -106,6 +109,20 @@ impl Scopes {
         if let Some(context) = context {
             context.set_member("tasks", step.task().as_str(), value);
         }
+    }
+
+    /// A task gave this, of which the log has handles only.
+    pub(super) fn set_full(&mut self, step: &StepId, value: Arc<Value>) {
+        self.set(step, Arc::clone(&value));
+        self.full.insert(step.clone(), value);
+    }
+
+    /// All that a step gave, when it succeeded.
+    pub(super) fn output<'v>(&'v self, run: &'v Run, step: &StepId) -> Option<&'v Value> {
+        let Some(TaskState::Succeeded { output }) = run.tasks.get(step).map(|record| &record.state) else {
+            return None;
+        };
+        Some(self.full.get(step).map_or(output, |full| &**full))
     }
 
     /// A task was passed over, with all that is in it.
@@ -189,7 +206,10 @@ impl Scopes {
     ) -> (&'static str, Option<(&'static str, Value)>) {
         let item = of.at(index);
         match run.tasks.get(&item).map(|record| &record.state) {
-            Some(TaskState::Succeeded { output }) => ("succeeded", Some(("output", output.clone()))),
+            Some(TaskState::Succeeded { .. }) => {
+                let output = self.output(run, &item).cloned();
+                ("succeeded", Some(("output", output.unwrap_or_default())))
+            }
             Some(TaskState::Closed { failure: None, .. }) => {
                 let inside = task_of(plan, of).and_then(inside);
                 let values = inside.map(|list| self.values_of(plan, run, list, Some(&item))).unwrap_or_default();
@@ -223,6 +243,7 @@ impl Scopes {
                 TaskState::Closed { was: Opened { items: Some(items), .. }, failure } => {
                     Some(self.table(plan, run, &step, items, failure.as_deref()))
                 }
+                TaskState::Succeeded { .. } if self.full.contains_key(&step) => self.full.get(&step).cloned(),
                 state => values::task_value(state).map(Arc::new),
             };
             if let Some(value) = value {

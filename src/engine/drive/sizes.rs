@@ -2,16 +2,14 @@
 
 use serde_json::Value;
 
-use crate::domain::run::{Run, TaskState};
+use super::scopes::Scopes;
+use crate::domain::run::Run;
 use crate::domain::step::StepId;
 
 /// What the items of a loop gave, bytes of JSON.
-pub(super) fn gathered(run: &Run, of: &StepId) -> usize {
-    let outputs = run.tasks.iter().filter(|(step, _)| step.is_in(of)).map(|(_, record)| match &record.state {
-        TaskState::Succeeded { output } => size_of_json(output),
-        _ => 0,
-    });
-    outputs.sum()
+pub(super) fn gathered(run: &Run, scopes: &Scopes, of: &StepId) -> usize {
+    let steps = run.tasks.keys().filter(|step| step.is_in(of));
+    steps.map(|step| scopes.output(run, step).map_or(0, size_of_json)).sum()
 }
 
 /// About how many bytes of JSON a value makes, without writing it.

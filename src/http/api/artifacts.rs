@@ -82,6 +82,7 @@ fn file_name(handle: &Handle) -> String {
         "text/tab-separated-values" => ".tsv",
         "application/json" => ".json",
         "application/x-ndjson" => ".jsonl",
+        "text/plain" => ".txt",
         _ => "",
     };
     format!("{}{ending}", handle.artifact)

@@ -9,6 +9,7 @@
 mod gate;
 mod sabotage;
 mod script;
+mod shelf;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +29,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use sabotage::{Sabotage, Sabotaged};
+use shelf::Shelf;
 use world::{EVERY, World};
 
 /// Seeds of an ordinary run.
@@ -79,6 +81,11 @@ fn without_the_start_on_record_it_turns_red() {
     check_that_it_bites(Sabotage::StartNotDurable, "what cannot be told from a repeat is done once");
 }
 
+#[test]
+fn without_the_artifacts_it_turns_red() {
+    check_that_it_bites(Sabotage::ArtifactsForgotten, "what was kept is there");
+}
+
 /// One simulation; answers what it broke.
 fn simulate(seed: u64, sabotage: Sabotage) -> Vec<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
@@ -86,9 +93,10 @@ fn simulate(seed: u64, sabotage: Sabotage) -> Vec<String> {
         let memory = Memory::new();
         let faulty = Faulty::new(Sabotaged::new(memory, sabotage, seed), seed, Faults::BAD_DAY);
         let clock = TestClock::at(Timestamp::from_secs(1_795_338_000));
-        let world = World::new(Arc::new(faulty), clock, seed);
+        let shelf = Shelf::new(seed, sabotage == Sabotage::ArtifactsForgotten);
+        let world = World::new(Arc::new(faulty), clock, shelf, seed);
         trouble(&world, seed).await;
-        world.store.set_faults(Faults::NONE);
+        world.calm();
         run_dry(&world).await;
         broken(&world).await
     })
@@ -147,6 +155,9 @@ async fn broken(world: &World) -> Vec<String> {
                 if run.head().failure.is_some_and(|failure| failure.code == "store.failed") {
                     broken.push(format!("no run fails for the store's sake: {}", run.id));
                 }
+                if let Some(failure) = run.failure.as_ref().filter(|failure| failure.code.starts_with("artifact.")) {
+                    broken.push(format!("what was kept is there: {} failed, {}", run.id, failure.message));
+                }
                 broken.extend(finished_steps_run_once(run.id, &log));
                 runs.insert(run.id, run);
             }
@@ -155,6 +166,8 @@ async fn broken(world: &World) -> Vec<String> {
     broken.extend(receipts(world, &runs));
     broken.extend(slots(world, &runs));
     broken.extend(effects(world));
+    // The log names artifacts only that were there before.
+    broken.extend(world.wrongs().into_iter().map(|wrong| format!("later tasks see what earlier ones gave: {wrong}")));
     broken
 }
 
@@ -255,22 +268,39 @@ fn the_trouble_is_real() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let faulty = Faulty::new(Sabotaged::new(Memory::new(), Sabotage::None, seed), seed, Faults::BAD_DAY);
-            let world = World::new(Arc::new(faulty), TestClock::at(Timestamp::from_secs(1_795_338_000)), seed);
+            let clock = TestClock::at(Timestamp::from_secs(1_795_338_000));
+            let world = World::new(Arc::new(faulty), clock, Shelf::new(seed, false), seed);
             trouble(&world, seed).await;
-            world.store.set_faults(Faults::NONE);
+            world.calm();
             run_dry(&world).await;
+            *seen.entry("read back").or_default() += world.shelf.read();
             let store = world.store.inner();
             for head in store.runs(&RunQuery { limit: 10_000, ..RunQuery::default() }).await.unwrap() {
                 *seen.entry(head.state.as_str()).or_default() += 1;
                 for entry in store.log(head.id).await.unwrap() {
+                    if let Event::AttemptEnded(ended) = &entry.event
+                        && matches!(ended.result, AttemptResult::Succeeded { .. })
+                    {
+                        *seen.entry(if ended.kept.is_empty() { "stayed" } else { "kept" }).or_default() += 1;
+                    }
                     *seen.entry(entry.event.name()).or_default() += 1;
                 }
             }
         });
     }
-    for event in
-        ["lease_expired", "lease_renewed", "suspended", "woken", "cancel_requested", "succeeded", "failed", "cancelled"]
-    {
+    for event in [
+        "lease_expired",
+        "lease_renewed",
+        "suspended",
+        "woken",
+        "cancel_requested",
+        "succeeded",
+        "failed",
+        "cancelled",
+        "kept",
+        "stayed",
+        "read back",
+    ] {
         assert!(seen.get(event).is_some_and(|times| *times >= 5), "`{event}` hardly ever happened: {seen:?}");
     }
 }

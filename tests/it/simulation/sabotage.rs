@@ -27,6 +27,8 @@ pub(super) enum Sabotage {
     NotDurable,
     /// `append` says that the start of an attempt is on record when it is not.
     StartNotDurable,
+    /// The place for artifacts says that it has what it has not.
+    ArtifactsForgotten,
 }
 
 #[derive(Debug)]

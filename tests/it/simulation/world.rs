@@ -2,11 +2,12 @@
 //! that are started, killed and frozen.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use clawhook::artifacts::Artifacts;
+use clawhook::artifacts::{ArtifactStore, Artifacts};
 use clawhook::clock::TestClock;
 use clawhook::domain::delivery::{Delivery, DeliveryKey, RouteRef};
 use clawhook::domain::event::Accepted;
@@ -18,7 +19,7 @@ use clawhook::engine::{Engine, Files, Intake, Parts, Retention, Settings};
 use clawhook::expr::Mapping;
 use clawhook::id::{Revision, RouteName, RunId, ScheduleName, WorkflowName};
 use clawhook::outbound::{Client, Egress};
-use clawhook::store::faulty::Faulty;
+use clawhook::store::faulty::{Faults, Faulty};
 use clawhook::store::{Receipt, RunQuery, Store};
 use clawhook::tasks::Connections;
 use clawhook::tasks::blob::Blobs;
@@ -33,6 +34,7 @@ use tokio::task::JoinHandle;
 use super::gate::Gate;
 use super::sabotage::Sabotaged;
 use super::script;
+use super::shelf::Shelf;
 
 /// Between two slots of the schedule.
 pub(super) const EVERY: Duration = Duration::from_secs(7);
@@ -49,6 +51,7 @@ pub(super) struct Outside {
     random: Mutex<StdRng>,
     traces: Mutex<Vec<Trace>>,
     receipts: Mutex<BTreeMap<String, BTreeSet<RunId>>>,
+    wrongs: Mutex<Vec<String>>,
 }
 
 /// A request that reached the far end.
@@ -67,11 +70,17 @@ impl Outside {
     pub(super) fn trace(&self, trace: Trace) {
         self.traces.lock().unwrap().push(trace);
     }
+
+    /// A task saw something that it must not see.
+    pub(super) fn wrong(&self, what: String) {
+        self.wrongs.lock().unwrap().push(what);
+    }
 }
 
 pub(super) struct World {
     pub(super) store: Arc<Disk>,
     pub(super) clock: TestClock,
+    pub(super) shelf: Arc<Shelf>,
     outside: Arc<Outside>,
     files: Arc<Script>,
     door: Arc<Mutex<Option<Engine>>>,
@@ -101,14 +110,15 @@ impl Drop for Node {
 }
 
 impl World {
-    pub(super) fn new(store: Arc<Disk>, clock: TestClock, seed: u64) -> Self {
+    pub(super) fn new(store: Arc<Disk>, clock: TestClock, shelf: Shelf, seed: u64) -> Self {
         let outside = Arc::new(Outside {
             random: Mutex::new(StdRng::seed_from_u64(seed ^ 0xfa7)),
             traces: Mutex::default(),
             receipts: Mutex::default(),
+            wrongs: Mutex::default(),
         });
         let files = Arc::new(Script::new(&outside));
-        Self { store, clock, outside, files, door: Arc::default() }
+        Self { store, clock, shelf: Arc::new(shelf), outside, files, door: Arc::default() }
     }
 
     pub(super) fn start_node(&self) -> Node {
@@ -119,7 +129,11 @@ impl World {
             client: Arc::new(Client::new(Egress::new([]))),
             secrets: Arc::new(NoSecrets),
             commands: Commands::default(),
-            artifacts: Artifacts::default(),
+            artifacts: Artifacts::over(
+                Arc::clone(&self.shelf) as Arc<dyn ArtifactStore>,
+                script::INLINE_BYTES_MAX,
+                Path::new("/dev/null"),
+            ),
             databases: Databases::default(),
             blobs: Blobs::default(),
             settings: Settings {
@@ -160,12 +174,22 @@ impl World {
         }
     }
 
+    /// The trouble is over.
+    pub(super) fn calm(&self) {
+        self.store.set_faults(Faults::NONE);
+        self.shelf.calm();
+    }
+
     pub(super) fn stop_schedules(&self) {
         self.files.schedules.lock().unwrap().clear();
     }
 
     pub(super) fn receipts(&self) -> BTreeMap<String, BTreeSet<RunId>> {
         self.outside.receipts.lock().unwrap().clone()
+    }
+
+    pub(super) fn wrongs(&self) -> Vec<String> {
+        self.outside.wrongs.lock().unwrap().clone()
     }
 
     pub(super) fn effects(&self) -> Vec<Trace> {
