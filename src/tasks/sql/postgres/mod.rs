@@ -127,6 +127,7 @@ async fn set_up(client: &Client, limit: Duration) -> Result<(), Failure> {
 }
 
 /// What a statement failed of before the commit.
+#[expect(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
 fn told(error: tokio_postgres::Error) -> Failure {
     failure(&error, Stage::Working)
 }
