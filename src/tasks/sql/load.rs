@@ -253,7 +253,9 @@ mod tests {
         let rows = [(2, vec![Some("A-1"), None, Some("")]), (3, vec![Some("橡木灯"), Some("a\tb\n"), None])];
         for (line, cells) in &rows {
             piece.begin(*line);
-            cells.iter().for_each(|cell| piece.cell(*cell));
+            for cell in cells {
+                piece.cell(*cell);
+            }
         }
         assert!(piece.rows(3).eq(rows));
         assert_eq!(Piece::default().rows(3).count(), 0);
