@@ -5,14 +5,12 @@ use async_trait::async_trait;
 use schemars::{JsonSchema, schema_for};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio_postgres::Client;
 
-use super::sql::{self, Stage, bind, failure, sql_failure};
+use super::sql::{self, Session};
 use super::sql_query::{check_sql, values};
 use super::{Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, names_of, read_mapping, read_with};
 use crate::domain::failure::Failure;
 use crate::expr::{Mapping, Place};
-use crate::limits;
 
 pub(super) const KIND: TaskKind = TaskKind {
     name: "sql_exec",
@@ -94,28 +92,25 @@ impl Task for SqlExec {
     }
 
     async fn attempt(&self, ctx: &TaskContext<'_>) -> Attempted {
-        let work = |client| async move { self.execute(ctx, &client).await };
+        let work = |mut session: Box<dyn Session>| async move { self.execute(ctx, session.as_mut()).await };
         sql::with(ctx, &self.database, work).await.map(Done::Output).into()
     }
 }
 
 impl SqlExec {
-    async fn execute(&self, ctx: &TaskContext<'_>, client: &Client) -> Result<Value, Failure> {
-        let told = |error: tokio_postgres::Error| failure(&error, Stage::Working);
+    async fn execute(&self, ctx: &TaskContext<'_>, session: &mut dyn Session) -> Result<Value, Failure> {
         if self.once {
-            prepare_once(client).await?;
+            session.prepare_once().await?;
         }
-        client.batch_execute("BEGIN").await.map_err(told)?;
+        session.begin().await?;
         if self.once
-            && let Some(before) = claim_once(client, ctx.idempotency_key).await?
+            && let Some(before) = session.claim_once(ctx.idempotency_key).await?
         {
-            return Ok(before);
+            return Ok(repeated(before));
         }
         let mut counts = Vec::new();
         for (sql, params) in &self.statements {
-            let statement = client.prepare(sql).await.map_err(told)?;
-            let params = bind(&values(params.as_ref(), ctx)?, statement.params()).map_err(sql_failure)?;
-            counts.push(client.execute_raw(&statement, params).await.map_err(told)?);
+            counts.push(session.execute(sql, &values(params.as_ref(), ctx)?).await?);
         }
         let output = json!({
             "affected": counts.iter().sum::<u64>(),
@@ -123,60 +118,15 @@ impl SqlExec {
             "repeated": false,
         });
         if self.once {
-            keep_once(client, ctx.idempotency_key, &output).await?;
+            session.keep_once(ctx.idempotency_key, &output).await?;
         }
-        client.batch_execute("COMMIT").await.map_err(|error| failure(&error, Stage::Committing))?;
+        session.commit().await?;
         Ok(output)
     }
 }
 
-/// Makes the table of marks when it is not there.
-pub(super) async fn prepare_once(client: &Client) -> Result<(), Failure> {
-    let told = |error: tokio_postgres::Error| failure(&error, Stage::Working);
-    let there = client.query_one("SELECT to_regclass('clawhook_once') IS NOT NULL", &[]).await.map_err(told)?;
-    if there.try_get::<_, bool>(0).map_err(told)? {
-        return Ok(());
-    }
-    let definition = "CREATE TABLE IF NOT EXISTS clawhook_once \
-        (key text PRIMARY KEY, at timestamptz NOT NULL DEFAULT now(), output text)";
-    let mut made = client.batch_execute(definition).await;
-    for _ in 0..limits::SQL_MAKE_TRIES_MAX {
-        // Two who make it at once meet in the catalogue.
-        match &made {
-            Err(error) if error.code() == Some(&tokio_postgres::error::SqlState::UNIQUE_VIOLATION) => {
-                made = client.batch_execute(definition).await;
-            }
-            _ => break,
-        }
-    }
-    made.map_err(|error| {
-        let failure = failure(&error, Stage::Working);
-        Failure {
-            help: Some(format!("`once` wants a table in the database; let its owner make it: `{definition}`")),
-            ..failure
-        }
-    })
-}
-
-/// Takes the mark of this task inside the open transaction; what it gave when it has run before. A second one that is
-/// under way at this moment waits here for the first.
-pub(super) async fn claim_once(client: &Client, key: &str) -> Result<Option<Value>, Failure> {
-    let told = |error: tokio_postgres::Error| failure(&error, Stage::Working);
-    let claim = "INSERT INTO clawhook_once (key) VALUES ($1) ON CONFLICT (key) DO NOTHING";
-    if client.execute(claim, &[&key]).await.map_err(told)? == 1 {
-        return Ok(None);
-    }
-    let row = client.query_one("SELECT output FROM clawhook_once WHERE key = $1", &[&key]).await.map_err(told)?;
-    let output: Option<String> = row.try_get(0).map_err(told)?;
-    client.batch_execute("ROLLBACK").await.map_err(told)?;
-    let mut output: Value = output.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_else(|| json!({}));
+/// What a task gives that has run before.
+pub(super) fn repeated(mut output: Value) -> Value {
     output["repeated"] = Value::Bool(true);
-    Ok(Some(output))
-}
-
-/// Puts what the task gives to its mark.
-pub(super) async fn keep_once(client: &Client, key: &str, output: &Value) -> Result<(), Failure> {
-    let output = output.to_string();
-    let kept = client.execute("UPDATE clawhook_once SET output = $2 WHERE key = $1", &[&key, &output]).await;
-    kept.map(|_| ()).map_err(|error| failure(&error, Stage::Working))
+    output
 }

@@ -2,7 +2,6 @@
 //! become visible in one transaction: all that are good, or none. A repeat after a crash changes nothing with `upsert`,
 //! and does nothing with `once`.
 
-mod merge;
 mod stage;
 
 use std::collections::BTreeMap;
@@ -11,12 +10,9 @@ use async_trait::async_trait;
 use schemars::{JsonSchema, schema_for};
 use serde::Deserialize;
 use serde_json::Value;
-use tokio_postgres::Client;
 
-use self::merge::{Merge, Target};
-use self::stage::Refused;
-use super::sql::{self, Stage, failure};
-use super::sql_exec::{claim_once, keep_once, prepare_once};
+use super::sql::{self, Merge, Refused, Session, Upsert};
+use super::sql_exec::repeated;
 use super::table::source::{RawSource, Source};
 use super::{Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, read_with};
 use crate::artifacts::Handle;
@@ -55,29 +51,6 @@ struct With {
     /// Does nothing when the same task of the same run has done it already, also across a crash; see `sql_exec`.
     #[serde(default)]
     once: bool,
-}
-
-/// What tells a row that is there already.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Upsert {
-    /// The columns of a unique index of the table.
-    #[schemars(length(min = 1))]
-    keys: Vec<String>,
-    /// What happens to it; `update` when left out.
-    #[serde(default)]
-    existing: Existing,
-}
-
-/// What happens to a row that is there already.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum Existing {
-    /// It gets the values of the load.
-    #[default]
-    Update,
-    /// It stays as it is.
-    Keep,
 }
 
 /// Rows that may be refused.
@@ -187,9 +160,9 @@ impl Task for SqlLoad {
     async fn attempt(&self, ctx: &TaskContext<'_>) -> Attempted {
         // What was refused is kept also when the load fails: that is when it is wanted.
         let rejects = std::sync::Mutex::new(None);
-        let work = |client| {
+        let work = |mut session: Box<dyn Session>| {
             let rejects = &rejects;
-            async move { self.load(ctx, &client, rejects).await }
+            async move { self.load(ctx, session.as_mut(), rejects).await }
         };
         let result = sql::with(ctx, &self.database, work).await;
         let rejects = rejects.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -206,28 +179,27 @@ impl SqlLoad {
     async fn load(
         &self,
         ctx: &TaskContext<'_>,
-        client: &Client,
+        session: &mut dyn Session,
         kept: &std::sync::Mutex<Option<Handle>>,
     ) -> Result<Value, Failure> {
-        let told = |error: tokio_postgres::Error| failure(&error, Stage::Working);
         let found = self.source.find(ctx.values, "source")?;
         if self.once {
-            prepare_once(client).await?;
+            session.prepare_once().await?;
         }
-        client.batch_execute("BEGIN").await.map_err(told)?;
+        session.begin().await?;
         if self.once
-            && let Some(before) = claim_once(client, ctx.idempotency_key).await?
+            && let Some(before) = session.claim_once(ctx.idempotency_key).await?
         {
-            return Ok(before);
+            return Ok(repeated(before));
         }
-        let target = Target::read(client, &self.table).await?;
+        let target = session.target(&self.table).await?;
         // Nothing is never in conflict with nothing: without its key, a row would be put in anew at each repeat.
         let keys = self.upsert.as_ref().map(|upsert| upsert.keys.as_slice()).unwrap_or_default();
-        let staged = stage::fill(ctx, client, found, self.columns.as_ref(), &self.nulls, keys, &target).await?;
-        let merge = Merge { client, target: &target, columns: &staged.columns, upsert: self.upsert.as_ref() };
+        let staged = stage::fill(ctx, session, found, self.columns.as_ref(), &self.nulls, keys, &target).await?;
+        let merge = Merge { target: &target, columns: &staged.columns, upsert: self.upsert.as_ref() };
         let mut refused = staged.refused;
         merge.check_keys()?;
-        let merged = merge.run(&mut refused).await?;
+        let merged = session.merge(&merge, &mut refused).await?;
         let (read, rejected) = (staged.read, refused.count());
         let rejects = self.keep(refused, kept).await?;
         if !self.threshold.allows(rejected, read) {
@@ -249,9 +221,9 @@ impl SqlLoad {
             "repeated": false,
         });
         if self.once {
-            keep_once(client, ctx.idempotency_key, &output).await?;
+            session.keep_once(ctx.idempotency_key, &output).await?;
         }
-        client.batch_execute("COMMIT").await.map_err(|error| failure(&error, Stage::Committing))?;
+        session.commit().await?;
         Ok(output)
     }
 

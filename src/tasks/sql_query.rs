@@ -1,18 +1,13 @@
 //! `sql_query`: rows out of a database, with their digits. The query runs in a transaction that can only read.
 
 use async_trait::async_trait;
-use futures_util::TryStreamExt as _;
 use schemars::{JsonSchema, schema_for};
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use std::collections::BTreeSet;
-use std::pin::pin;
-use tokio_postgres::Client;
 
-use super::sql::{self, Stage, bind, failure, sql_failure};
-use super::table::RowsOut;
+use super::sql::{self, Answer, Session, sql_failure};
 use super::{Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, names_of, read_mapping, read_with};
-use crate::domain::failure::{Failure, Fault};
+use crate::domain::failure::Failure;
 use crate::expr::{Mapping, Place};
 use crate::limits;
 
@@ -69,8 +64,7 @@ fn parse(with: &With, raw: &Value) -> Result<Box<dyn Task>, Vec<WithProblem>> {
         return Err(problems);
     }
     let rows_max = with.max_rows.unwrap_or(limits::TABLE_ROWS_MAX).min(limits::TABLE_ROWS_CEILING);
-    let sql = with.sql.trim().trim_end_matches(';').to_owned();
-    Ok(Box::new(SqlQuery { database: with.database.clone(), sql, params, rows_max }))
+    Ok(Box::new(SqlQuery { database: with.database.clone(), sql: with.sql.clone(), params, rows_max }))
 }
 
 #[async_trait]
@@ -88,7 +82,7 @@ impl Task for SqlQuery {
     }
 
     async fn attempt(&self, ctx: &TaskContext<'_>) -> Attempted {
-        let work = |client| async move { self.query(ctx, &client).await };
+        let work = |mut session: Box<dyn Session>| async move { self.query(ctx, session.as_mut()).await };
         sql::with(ctx, &self.database, work).await.map(|rows| Done::Output(Value::Object(rows))).into()
     }
 }
@@ -103,37 +97,10 @@ pub(super) fn values(params: Option<&Mapping>, ctx: &TaskContext<'_>) -> Result<
 }
 
 impl SqlQuery {
-    async fn query(&self, ctx: &TaskContext<'_>, client: &Client) -> Result<Map<String, Value>, Failure> {
+    async fn query(&self, ctx: &TaskContext<'_>, session: &mut dyn Session) -> Result<Map<String, Value>, Failure> {
         let values = values(self.params.as_ref(), ctx)?;
-        let told = |error: tokio_postgres::Error| failure(&error, Stage::Working);
-        client.batch_execute("BEGIN READ ONLY").await.map_err(told)?;
-        let statement = client.prepare(&self.sql).await.map_err(told)?;
-        let columns: Vec<String> = statement.columns().iter().map(|column| column.name().to_owned()).collect();
-        if columns.is_empty() {
-            return Err(sql_failure("the statement gives no rows").help("use `sql_exec` for what writes"));
-        }
-        let told_apart: BTreeSet<_> = columns.iter().collect();
-        if told_apart.len() < columns.len() {
-            let why = "two columns of the query have the same name; give one of them another with `AS`";
-            return Err(sql_failure(why));
-        }
-        let params = bind(&values, statement.params()).map_err(sql_failure)?;
-        // The server writes each row as JSON: every type as text of its own, numbers with all their digits.
-        let as_json = format!("SELECT to_json(q)::text FROM (\n{}\n) AS q", self.sql);
-        let statement = client.prepare_typed(&as_json, statement.params()).await.map_err(told)?;
-        let mut rows = pin!(client.query_raw(&statement, params).await.map_err(told)?);
-        let mut out = RowsOut::new(ctx.artifacts, ctx.run, columns);
-        while let Some(row) = rows.try_next().await.map_err(told)? {
-            if out.count() == self.rows_max {
-                let why = format!("the query gives more than {} rows", self.rows_max);
-                return Err(Failure::new("sql.rows", Fault::Config, why)
-                    .help("ask for fewer with `LIMIT` or `WHERE`, or raise `max_rows`"));
-            }
-            let text: &str = row.try_get(0).map_err(told)?;
-            // A value of type `json` may have line breaks of its own.
-            let row: Value = serde_json::from_str(text).map_err(|error| sql_failure(error.to_string()))?;
-            out.add(row.to_string().as_bytes()).await.map_err(|error| error.failure())?;
-        }
-        out.finish().await.map_err(|error| error.failure())
+        let mut answer = Answer::new(ctx, self.rows_max);
+        session.query(&self.sql, &values, &mut answer).await?;
+        answer.finish().await
     }
 }

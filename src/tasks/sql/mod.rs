@@ -1,32 +1,29 @@
 //! Databases that workflows work with. An attempt has a connection of its own, so nothing of one run is left for the
-//! next, and closing it ends whatever was under way. The connection is driven beside the work, by the attempt itself.
+//! next, and closing it ends whatever was under way. What a task asks is the trait `Session`; how a server is asked is
+//! one folder for each kind of server.
 
-mod failures;
-mod params;
+mod answer;
+mod load;
+mod postgres;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
+use async_trait::async_trait;
+use serde_json::Value;
 use tokio::net::TcpStream;
-use tokio::sync::{OnceCell, Semaphore};
-use tokio_postgres::config::SslMode;
-use tokio_postgres::{Client, Config};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio::sync::Semaphore;
 
-pub(super) use self::failures::{Stage, failure, sql_failure};
-pub(super) use self::params::{Param, bind};
-use super::{TaskContext, secret_failure};
+pub(super) use self::answer::Answer;
+pub(super) use self::load::{Merge, Merged, Piece, Pieces, Refused, Said, Target, Upsert};
+use super::TaskContext;
 use crate::azure::Azure;
 use crate::domain::failure::{Class, Failure, Fault};
-use crate::domain::secret::Secrets;
 use crate::limits;
 use crate::outbound::Egress;
-use crate::store::postgres::{is_here, trust};
-use crate::store::{PostgresAuth, PostgresPlace};
+use crate::store::PostgresPlace;
 
 /// The databases that workflows may name. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -34,22 +31,16 @@ pub struct Databases(Arc<BTreeMap<String, Database>>);
 
 /// One database.
 pub struct Database {
-    place: PostgresPlace,
-    egress: Egress,
-    azure: Arc<Azure>,
+    server: postgres::Server,
     turns: Semaphore,
-    tls: OnceCell<MakeRustlsConnect>,
 }
 
 impl Databases {
     /// Nothing is opened yet.
     pub fn new(places: &BTreeMap<String, PostgresPlace>, egress: &Egress, azure: &Arc<Azure>) -> Self {
         let database = |place: &PostgresPlace| Database {
-            place: place.clone(),
-            egress: egress.clone(),
-            azure: Arc::clone(azure),
+            server: postgres::Server::new(place.clone(), egress.clone(), Arc::clone(azure)),
             turns: Semaphore::new(limits::SQL_CONNECTIONS_MAX),
-            tls: OnceCell::new(),
         };
         Self(Arc::new(places.iter().map(|(name, place)| (name.clone(), database(place))).collect()))
     }
@@ -57,12 +48,68 @@ impl Databases {
 
 impl fmt::Debug for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Database({}:{}/{})", self.place.host, self.place.port, self.place.database)
+        write!(f, "Database({})", self.server)
     }
 }
 
+/// An open connection, as tasks see it. What fails leaves the transaction unusable; dropping the session undoes it.
+#[async_trait]
+pub(super) trait Session: Send {
+    /// The rows of one query; whatever else it does is undone.
+    async fn query(&mut self, sql: &str, params: &[Value], answer: &mut Answer<'_>) -> Result<(), Failure>;
+
+    /// Opens the transaction that everything below works in.
+    async fn begin(&mut self) -> Result<(), Failure>;
+
+    async fn commit(&mut self) -> Result<(), Failure>;
+
+    /// Does one statement; how many rows it met.
+    async fn execute(&mut self, sql: &str, params: &[Value]) -> Result<u64, Failure>;
+
+    /// Makes the table of marks when it is not there; before the transaction.
+    async fn prepare_once(&mut self) -> Result<(), Failure>;
+
+    /// Takes the mark of this task inside the open transaction; what it gave when it has run before, and then the
+    /// transaction is over. A second one that is under way at this moment waits here for the first.
+    async fn claim_once(&mut self, key: &str) -> Result<Option<Value>, Failure>;
+
+    /// Puts what the task gives to its mark.
+    async fn keep_once(&mut self, key: &str, output: &Value) -> Result<(), Failure>;
+
+    /// Reads what columns a table has.
+    async fn target(&mut self, table: &[String]) -> Result<Target, Failure>;
+
+    /// Puts rows of so many cells into a temporary table.
+    async fn stage(&mut self, cells: usize, pieces: &mut Pieces<'_, '_>) -> Result<(), Failure>;
+
+    /// From the temporary table into the target; rows that do not fit are refused.
+    async fn merge(&mut self, merge: &Merge<'_>, refused: &mut Refused<'_>) -> Result<Merged, Failure>;
+}
+
+/// How far a task has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nothing was asked yet.
+    Opening,
+    /// Nothing is written before the commit.
+    Working,
+    /// Whether it was written is not known when this fails.
+    Committing,
+}
+
+const HELP: &str = "correct the statement, or the data that it is given";
+
+/// The statement, or what it was given, is wrong.
+pub(super) fn sql_failure(why: impl Into<String>) -> Failure {
+    Failure::new("sql.failed", Fault::Config, why).help(HELP)
+}
+
 /// Opens a connection to the database `name`, and does `work` on it.
-pub(super) async fn with<T, F>(ctx: &TaskContext<'_>, name: &str, work: impl FnOnce(Client) -> F) -> Result<T, Failure>
+pub(super) async fn with<T, F>(
+    ctx: &TaskContext<'_>,
+    name: &str,
+    work: impl FnOnce(Box<dyn Session>) -> F,
+) -> Result<T, Failure>
 where
     F: Future<Output = Result<T, Failure>>,
 {
@@ -78,113 +125,46 @@ where
     let here = |why: String| Failure::new("sql.connect", Fault::Here, why).retriable(Class::Connect, None);
     // Each connection costs the server a process.
     let _turn = database.turns.acquire().await.map_err(|error| here(error.to_string()))?;
-    let opened = tokio::time::timeout(limits::POSTGRES_CONNECT_MAX, database.open(ctx.secrets)).await;
-    let late = format!("there is no connection to `{name}` within {} s", limits::POSTGRES_CONNECT_MAX.as_secs());
-    let (client, connection) = opened.unwrap_or_else(|_| Err(here(late))).map_err(|failure| failure.at(name))?;
-    let mut driven = pin!(connection);
-    let result = {
-        let limit = ctx.time_limit;
-        let mut worked = pin!(async move {
-            set_up(&client, limit).await?;
-            work(client).await
-        });
-        tokio::select! {
-            biased;
-            result = &mut worked => result,
-            // The work is told by its next call.
-            _ = &mut driven => return worked.await.map_err(|failure| failure.at(name)),
-        }
+    database.server.with(ctx, work).await.map_err(|failure| failure.at(name))
+}
+
+/// A connection within the time that opening may take.
+async fn in_time<T>(opening: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::time::timeout(limits::POSTGRES_CONNECT_MAX, opening).await.unwrap_or_else(|_| {
+        let why = format!("there is no connection within {} s", limits::POSTGRES_CONNECT_MAX.as_secs());
+        Err(Failure::new("sql.connect", Fault::Here, why).retriable(Class::Connect, None))
+    })
+}
+
+/// A connection to an address that the egress guard lets through.
+async fn connect(egress: &Egress, host: &str, port: u16) -> Result<TcpStream, Failure> {
+    let lost = |why: String| {
+        Failure::new("sql.connect", Fault::Far, why)
+            .help("check that the server is up, and that a firewall lets this machine through")
+            .retriable(Class::Connect, None)
     };
-    // The client is gone, so the connection says goodbye and ends.
-    let _ = tokio::time::timeout(limits::SQL_GOODBYE_MAX, &mut driven).await;
-    result.map_err(|failure| failure.at(name))
-}
-
-type Opened = (
-    Client,
-    tokio_postgres::Connection<
-        TcpStream,
-        <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<TcpStream>>::Stream,
-    >,
-);
-
-impl Database {
-    async fn open(&self, secrets: &dyn Secrets) -> Result<Opened, Failure> {
-        let PostgresPlace { host, port, database, user, authorities, .. } = &self.place;
-        let config_failure = |why: String| Failure::new("sql.connect", Fault::Config, why);
-        let tls =
-            self.tls.get_or_try_init(|| async { trust(authorities.as_deref()).await.map(MakeRustlsConnect::new) });
-        let mut tls = tls.await.map_err(config_failure)?.clone();
-        let password = match &self.place.auth {
-            PostgresAuth::Password(reference) => {
-                let value = secrets.resolve(reference).await.map_err(|error| secret_failure(&error))?;
-                value.expose().to_vec()
-            }
-            PostgresAuth::Entra => {
-                let token = self.azure.token(&self.azure.cloud().postgres_scope()).await;
-                let token = token.map_err(|error| {
-                    Failure::new("sql.connect", Fault::Here, error.to_string()).retriable(Class::Connect, None)
-                })?;
-                token.token.secret().as_bytes().to_vec()
-            }
-        };
-        let mut config = Config::new();
-        // On this machine there may be nothing to hide from; everywhere else a server without TLS is refused.
-        let mode = if is_here(host) { SslMode::Prefer } else { SslMode::Require };
-        config.user(user).password(password).dbname(database).application_name("clawhook task").ssl_mode(mode);
-        let stream = self.connect(host, *port).await?;
-        let tls =
-            <MakeRustlsConnect as tokio_postgres::tls::MakeTlsConnect<TcpStream>>::make_tls_connect(&mut tls, host)
-                .map_err(|error| config_failure(format!("`{host}` cannot be the name in a certificate: {error}")))?;
-        config.connect_raw(stream, tls).await.map_err(|error| failure(&error, Stage::Opening))
-    }
-
-    /// A connection to an address that the egress guard lets through.
-    async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, Failure> {
-        let lost = |why: String| {
-            Failure::new("sql.connect", Fault::Far, why)
-                .help("check that the server is up, and that a firewall lets this machine through")
-                .retriable(Class::Connect, None)
-        };
-        let host = host.trim_matches(['[', ']']);
-        let found: Vec<SocketAddr> = if let Ok(address) = host.parse::<IpAddr>() {
-            vec![SocketAddr::new(address, port)]
-        } else {
-            let found = tokio::net::lookup_host((host, port)).await;
-            found.map_err(|error| lost(format!("cannot find an address of `{host}`: {error}")))?.collect()
-        };
-        let mut why = lost(format!("`{host}` has no address"));
-        for address in found.into_iter().take(limits::ADDRESSES_TRIED_MAX) {
-            if let Err(refusal) = self.egress.check(address.ip()) {
-                let message = format!("`{host}` is not called because {} is {refusal}", address.ip());
-                let help = format!("if this database is meant, add `{}` to `egress.allow`", address.ip());
-                why = Failure::new("http.egress", Fault::Config, message).help(help);
-                continue;
-            }
-            match TcpStream::connect(address).await {
-                Ok(stream) => {
-                    stream.set_nodelay(true).map_err(|error| lost(error.to_string()))?;
-                    return Ok(stream);
-                }
-                Err(error) => why = lost(format!("cannot connect to `{host}` at {address}: {error}")),
-            }
+    let host = host.trim_matches(['[', ']']);
+    let found: Vec<SocketAddr> = if let Ok(address) = host.parse::<IpAddr>() {
+        vec![SocketAddr::new(address, port)]
+    } else {
+        let found = tokio::net::lookup_host((host, port)).await;
+        found.map_err(|error| lost(format!("cannot find an address of `{host}`: {error}")))?.collect()
+    };
+    let mut why = lost(format!("`{host}` has no address"));
+    for address in found.into_iter().take(limits::ADDRESSES_TRIED_MAX) {
+        if let Err(refusal) = egress.check(address.ip()) {
+            let message = format!("`{host}` is not called because {} is {refusal}", address.ip());
+            let help = format!("if this database is meant, add `{}` to `egress.allow`", address.ip());
+            why = Failure::new("http.egress", Fault::Config, message).help(help);
+            continue;
         }
-        Err(why)
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                stream.set_nodelay(true).map_err(|error| lost(error.to_string()))?;
+                return Ok(stream);
+            }
+            Err(error) => why = lost(format!("cannot connect to `{host}` at {address}: {error}")),
+        }
     }
-}
-
-/// What holds for every statement: it ends with the attempt, also when we are gone, and texts look the same everywhere.
-async fn set_up(client: &Client, limit: Duration) -> Result<(), Failure> {
-    let settings = format!(
-        "SET statement_timeout = {0}; SET idle_in_transaction_session_timeout = {0}; \
-         SET client_connection_check_interval = '5s'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO'; \
-         SET client_min_messages = warning",
-        limit.as_millis().clamp(1, i32::MAX.unsigned_abs().into()),
-    );
-    client.batch_execute(&settings).await.map_err(|error| failure(&error, Stage::Opening))
-}
-
-/// A name in SQL.
-pub(super) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
+    Err(why)
 }

@@ -4,19 +4,13 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::pin::pin;
 
-use bytes::Bytes;
-use futures_util::SinkExt as _;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use tokio::sync::mpsc;
-use tokio_postgres::Client;
 
-use super::merge::Target;
-use crate::artifacts::{Artifacts, Handle, Label, Writer};
 use crate::domain::failure::Failure;
-use crate::id::RunId;
 use crate::limits;
 use crate::tasks::TaskContext;
-use crate::tasks::sql::{Stage, failure, sql_failure};
+use crate::tasks::sql::{Piece, Pieces, Refused, Said, Session, Target, sql_failure};
 use crate::tasks::table::aside::{Aside, aside};
 use crate::tasks::table::source::Found;
 use crate::tasks::table::{Row, Rows, Trouble};
@@ -30,32 +24,16 @@ pub(super) struct Staged<'a> {
     pub(super) refused: Refused<'a>,
 }
 
-/// The temporary table.
-pub(super) const STAGED: &str = "pg_temp.clawhook_load";
-
-/// What the thread that reads has to say.
-enum Said {
-    /// The columns of the target, once they are known.
-    Columns(Vec<String>),
-    /// Rows in the text form of COPY.
-    Piece(Bytes),
-    /// A row that cannot be used.
-    Refused { line: u64, why: String },
-    /// All is read.
-    End { read: u64 },
-}
-
 /// Reads the source into the temporary table.
 pub(super) async fn fill<'a>(
     ctx: &'a TaskContext<'_>,
-    client: &Client,
+    session: &mut dyn Session,
     found: Found,
     columns: Option<&BTreeMap<String, String>>,
     nulls: &[String],
     keys: &[String],
     target: &Target,
 ) -> Result<Staged<'a>, Failure> {
-    let told = |error: tokio_postgres::Error| failure(&error, Stage::Working);
     let (say, mut heard) = mpsc::channel(limits::SQL_PIECES_AHEAD);
     let reading = Reading {
         columns: columns.cloned(),
@@ -69,26 +47,9 @@ pub(super) async fn fill<'a>(
     let mut refused = Refused::new(ctx.artifacts, ctx.run);
     let copying = async {
         let Some(Said::Columns(columns)) = heard.recv().await else { return Ok(None) };
-        let names: Vec<String> = (0..columns.len()).map(|place| format!("c{place}")).collect();
-        let make = format!(
-            "CREATE TEMPORARY TABLE clawhook_load (line bigint, {} text) ON COMMIT DROP",
-            names.join(" text, ")
-        );
-        client.batch_execute(&make).await.map_err(told)?;
-        let copy = format!("COPY {STAGED} FROM STDIN");
-        let mut sink = pin!(client.copy_in::<_, Bytes>(&copy).await.map_err(told)?);
-        while let Some(said) = heard.recv().await {
-            match said {
-                Said::Piece(piece) => sink.send(piece).await.map_err(told)?,
-                Said::Refused { line, why } => refused.add(line, &why, None).await?,
-                Said::End { read } => {
-                    sink.as_mut().finish().await.map_err(told)?;
-                    return Ok(Some((columns, read)));
-                }
-                Said::Columns(_) => {}
-            }
-        }
-        Ok(None)
+        let mut pieces = Pieces::new(heard, &mut refused);
+        session.stage(columns.len(), &mut pieces).await?;
+        Ok(pieces.read().map(|read| (columns, read)))
     };
     // When the database says no, the reader finds nobody to talk to and ends; when the reader does, it knows better why.
     let copied = {
@@ -138,7 +99,7 @@ impl Reading {
         let told_by: Vec<usize> =
             self.keys.iter().filter_map(|key| mapped.iter().position(|(to, _)| to == key)).collect();
         self.say.blocking_send(Said::Columns(columns)).map_err(unheard)?;
-        let (mut read, mut piece, mut places) = (0, Vec::new(), places);
+        let (mut read, mut piece, mut places) = (0, Piece::default(), places);
         while let Some(row) = next {
             read += 1;
             match row {
@@ -163,12 +124,12 @@ impl Reading {
                 Err(trouble) => return Err(trouble.failure("source")),
             }
             if piece.len() >= limits::SQL_PIECE_BYTES {
-                self.say.blocking_send(Said::Piece(std::mem::take(&mut piece).into())).map_err(unheard)?;
+                self.say.blocking_send(Said::Piece(std::mem::take(&mut piece))).map_err(unheard)?;
             }
             next = rows.next();
         }
-        if !piece.is_empty() {
-            self.say.blocking_send(Said::Piece(piece.into())).map_err(unheard)?;
+        if piece.len() > 0 {
+            self.say.blocking_send(Said::Piece(piece)).map_err(unheard)?;
         }
         self.say.blocking_send(Said::End { read }).map_err(unheard)
     }
@@ -216,17 +177,11 @@ impl Reading {
         ))
     }
 
-    /// A row in the text form of COPY. <https://www.postgresql.org/docs/current/sql-copy.html>
-    fn write(&self, row: &Row, places: &[Option<usize>], piece: &mut Vec<u8>) {
-        piece.extend_from_slice(row.line.to_string().as_bytes());
+    fn write(&self, row: &Row, places: &[Option<usize>], piece: &mut Piece) {
+        piece.begin(row.line);
         for place in places {
-            piece.push(b'\t');
-            match self.text(row, *place) {
-                None => piece.extend_from_slice(b"\\N"),
-                Some(text) => escape(&text, piece),
-            }
+            piece.cell(self.text(row, *place).as_deref());
         }
-        piece.push(b'\n');
     }
 
     /// The text of a cell; none when it is nothing.
@@ -240,72 +195,8 @@ impl Reading {
     }
 }
 
-fn escape(text: &str, piece: &mut Vec<u8>) {
-    for byte in text.bytes() {
-        match byte {
-            b'\\' => piece.extend_from_slice(b"\\\\"),
-            b'\t' => piece.extend_from_slice(b"\\t"),
-            b'\n' => piece.extend_from_slice(b"\\n"),
-            b'\r' => piece.extend_from_slice(b"\\r"),
-            // The server has no such character.
-            0 => {}
-            plain => piece.push(plain),
-        }
-    }
-}
-
 fn listed(names: &[String]) -> String {
     let shown: Vec<_> = names.iter().take(20).map(|name| format!("`{name}`")).collect();
     let more = if names.len() > shown.len() { " and more" } else { "" };
     format!("{}{more}", shown.join(", "))
-}
-
-/// Rows that were refused: where, why, and what they were as far as that is known.
-pub(super) struct Refused<'a> {
-    artifacts: &'a Artifacts,
-    run: RunId,
-    writer: Option<Writer>,
-    count: u64,
-}
-
-impl<'a> Refused<'a> {
-    fn new(artifacts: &'a Artifacts, run: RunId) -> Self {
-        Self { artifacts, run, writer: None, count: 0 }
-    }
-
-    pub(super) fn count(&self) -> u64 {
-        self.count
-    }
-
-    pub(super) async fn add(&mut self, line: u64, why: &str, row: Option<Map<String, Value>>) -> Result<(), Failure> {
-        self.count += 1;
-        if self.count > limits::SQL_REJECTS_MAX {
-            let why = format!("more than {} rows are of no use; line {line}: {why}", limits::SQL_REJECTS_MAX);
-            return Err(sql_failure(why).help("this may be another kind of file; look at it before it is loaded"));
-        }
-        let mut reject = json!({ "line": line, "reason": why });
-        if let Some(row) = row {
-            reject["row"] = Value::Object(row);
-        }
-        if self.writer.is_none() {
-            let writer = self.artifacts.writer(self.run, limits::SQL_REJECTS_BYTES_MAX).await;
-            self.writer = Some(writer.map_err(|error| error.failure())?);
-        }
-        if let Some(writer) = &mut self.writer {
-            writer.write(format!("{reject}\n").as_bytes()).await.map_err(|error| error.failure())?;
-        }
-        Ok(())
-    }
-
-    pub(super) async fn publish(self) -> Result<Option<Handle>, Failure> {
-        let Some(writer) = self.writer else { return Ok(None) };
-        let label = Label {
-            media_type: "application/x-ndjson".to_owned(),
-            rows: Some(self.count),
-            columns: Some(["line", "reason", "row"].map(str::to_owned).to_vec()),
-            name: Some("rejects.jsonl".to_owned()),
-            ..Label::default()
-        };
-        writer.publish(label).await.map(Some).map_err(|error| error.failure())
-    }
 }

@@ -7,124 +7,78 @@ use futures_util::TryStreamExt as _;
 use serde_json::{Map, Value};
 use tokio_postgres::Client;
 
-use super::stage::{Refused, STAGED};
-use super::{Existing, Upsert};
+use super::params::Param;
+use super::{quoted, told};
 use crate::domain::failure::Failure;
-use crate::tasks::sql::{Param, Stage, failure, quoted, sql_failure};
+use crate::tasks::sql::load::{Column, Existing};
+use crate::tasks::sql::{Merge, Merged, Refused, Target, sql_failure};
 
-/// The table to load into.
-pub(super) struct Target {
-    /// As people write it.
-    pub(super) name: String,
-    /// As SQL does.
-    quoted: String,
-    pub(super) columns: Vec<Column>,
-}
-
-pub(super) struct Column {
-    pub(super) name: String,
-    /// Its type, with length and digits: `character varying(20)`.
-    of: String,
-    /// It takes nothing for an answer.
-    needed: bool,
-    /// Most characters, when the type says so.
-    chars_max: Option<i32>,
-}
-
-/// What a load did.
-pub(super) struct Merged {
-    pub(super) inserted: i64,
-    pub(super) updated: i64,
-}
+/// The temporary table.
+pub(super) const STAGED: &str = "pg_temp.clawhook_load";
 
 const COLUMNS: &str = "SELECT a.attname::text, format_type(a.atttypid, a.atttypmod), a.attnotnull, \
     CASE WHEN a.atttypid IN ('varchar'::regtype, 'bpchar'::regtype) AND a.atttypmod > 4 THEN a.atttypmod - 4 END \
     FROM pg_attribute a WHERE a.attrelid = to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped \
     AND a.attgenerated = '' ORDER BY a.attnum";
 
-impl Target {
-    /// Reads what columns the table has.
-    pub(super) async fn read(client: &Client, name: &[String]) -> Result<Self, Failure> {
-        let told = |error: tokio_postgres::Error| failure(&error, Stage::Working);
-        let quoted = name.iter().map(|part| quoted(part)).collect::<Vec<_>>().join(".");
-        let rows = client.query(COLUMNS, &[&quoted]).await.map_err(told)?;
-        let column = |row: &tokio_postgres::Row| {
-            Ok(Column {
-                name: row.try_get(0)?,
-                of: row.try_get(1)?,
-                needed: row.try_get(2)?,
-                chars_max: row.try_get(3)?,
-            })
-        };
-        let columns = rows.iter().map(column).collect::<Result<Vec<_>, _>>().map_err(told)?;
-        if columns.is_empty() {
-            return Err(sql_failure(format!("there is no table `{}`", name.join(".")))
-                .help("make it first, with the types that its columns are to have"));
-        }
-        Ok(Self { name: name.join("."), quoted, columns })
+/// Reads what columns the table has.
+pub(super) async fn target(client: &Client, name: &[String]) -> Result<Target, Failure> {
+    let quoted = name.iter().map(|part| quoted(part)).collect::<Vec<_>>().join(".");
+    let rows = client.query(COLUMNS, &[&quoted]).await.map_err(told)?;
+    let column = |row: &tokio_postgres::Row| {
+        Ok(Column { name: row.try_get(0)?, of: row.try_get(1)?, needed: row.try_get(2)?, chars_max: row.try_get(3)? })
+    };
+    let columns = rows.iter().map(column).collect::<Result<Vec<_>, _>>().map_err(told)?;
+    if columns.is_empty() {
+        return Err(sql_failure(format!("there is no table `{}`", name.join(".")))
+            .help("make it first, with the types that its columns are to have"));
     }
+    Ok(Target { name: name.join("."), quoted, columns })
 }
 
-pub(super) struct Merge<'a> {
-    pub(super) client: &'a Client,
-    pub(super) target: &'a Target,
-    /// The columns that are loaded; `c0`, `c1` and so on in the temporary table.
-    pub(super) columns: &'a [String],
-    pub(super) upsert: Option<&'a Upsert>,
+/// Puts the rows into the target, without those that do not fit.
+pub(super) async fn run(client: &Client, merge: &Merge<'_>, refused: &mut Refused<'_>) -> Result<Merged, Failure> {
+    let merging = Merging { client, merge };
+    client.batch_execute("SAVEPOINT clawhook_merge").await.map_err(told)?;
+    let error = match merging.merge().await {
+        Ok(merged) => return Ok(merged),
+        Err(error) => error,
+    };
+    // Class 22: a value does not fit its type. 23502: one is missing.
+    let of_a_row = error.code().is_some_and(|code| code.code().starts_with("22") || code.code() == "23502");
+    if !of_a_row {
+        return Err(told(error));
+    }
+    client.batch_execute("ROLLBACK TO SAVEPOINT clawhook_merge").await.map_err(told)?;
+    merging.refuse(refused).await?;
+    merging.merge().await.map_err(told)
 }
 
-impl Merge<'_> {
-    /// Whether what tells a row is among what is loaded.
-    pub(super) fn check_keys(&self) -> Result<(), Failure> {
-        let keys = self.upsert.map(|upsert| upsert.keys.as_slice()).unwrap_or_default();
-        match keys.iter().find(|key| !self.columns.contains(key)) {
-            Some(key) => Err(sql_failure(format!("the key `{key}` is not among the columns that are loaded"))),
-            None => Ok(()),
-        }
-    }
+struct Merging<'a> {
+    client: &'a Client,
+    merge: &'a Merge<'a>,
+}
 
-    pub(super) async fn run(&self, refused: &mut Refused<'_>) -> Result<Merged, Failure> {
-        let told = |error: tokio_postgres::Error| failure(&error, Stage::Working);
-        self.client.batch_execute("SAVEPOINT clawhook_merge").await.map_err(told)?;
-        let error = match self.merge().await {
-            Ok(merged) => return Ok(merged),
-            Err(error) => error,
-        };
-        // Class 22: a value does not fit its type. 23502: one is missing.
-        let of_a_row = error.code().is_some_and(|code| code.code().starts_with("22") || code.code() == "23502");
-        if !of_a_row {
-            return Err(failure(&error, Stage::Working));
-        }
-        self.client.batch_execute("ROLLBACK TO SAVEPOINT clawhook_merge").await.map_err(told)?;
-        self.refuse(refused).await?;
-        self.merge().await.map_err(told)
-    }
-
-    fn column(&self, name: &str) -> Option<&Column> {
-        self.target.columns.iter().find(|column| column.name == name)
-    }
-
+impl Merging<'_> {
     /// Puts all rows of the temporary table into the target.
     async fn merge(&self) -> Result<Merged, tokio_postgres::Error> {
-        let names: Vec<_> = self.columns.iter().map(|name| quoted(name)).collect();
+        let Merge { target, columns, upsert } = self.merge;
+        let names: Vec<_> = columns.iter().map(|name| quoted(name)).collect();
         // Text that is too long for its column is refused by the assignment; a cast would cut it off in silence.
-        let cast = |(place, name): (usize, &String)| match self.column(name) {
+        let cast = |(place, name): (usize, &String)| match self.merge.column(name) {
             Some(column) if column.chars_max.is_none() => format!("c{place}::{}", column.of),
             _ => format!("c{place}"),
         };
-        let values = self.columns.iter().enumerate().map(cast).collect::<Vec<_>>().join(", ");
-        let (from, conflict) = match self.upsert {
+        let values = columns.iter().enumerate().map(cast).collect::<Vec<_>>().join(", ");
+        let (from, conflict) = match upsert {
             None => (format!("SELECT {values} FROM {STAGED} ORDER BY line"), String::new()),
             Some(upsert) => {
-                let place = |key: &String| self.columns.iter().position(|name| name == key);
-                let keys: Vec<_> = upsert.keys.iter().filter_map(place).collect();
+                let keys = self.merge.key_places();
                 // As the target compares them: `1` and `01` are one number. Of rows that are the same the last one counts.
-                let told_by =
-                    keys.iter().map(|place| cast((*place, &self.columns[*place]))).collect::<Vec<_>>().join(", ");
+                let told_by = keys.iter().map(|place| cast((*place, &columns[*place]))).collect::<Vec<_>>().join(", ");
                 let from =
                     format!("SELECT DISTINCT ON ({told_by}) {values} FROM {STAGED} ORDER BY {told_by}, line DESC");
-                let set: Vec<_> = self
-                    .columns
+                let set: Vec<_> = columns
                     .iter()
                     .filter(|name| !upsert.keys.contains(name))
                     .map(|name| format!("{0} = EXCLUDED.{0}", quoted(name)))
@@ -142,7 +96,7 @@ impl Merge<'_> {
         let sql = format!(
             "WITH written AS (INSERT INTO {} ({}) {from} {conflict} RETURNING (xmax = 0) AS fresh) \
              SELECT count(*) FILTER (WHERE fresh), count(*) FILTER (WHERE NOT fresh) FROM written",
-            self.target.quoted,
+            target.quoted,
             names.join(", ")
         );
         let row = self.client.query_one(&sql, &[]).await?;
@@ -151,7 +105,6 @@ impl Merge<'_> {
 
     /// Takes the rows out of the temporary table that do not fit the target, and tells why.
     async fn refuse(&self, refused: &mut Refused<'_>) -> Result<(), Failure> {
-        let told = |error: tokio_postgres::Error| failure(&error, Stage::Working);
         // `pg_input_is_valid` came with version 16.
         self.client
             .batch_execute(
@@ -162,8 +115,8 @@ impl Merge<'_> {
             .await
             .map_err(told)?;
         let mut why = Vec::new();
-        for (place, name) in self.columns.iter().enumerate() {
-            let Some(column) = self.column(name) else { continue };
+        for (place, name) in self.merge.columns.iter().enumerate() {
+            let Some(column) = self.merge.column(name) else { continue };
             let said = |text: String| literal(&text);
             if column.needed {
                 why.push(format!("WHEN c{place} IS NULL THEN {}", said(format!("`{name}` is missing"))));
@@ -182,7 +135,7 @@ impl Merge<'_> {
         if why.is_empty() {
             return Ok(());
         }
-        let cells = (0..self.columns.len()).map(|place| format!("c{place}")).collect::<Vec<_>>().join(", ");
+        let cells = (0..self.merge.columns.len()).map(|place| format!("c{place}")).collect::<Vec<_>>().join(", ");
         let find = format!(
             "WITH judged AS MATERIALIZED (SELECT ctid AS place, CASE {} END AS why FROM {STAGED}) \
              DELETE FROM {STAGED} s USING judged j WHERE s.ctid = j.place AND j.why IS NOT NULL \
@@ -195,7 +148,7 @@ impl Merge<'_> {
         while let Some(row) = rows.try_next().await.map_err(told)? {
             let (line, why): (i64, String) = (row.try_get(0).map_err(told)?, row.try_get(1).map_err(told)?);
             let mut members = Map::new();
-            for (place, name) in self.columns.iter().enumerate() {
+            for (place, name) in self.merge.columns.iter().enumerate() {
                 let cell: Option<String> = row.try_get(place + 2).map_err(told)?;
                 members.insert(name.clone(), cell.map_or(Value::Null, Value::String));
             }

@@ -6,20 +6,10 @@ use tokio_postgres::error::SqlState;
 
 use crate::azure;
 use crate::domain::failure::{Class, Failure, Fault, Sent};
-
-/// How far a task has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::tasks) enum Stage {
-    /// Nothing was asked yet.
-    Opening,
-    /// Nothing is written before the commit.
-    Working,
-    /// Whether it was written is not known when this fails.
-    Committing,
-}
+use crate::tasks::sql::{HELP, Stage, sql_failure};
 
 /// The failure behind an error.
-pub(in crate::tasks) fn failure(error: &Error, stage: Stage) -> Failure {
+pub(super) fn failure(error: &Error, stage: Stage) -> Failure {
     let sent = if stage == Stage::Committing { Sent::Maybe } else { Sent::No };
     let Some(told) = error.as_db_error() else {
         if stage != Stage::Opening && !error.is_closed() && is_ours(error) {
@@ -55,8 +45,6 @@ pub(in crate::tasks) fn failure(error: &Error, stage: Stage) -> Failure {
     }
 }
 
-const HELP: &str = "correct the statement, or the data that it is given";
-
 /// Whether the driver itself refused what it was given.
 fn is_ours(error: &Error) -> bool {
     let mut source = std::error::Error::source(error);
@@ -67,9 +55,4 @@ fn is_ours(error: &Error) -> bool {
         source = inner.source();
     }
     true
-}
-
-/// The statement, or what it was given, is wrong.
-pub(in crate::tasks) fn sql_failure(why: impl Into<String>) -> Failure {
-    Failure::new("sql.failed", Fault::Config, why).help(HELP)
 }

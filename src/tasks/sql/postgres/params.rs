@@ -7,7 +7,7 @@ use tokio_postgres::types::{Format, IsNull, Kind, ToSql, Type, to_sql_checked};
 
 /// One parameter.
 #[derive(Debug, Clone)]
-pub(in crate::tasks) struct Param(Option<String>);
+pub(super) struct Param(Option<String>);
 
 impl ToSql for Param {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
@@ -32,7 +32,7 @@ impl ToSql for Param {
 }
 
 /// Values for the parameters of a statement, in order.
-pub(in crate::tasks) fn bind(values: &[Value], types: &[Type]) -> Result<Vec<Param>, String> {
+pub(super) fn bind(values: &[Value], types: &[Type]) -> Result<Vec<Param>, String> {
     if values.len() != types.len() {
         return Err(format!("the statement has {} parameters, and `params` has {} values", types.len(), values.len()));
     }
