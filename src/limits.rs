@@ -172,6 +172,12 @@ pub const MISSED_COUNTED_MAX: usize = 10_000;
 pub const DELIVERY_ID_BYTES_MAX: usize = 512;
 /// Signatures that one request may carry, as senders do while they rotate keys; each costs a comparison.
 pub const SIGNATURES_MAX: usize = 16;
+/// Elements inside elements of an XML body: chat platforms go four deep.
+pub const XML_DEPTH_MAX: usize = 32;
+/// Elements of an XML body, which is read before its signature can be checked.
+pub const XML_ELEMENTS_MAX: usize = 10_000;
+/// Attributes of one element of an XML body; chat platforms send none.
+pub const XML_ATTRIBUTES_MAX: usize = 32;
 /// Bytes of a JSON web token; more does not fit the usual header limits anyway.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
 /// Longest that `tolerance` and `leeway` of a verifier may be: past a day, replay protection is only a word.

@@ -38,6 +38,9 @@ pub async fn read_files(config: &Path, env: &BTreeMap<String, String>) -> (Optio
     let vault = local.and_then(|settings| Vault::open(&settings.secrets, &settings.azure, Arc::new(SystemClock)).ok());
     if let Some(vault) = vault {
         loaded.problems.extend(spec::missing_secrets(&loaded.secrets, &vault).await);
+        let routes = loaded.catalog.routes.values().map(AsRef::as_ref);
+        let unfit = spec::unfit_keys(routes, &loaded.secrets, &vault).await;
+        loaded.problems.extend(unfit);
     }
     (settings, loaded)
 }

@@ -15,7 +15,7 @@ use crate::settings::{DoorTls, Settings};
 use crate::spec::diagnostic::{Problem, Report, Severity};
 use crate::spec::overrides::Override;
 use crate::spec::structure::SettingsFile;
-use crate::spec::{Around, Files, Loaded, SecretUse, SourceFile, load, missing_secrets, raw, reader, yaml};
+use crate::spec::{Around, Files, Loaded, SecretUse, SourceFile, load, missing_secrets, raw, reader, unfit_keys, yaml};
 use crate::trials;
 
 use super::check::render;
@@ -60,6 +60,8 @@ impl Gathered {
         // Why a source cannot be opened is told with the settings.
         if let Ok(vault) = self.open() {
             self.problems.extend(missing_secrets(&self.secrets, &vault).await);
+            let routes = self.loaded.catalog.routes.values().map(AsRef::as_ref);
+            self.problems.extend(unfit_keys(routes, &self.secrets, &vault).await);
         }
         true
     }

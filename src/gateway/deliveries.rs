@@ -20,7 +20,7 @@ use crate::engine::{AcceptError, Intake, values};
 use crate::expr::{Context, JsonPath};
 use crate::id::{RouteName, RunId};
 use crate::limits;
-use crate::signature::{self, Proof, Verdict, ip_allow};
+use crate::signature::{self, Answer, Headers, Proof, Verdict, ip_allow};
 use crate::store;
 use crate::tasks::plan::{DedupeKey, RoutePlan, Verify};
 
@@ -38,12 +38,12 @@ pub struct Inbound<'a> {
 /// What a sender is told when all is well.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Receipt {
-    /// These runs are on disk; a duplicate gets the same answer.
-    Accepted { status: u16, runs: Vec<RunId>, duplicate: bool },
+    /// These runs are on disk; a duplicate gets the same answer. `answer` is the platform's own, where it has one.
+    Accepted { status: u16, runs: Vec<RunId>, duplicate: bool, answer: Option<Answer> },
     /// No route's filter wanted it: counted, and nothing started.
-    Filtered { status: u16 },
+    Filtered { status: u16, answer: Option<Answer> },
     /// The platform tried the address.
-    Handshake(signature::Answer),
+    Handshake(Answer),
 }
 
 /// What a sender is told when nothing was accepted. It never says which check failed.
@@ -136,8 +136,24 @@ impl Gateway {
         if let (true, Some(refused)) = (admitted.is_empty(), refused) {
             return Err(refused);
         }
-        let receipt = self.accept(inbound, admitted).await?;
+        let receipt = self.accept_opened(inbound, admitted).await?;
         Ok((Arc::clone(first), receipt))
+    }
+
+    /// Accepts what a verifier took out of an envelope in place of the body, or else the body. From here on nobody can
+    /// tell that there was an envelope.
+    async fn accept_opened(&self, inbound: &Inbound<'_>, admitted: Vec<Admitted>) -> Result<Receipt, Refused> {
+        let opened = admitted.iter().find_map(|one| Some((one, one.proof.message.clone()?)));
+        let Some((one, message)) = opened else { return self.accept(inbound, admitted).await };
+        let body = match &one.ready {
+            Some(ready) if message.holds_secret => Bytes::from(ready.masker.mask_bytes(&message.body).into_owned()),
+            _ => message.body,
+        };
+        let sent = inbound.request.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
+        let content_type = ("content-type", message.content_type.as_bytes());
+        let headers: Headers<'_> = sent.chain([content_type]).collect();
+        let request = signature::Inbound { headers: &headers, body: &body, ..inbound.request.clone() };
+        self.accept(&Inbound { request, body: body.clone(), peer: inbound.peer }, admitted).await
     }
 
     /// Everything about one route that can be checked without reading the body: size, address, rate, signature.
@@ -170,8 +186,9 @@ impl Gateway {
 
     /// Filters, then accepts for all routes that want it, in one write.
     async fn accept(&self, inbound: &Inbound<'_>, admitted: Vec<Admitted>) -> Result<Receipt, Refused> {
-        let Some(first) = admitted.first() else { return Ok(Receipt::Filtered { status: 202 }) };
+        let Some(first) = admitted.first() else { return Ok(Receipt::Filtered { status: 202, answer: None }) };
         let (name, status) = (first.door.plan.name.clone(), first.door.plan.respond_status);
+        let answer = first.proof.answer.clone();
         let path = inbound.request.path;
         let delivery = describe(inbound, &admitted, first);
         // Only routes that look into the body cost the reading of it.
@@ -188,7 +205,7 @@ impl Gateway {
                 wanted.push(one);
             }
         }
-        let Some(first) = wanted.first() else { return Ok(Receipt::Filtered { status }) };
+        let Some(first) = wanted.first() else { return Ok(Receipt::Filtered { status, answer }) };
         let refuse = |kind, code, why: String| Refused::new(Some(name.clone()), kind, code, why);
         let key = delivery_key(&first.door.plan, &first.proof, path, &inbound.body, seen.as_ref());
         let dedupe = &first.door.plan.dedupe;
@@ -200,8 +217,8 @@ impl Gateway {
         let runs = wanted.iter().map(|one| self.first_event(&one.door.plan, &delivery)).collect();
         let intake = Intake { key, window, replay_guard, runs, body };
         match self.0.engine.accept(intake).await {
-            Ok(store::Receipt::New(runs)) => Ok(Receipt::Accepted { status, runs, duplicate: false }),
-            Ok(store::Receipt::Duplicate(runs)) => Ok(Receipt::Accepted { status, runs, duplicate: true }),
+            Ok(store::Receipt::New(runs)) => Ok(Receipt::Accepted { status, runs, duplicate: false, answer }),
+            Ok(store::Receipt::Duplicate(runs)) => Ok(Receipt::Accepted { status, runs, duplicate: true, answer }),
             Err(error) => {
                 let code = match error {
                     AcceptError::Store(store::Error::Full(_)) => "store.full",

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::inbound::{Inbound, Proof, Reject, Verdict};
 use super::keys::{KeyError, Keys, Passwords};
 use super::params::{self, ConfigError, header_name};
+use super::query::parameter;
 use super::{Built, Check, Making, Scheme, SchemeKind, SecretSlot};
 
 const SECRET: &str = "key";
@@ -88,33 +89,5 @@ impl Check for Keyed {
         };
         let key_index = found.ok_or(Reject::WrongSignature)?;
         Ok(Verdict::Deliver(Proof { key_index, ..Proof::default() }))
-    }
-}
-
-/// The one value of a query parameter, still encoded; refuses a parameter that occurs twice, however its name
-/// is encoded.
-fn parameter<'a>(query: &'a str, name: &str) -> Result<&'a [u8], Reject> {
-    let mut values = query.split('&').filter_map(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        percent_decode(key.as_bytes()).eq(name.bytes()).then_some(value.as_bytes())
-    });
-    let first = values.next().ok_or_else(|| Reject::MissingParameter { name: name.into() })?;
-    if values.next().is_some() { Err(Reject::RepeatedParameter { name: name.into() }) } else { Ok(first) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_parameter_occurs_once() {
-        let one = |query| parameter(query, "key").map_err(|reject| reject.code());
-        assert_eq!(one("a=b&key=c%2B"), Ok(&b"c%2B"[..]));
-        assert_eq!(one("k%65y=c=d"), Ok(&b"c=d"[..]));
-        assert_eq!(one("key"), Ok(&b""[..]));
-        assert_eq!(one(""), Err("missing_parameter"));
-        assert_eq!(one("KEY=c&keys=d"), Err("missing_parameter"));
-        assert_eq!(one("key=c&key=c"), Err("repeated_parameter"));
-        assert_eq!(one("key=c&%6bey"), Err("repeated_parameter"));
     }
 }

@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 
 use super::keys::{Encoding, KeyEncoding};
 use super::params::{self, ConfigError, Span, TOLERANCE, header_name};
-use super::sender::{Algorithm, Form, HeaderSet, Sender, SenderScheme, TimestampUnit};
+use super::sender::{Algorithm, Form, HeaderSet, Sender, SenderScheme};
+use super::window::TimestampUnit;
 use super::{Built, Making, SchemeKind, SecretSlot};
 
 pub(super) const SCHEME: SchemeKind = SchemeKind {

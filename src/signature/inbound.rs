@@ -1,6 +1,8 @@
 //! What a verifier is given and what it answers. Everything is borrowed from the request: a header list costs one
 //! allocation, a body none.
 
+use bytes::Bytes;
+
 use crate::clock::Timestamp;
 use crate::limits;
 
@@ -21,7 +23,12 @@ pub struct Inbound<'a> {
     pub body: &'a [u8],
     /// The moment that signed times are held against.
     pub received_at: Timestamp,
+    /// Fresh random bytes, for schemes whose answer is encrypted.
+    pub random: [u8; RANDOM_BYTES],
 }
+
+/// Random bytes that an answer may need: 16 before what is encrypted, 8 for its nonce.
+pub const RANDOM_BYTES: usize = 24;
 
 /// The headers of a request, in order, repeats kept. Names are compared without regard to case.
 #[derive(Debug, Clone, Default)]
@@ -89,9 +96,37 @@ pub struct Proof {
     pub signed_at: Option<Timestamp>,
     /// The place, from 0, of the configured key that fits: above 0 means that a rotation is not over yet.
     pub key_index: usize,
+    /// What the request carried in an envelope, opened: everything behind the verifier sees this instead of the body.
+    pub message: Option<Message>,
+    /// What the platform counts as success, where a status of the route's choice is not enough.
+    pub answer: Option<Answer>,
 }
 
-/// The answer to a handshake.
+/// The message out of an envelope: decrypted, or rewritten as JSON.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The bytes, in place of the request's body.
+    pub body: Bytes,
+    /// What they are, in place of the request's `Content-Type`.
+    pub content_type: &'static str,
+    /// The platform puts one of the route's secrets into it, which has to be masked before anything is kept.
+    pub holds_secret: bool,
+}
+
+impl Message {
+    /// A text that is JSON for all that is known.
+    pub(super) fn json(text: impl Into<Bytes>) -> Self {
+        Self { body: text.into(), content_type: "application/json", holds_secret: false }
+    }
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Message").field("bytes", &self.body.len()).finish_non_exhaustive()
+    }
+}
+
+/// The answer to a handshake, or to a delivery when the platform wants one of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The HTTP status.
@@ -111,6 +146,16 @@ impl Answer {
     /// 200 and a JSON text.
     pub(super) fn json(body: &serde_json::Value) -> Self {
         Self { status: 200, content_type: Some("application/json"), body: body.to_string() }
+    }
+
+    /// 200 and a plain text.
+    pub(super) fn text(body: String) -> Self {
+        Self { status: 200, content_type: Some("text/plain; charset=utf-8"), body }
+    }
+
+    /// 200 and an XML text.
+    pub(super) fn xml(body: String) -> Self {
+        Self { status: 200, content_type: Some("application/xml; charset=utf-8"), body }
     }
 }
 
@@ -154,6 +199,15 @@ pub enum Reject {
     /// A claim of a verified token is not acceptable.
     #[error("the token's `{claim}` claim is not one that the route accepts")]
     TokenClaim { claim: &'static str },
+    /// The signature fits, but the envelope does not open with the key that belongs to it.
+    #[error("the encrypted message cannot be opened with the key that belongs to its signature")]
+    Undecipherable,
+    /// The message was encrypted for another corp, app or suite.
+    #[error("the message is for another receiver than `receive_id` names")]
+    OtherReceiver,
+    /// A body in clear, although the platform was told to encrypt.
+    #[error("the body is not encrypted, although a key for that is configured")]
+    NotEncrypted,
 }
 
 impl Reject {
@@ -172,6 +226,9 @@ impl Reject {
             Self::Stale { .. } => "stale",
             Self::TokenHead { .. } => "token_head",
             Self::TokenClaim { .. } => "token_claim",
+            Self::Undecipherable => "undecipherable",
+            Self::OtherReceiver => "other_receiver",
+            Self::NotEncrypted => "not_encrypted",
         }
     }
 

@@ -54,6 +54,11 @@ pub enum KeyError {
     /// A value cannot be a key of this scheme.
     #[error("value {} of the secret `{name}` {problem}", place + 1)]
     Bad { name: &'static str, place: usize, problem: &'static str },
+    /// Two lists that belong together, value by value, do not have the same length.
+    #[error(
+        "`{one}` has {ones} values and `{other}` has {others}: each value of one belongs to the same place of the other"
+    )]
+    Unpaired { one: &'static str, ones: usize, other: &'static str, others: usize },
 }
 
 /// How the text of a secret becomes the bytes of a key.

@@ -8,6 +8,17 @@ use serde_json::value::RawValue;
 
 /// The named members, as text; numbers keep their digits, anything else counts as absent.
 pub(super) fn read<const N: usize>(body: &[u8], names: [&str; N]) -> [Option<String>; N] {
+    raw(body, names).map(|json| json.and_then(|json| text_of(json.get())))
+}
+
+/// The named members of the object that is the member `outer`, as text.
+pub(super) fn below<const N: usize>(body: &[u8], outer: &str, names: [&str; N]) -> [Option<String>; N] {
+    let [object] = raw(body, [outer]);
+    object.map_or_else(|| names.map(|_| None), |object| read(object.get().as_bytes(), names))
+}
+
+/// The named members as they stand there.
+pub(super) fn raw<'b, const N: usize>(body: &'b [u8], names: [&str; N]) -> [Option<&'b RawValue>; N] {
     // Some .NET senders put a byte order mark before the JSON; it is signed like everything else.
     let json = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let mut deserializer = serde_json::Deserializer::from_slice(json);
@@ -18,7 +29,7 @@ pub(super) fn read<const N: usize>(body: &[u8], names: [&str; N]) -> [Option<Str
 struct Members<'n, const N: usize>([&'n str; N]);
 
 impl<'de, const N: usize> DeserializeSeed<'de> for Members<'_, N> {
-    type Value = [Option<String>; N];
+    type Value = [Option<&'de RawValue>; N];
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_map(self)
@@ -26,17 +37,17 @@ impl<'de, const N: usize> DeserializeSeed<'de> for Members<'_, N> {
 }
 
 impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
-    type Value = [Option<String>; N];
+    type Value = [Option<&'de RawValue>; N];
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a JSON object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = self.0.map(|_| None);
+        let mut found = [None; N];
         while let Some(name) = map.next_key::<String>()? {
             match self.0.iter().position(|wanted| *wanted == name) {
-                Some(place) => found[place] = text_of(map.next_value::<&RawValue>()?.get()),
+                Some(place) => found[place] = Some(map.next_value::<&RawValue>()?),
                 None => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -73,6 +84,10 @@ mod tests {
         check(r#"{"id":"\ud800"}"#, None, None);
         check("id=a&type=b", None, None);
         check("", None, None);
+        assert_eq!(below(br#"{"id":"no","header":{"id":"a"}}"#, "header", ["id"]), [Some("a".to_owned())]);
+        for none in ["{}", r#"{"header":1}"#, r#"{"header":"{}"}"#, r#"{"header":[{"id":"a"}]}"#] {
+            assert_eq!(below(none.as_bytes(), "header", ["id"]), [None], "{none}");
+        }
         // Depth costs no stack: what is not wanted is skipped without recursion.
         let deep = format!("{{\"x\":{}1{},\"id\":\"a\"}}", "[".repeat(100_000), "]".repeat(100_000));
         assert_eq!(read(deep.as_bytes(), ["id"]), [Some("a".to_owned())]);

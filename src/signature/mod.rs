@@ -8,6 +8,10 @@
 mod api_key;
 mod basic;
 mod bearer;
+mod cbc;
+mod dingtalk_event;
+mod envelope;
+mod feishu;
 mod generic_hmac;
 mod inbound;
 /// Which addresses may call a route.
@@ -18,22 +22,35 @@ mod keys;
 mod members;
 mod params;
 mod presets;
+mod query;
 mod sender;
 mod template;
+mod wecom;
+mod window;
+mod xml;
 
 use std::fmt;
 
 use schemars::Schema;
 use serde_json::{Map, Value};
 
-pub use inbound::{Answer, Headers, Inbound, Proof, Reject, Verdict};
+pub use inbound::{Answer, Headers, Inbound, Message, Proof, RANDOM_BYTES, Reject, Verdict};
 pub use keys::{KeyError, Keys};
 pub use params::ConfigError;
 use presets::{Knobs, PRESETS};
 use sender::Sender;
 
 /// The schemes that have code of their own.
-static SCHEMES: &[SchemeKind] = &[generic_hmac::SCHEME, basic::SCHEME, bearer::SCHEME, api_key::SCHEME, jwt::SCHEME];
+static SCHEMES: &[SchemeKind] = &[
+    dingtalk_event::SCHEME,
+    wecom::SCHEME,
+    feishu::SCHEME,
+    generic_hmac::SCHEME,
+    basic::SCHEME,
+    bearer::SCHEME,
+    api_key::SCHEME,
+    jwt::SCHEME,
+];
 
 /// Everything that `preset:` may name, in the order of the docs: platforms, then general schemes.
 pub fn kinds() -> impl Iterator<Item = &'static SchemeKind> {
@@ -88,6 +105,11 @@ trait Scheme: Send + Sync {
     /// The secrets of which at least one must have a value; none when the parameters hold all keys.
     fn needs(&self) -> Vec<&'static str>;
 
+    /// Whether all of these must have a value, and not just one.
+    fn needs_every(&self) -> bool {
+        false
+    }
+
     /// Decodes the keys once, so that no request has to.
     fn prepare(&self, keys: &Keys<'_>) -> Result<Box<dyn Check>, KeyError>;
 }
@@ -127,9 +149,18 @@ impl Verifier {
         match built {
             Ok(scheme) => {
                 let needs = scheme.needs();
-                if !needs.is_empty() && !needs.iter().any(|name| secrets.contains(name)) {
+                let missing: Vec<_> = needs.iter().copied().filter(|name| !secrets.contains(name)).collect();
+                if scheme.needs_every() && !missing.is_empty() && missing.len() < needs.len() {
+                    let message = format!("`{preset}` needs {} as well", quoted(&missing));
+                    let help = format!("add {} under `secrets:`", quoted(&missing));
+                    problems.push(ConfigError::new("", message, help));
+                } else if !needs.is_empty() && missing.len() == needs.len() {
                     let message = format!("`{preset}` has no key, so nothing could be verified");
-                    let help = format!("add `secret_ref: NAME`, or under `secrets:` one of {}", quoted(&needs));
+                    let help = if scheme.needs_every() {
+                        format!("add {} under `secrets:`", quoted(&needs))
+                    } else {
+                        format!("add `secret_ref: NAME`, or under `secrets:` one of {}", quoted(&needs))
+                    };
                     problems.push(ConfigError::new("", message, help));
                 }
                 if problems.is_empty() { Ok(Self { kind, scheme }) } else { Err(problems) }
@@ -149,12 +180,15 @@ impl Verifier {
     /// Decodes the secret values as they are now. Call it again whenever they were read anew.
     pub fn prepare(&self, keys: &Keys<'_>) -> Result<Prepared, KeyError> {
         let needs = self.scheme.needs();
-        let mut any = needs.is_empty();
+        let mut missing = Vec::new();
         for name in &needs {
-            any |= !keys.get(name)?.is_empty();
+            if keys.get(name)?.is_empty() {
+                missing.push(*name);
+            }
         }
-        if !any {
-            return Err(KeyError::Missing { names: quoted(&needs) });
+        let enough = if self.scheme.needs_every() { missing.is_empty() } else { missing.len() < needs.len() };
+        if !enough && !needs.is_empty() {
+            return Err(KeyError::Missing { names: quoted(&missing) });
         }
         Ok(Prepared { name: self.kind.name, check: self.scheme.prepare(keys)? })
     }

@@ -1,13 +1,17 @@
 //! The platforms, one row each: most senders are data, not code.
 
+use std::time::Duration;
+
 use schemars::{JsonSchema, Schema, schema_for};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::inbound::Answer;
 use super::keys::{Encoding, KeyEncoding};
 use super::params::{Span, header_name};
 use super::sender::{Form, Handshake, HeaderSet, Sender, SenderScheme};
-use super::{Built, Making, SchemeKind, SecretSlot, params};
+use super::window::TimestampUnit;
+use super::{Built, Making, SchemeKind, SecretSlot, members, params};
 
 /// Every platform that is described by a row.
 pub(super) static PRESETS: &[SchemeKind] = &[
@@ -119,13 +123,76 @@ pub(super) static PRESETS: &[SchemeKind] = &[
             },
         },
     },
+    SchemeKind {
+        name: "dingtalk_robot",
+        summary: "Messages to a DingTalk robot over HTTP: base64 HMAC-SHA256 of the time and the app secret in `sign`. The body \
+                  is NOT signed: only TLS and the message's id protect it.",
+        secrets: &[SecretSlot { name: "app_secret", summary: "The `appSecret` of the robot's app" }],
+        // open.dingtalk.com, "机器人接收消息": more than an hour off is to be refused.
+        making: Making::Row {
+            knobs: Knobs::ToleranceOfHour,
+            sender: || Sender {
+                encoding: Encoding::Base64,
+                template: "{timestamp}\n".into(),
+                key_ends_text: true,
+                secret: "app_secret",
+                timestamp_unit: TimestampUnit::Ms,
+                tolerance: HOUR,
+                id_member: Some("msgId".into()),
+                answer: Some(empty_object),
+                ..Sender::over_body(HeaderSet::new("sign").timestamp("timestamp"))
+            },
+        },
+    },
+    SchemeKind {
+        name: "dingtalk_card",
+        summary: "Clicks on DingTalk cards over HTTP, and other callbacks with `x-ddpaas-signature`: base64 HMAC-SHA256 of the \
+                  time. The body is NOT signed: only TLS and the id made of click and time protect it.",
+        secrets: &[SecretSlot { name: "api_secret", summary: "The `apiSecret` that the callback was registered with" }],
+        // open.dingtalk.com, "事件回调" of interactive cards. No window is documented; the robot's hour is taken over.
+        making: Making::Row {
+            knobs: Knobs::ToleranceOfHour,
+            sender: || Sender {
+                encoding: Encoding::Base64,
+                template: "{timestamp}".into(),
+                secret: "api_secret",
+                timestamp_unit: TimestampUnit::Ms,
+                tolerance: HOUR,
+                id_of: Some(click),
+                answer: Some(empty_object),
+                ..Sender::over_body(HeaderSet::new("x-ddpaas-signature").timestamp("x-ddpaas-signature-timestamp"))
+            },
+        },
+    },
 ];
+
+/// The window of `DingTalk`'s signed headers.
+const HOUR: Duration = Duration::from_hours(1);
+
+/// 200 and a JSON object without any of the members that would change something.
+fn empty_object() -> Answer {
+    Answer::json(&Value::Object(Map::new()))
+}
+
+/// What makes a click on a card one click: the card, what was pressed, by whom, and when it was signed.
+fn click(body: &[u8], timestamp: &[u8]) -> Option<String> {
+    let [Some(card), Some(user), content] = members::read(body, ["outTrackId", "userId", "content"]) else {
+        return None;
+    };
+    // `content` is JSON inside a text.
+    let content: Value = serde_json::from_str(&content?).ok()?;
+    let actions = content["cardPrivateData"]["actionIds"].as_array()?;
+    let actions: Vec<_> = actions.iter().filter_map(Value::as_str).collect();
+    let timestamp = str::from_utf8(timestamp).ok()?;
+    (!actions.is_empty()).then(|| [&card, &*actions.join(","), &user, timestamp].join("|"))
+}
 
 /// What a user may set on a row.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Knobs {
     None,
     Tolerance,
+    ToleranceOfHour,
     ToleranceAndPrefix,
 }
 
@@ -139,6 +206,14 @@ struct NoParams {}
 #[serde(default, deny_unknown_fields)]
 struct ToleranceParams {
     /// How far the signed time may be from ours, both ways; 300s when left out.
+    tolerance: Option<Span>,
+}
+
+/// The parameters of a platform that signs the time and nothing else.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct HourParams {
+    /// How far the signed time may be from ours, both ways; 1h when left out.
     tolerance: Option<Span>,
 }
 
@@ -157,6 +232,7 @@ impl Knobs {
         match self {
             Self::None => schema_for!(NoParams),
             Self::Tolerance => schema_for!(ToleranceParams),
+            Self::ToleranceOfHour => schema_for!(HourParams),
             Self::ToleranceAndPrefix => schema_for!(StandardParams),
         }
     }
@@ -166,6 +242,7 @@ impl Knobs {
         let (tolerance, prefix) = match self {
             Self::None => params::read(with).map(|NoParams {}| (None, None))?,
             Self::Tolerance => params::read(with).map(|ToleranceParams { tolerance }| (tolerance, None))?,
+            Self::ToleranceOfHour => params::read(with).map(|HourParams { tolerance }| (tolerance, None))?,
             Self::ToleranceAndPrefix => {
                 params::read(with).map(|StandardParams { tolerance, prefix }| (tolerance, prefix))?
             }

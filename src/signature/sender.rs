@@ -17,11 +17,15 @@ use super::inbound::{Answer, Inbound, Proof, Reject, Verdict, delivery_id};
 use super::keys::{Encoding, KeyEncoding, KeyError, Keys, base64};
 use super::params::{ConfigError, TOLERANCE};
 use super::template::{Filling, Slot, Template};
+use super::window::{self, TimestampUnit};
 use super::{Built, Check, Scheme, members};
 use crate::clock::Timestamp;
 use crate::limits;
 
 type Text = Cow<'static, str>;
+
+/// Makes an id out of a verified body and the time as it was sent.
+type IdOf = fn(body: &[u8], timestamp: &[u8]) -> Option<String>;
 
 /// One sender's way of signing. Start from [`Sender::over_body`] and change what differs.
 #[derive(Debug, Clone)]
@@ -40,11 +44,17 @@ pub(super) struct Sender {
     pub(super) tolerance: Duration,
     /// A top-level member of the verified body that holds the delivery's id, where no header does.
     pub(super) id_member: Option<Text>,
+    /// The id out of several members of the verified body and the time as sent, where no single one is enough.
+    pub(super) id_of: Option<IdOf>,
     pub(super) id_may_collide: bool,
     /// The URL as registered with the sender.
     pub(super) url: Option<String>,
     pub(super) refuse_empty_body: bool,
     pub(super) handshake: Option<Handshake>,
+    /// The key itself ends the signed text, after the template.
+    pub(super) key_ends_text: bool,
+    /// What the sender counts as success, where a status of the route's choice is not enough.
+    pub(super) answer: Option<fn() -> Answer>,
 }
 
 impl Sender {
@@ -61,10 +71,13 @@ impl Sender {
             timestamp_unit: TimestampUnit::S,
             tolerance: TOLERANCE,
             id_member: None,
+            id_of: None,
             id_may_collide: false,
             url: None,
             refuse_empty_body: false,
             handshake: None,
+            key_ends_text: false,
+            answer: None,
         }
     }
 }
@@ -127,38 +140,6 @@ impl Algorithm {
             Self::Sha512 => hmac::HMAC_SHA512,
         };
         hmac::Key::new(algorithm, bytes)
-    }
-}
-
-/// What a timestamp counts since the Unix epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum TimestampUnit {
-    /// Seconds.
-    #[default]
-    S,
-    /// Milliseconds.
-    Ms,
-}
-
-impl TimestampUnit {
-    /// The instant that ASCII digits stand for; no sign, no fraction, no overflow. Times past the range of
-    /// [`Timestamp`] saturate, and are stale anyway.
-    fn read(self, digits: &[u8]) -> Option<Timestamp> {
-        let text = std::str::from_utf8(digits).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
-        let count = i64::try_from(text.parse::<u64>().ok()?).unwrap_or(i64::MAX);
-        Some(match self {
-            Self::S => Timestamp::from_secs(count),
-            Self::Ms => Timestamp::from_millis(count),
-        })
-    }
-
-    /// Our own time, as coarse as the sender's: a signature made in the same second is zero seconds old.
-    fn round(self, now: Timestamp) -> Timestamp {
-        match self {
-            Self::S => Timestamp::from_secs(now.as_secs()),
-            Self::Ms => now,
-        }
     }
 }
 
@@ -258,7 +239,8 @@ impl Scheme for SenderScheme {
         let mut macs = Vec::new();
         for (place, value) in keys.get(sender.secret)?.iter().enumerate() {
             let bytes = sender.key_encoding.decode(value).map_err(|problem| bad(sender.secret, place, problem))?;
-            macs.push(sender.algorithm.key(&bytes));
+            let ending = if sender.key_ends_text { bytes.to_vec() } else { Vec::new() };
+            macs.push(Mac { key: sender.algorithm.key(&bytes), ending });
         }
         let mut publics = Vec::new();
         if let Form::Versions { public_key: name, .. } = sender.form {
@@ -276,8 +258,14 @@ impl Scheme for SenderScheme {
 /// A sender's data with its keys ready for use.
 struct Keyed {
     rule: Arc<Compiled>,
-    macs: Vec<hmac::Key>,
+    macs: Vec<Mac>,
     publics: Vec<ParsedPublicKey>,
+}
+
+/// A key, and what follows the template in its signed text.
+struct Mac {
+    key: hmac::Key,
+    ending: Vec<u8>,
 }
 
 /// What the headers of one request say.
@@ -303,7 +291,7 @@ impl Check for Keyed {
         }
         let key_index = self.fitting_key(request, &claim)?;
         if let Some(signed_at) = claim.signed_at {
-            sender.within_window(signed_at, request.received_at)?;
+            window::check(signed_at, sender.timestamp_unit, request.received_at, sender.tolerance)?;
         }
         if let Some(answer) = sender.handshake.map(|rule| rule.after(request)).transpose()?.flatten() {
             return Ok(Verdict::Handshake(answer));
@@ -316,11 +304,18 @@ impl Check for Keyed {
             body_is_signed,
             signed_at: claim.signed_at,
             key_index,
+            message: None,
+            answer: sender.answer.map(|answer| answer()),
         };
         if let Some(member) = &sender.id_member {
             let [id] = members::read(request.body, [member]);
             // What the sender signed is not refused for its id; without a usable one it counts as having none.
             proof.delivery_id = id.and_then(|id| delivery_id(member, id.as_bytes()).ok());
+            proof.id_is_signed = body_is_signed;
+        }
+        if let Some(id_of) = sender.id_of {
+            let id = id_of(request.body, claim.filling.timestamp.unwrap_or_default());
+            proof.delivery_id = id.and_then(|id| delivery_id("the id", id.as_bytes()).ok());
             proof.id_is_signed = body_is_signed;
         }
         Ok(Verdict::Deliver(proof))
@@ -368,11 +363,12 @@ impl Keyed {
     fn fitting_key(&self, request: &Inbound<'_>, claim: &Claim<'_>) -> Result<usize, Reject> {
         let text = || self.rule.template.fill(request, claim.filling);
         if !claim.macs.is_empty() {
-            for (place, key) in self.macs.iter().enumerate() {
-                let mut context = hmac::Context::with_key(key);
+            for (place, mac) in self.macs.iter().enumerate() {
+                let mut context = hmac::Context::with_key(&mac.key);
                 for piece in text() {
                     context.update(piece?);
                 }
+                context.update(&mac.ending);
                 let tag = context.sign();
                 if claim.macs.iter().any(|sent| verify_slices_are_equal(tag.as_ref(), sent).is_ok()) {
                     return Ok(place);
@@ -453,14 +449,4 @@ fn counted(known: usize, headers: &HeaderSet) -> Result<(), Reject> {
 fn split_once(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
     let place = text.iter().position(|byte| *byte == at)?;
     Some((&text[..place], &text[place + 1..]))
-}
-
-impl Sender {
-    /// `|now - t| <= tolerance`, both ways: a time from the future would otherwise stay good for long.
-    fn within_window(&self, signed_at: Timestamp, now: Timestamp) -> Result<(), Reject> {
-        let now = self.timestamp_unit.round(now);
-        let skew_ms = i128::from(now.as_millis()) - i128::from(signed_at.as_millis());
-        let tolerance_ms = self.tolerance.as_millis();
-        if skew_ms.unsigned_abs() <= tolerance_ms { Ok(()) } else { Err(Reject::Stale { skew_ms, tolerance_ms }) }
-    }
 }

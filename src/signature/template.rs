@@ -109,6 +109,7 @@ mod tests {
             headers: &headers,
             body: b"{}",
             received_at: Timestamp::from_secs(0),
+            random: [0; crate::signature::RANDOM_BYTES],
         };
         let filling = Filling { timestamp: Some(b"17"), id: Some(b"i"), url: None };
         let text = Template::parse(template).map(|parsed| {

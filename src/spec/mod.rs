@@ -30,4 +30,4 @@ pub mod yaml;
 pub use self::folder::{Files, SourceFile};
 pub use self::load::{Around, Loaded, RoutesCompiled, compile_routes, compile_workflow, extensions, load, reader};
 pub(crate) use self::resolve::Desk;
-pub use self::resolve::{SecretUse, missing_secrets};
+pub use self::resolve::{SecretUse, missing_secrets, unfit_keys};

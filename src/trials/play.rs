@@ -326,6 +326,7 @@ impl World {
                     headers: &headers,
                     body,
                     received_at: self.clock.now(),
+                    random: rand::random(),
                 };
                 let peer = std::net::Ipv4Addr::LOCALHOST.into();
                 match gateway.receive(Inbound { request, body: body.clone(), peer }).await {

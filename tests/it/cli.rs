@@ -58,6 +58,33 @@ fn check_tells_everything_at_once() {
 }
 
 #[test]
+fn check_tells_a_key_that_cannot_be_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    std::fs::create_dir(at.join("routes")).unwrap();
+    std::fs::create_dir(at.join("workflows")).unwrap();
+    std::fs::write(at.join("clawhook.yaml"), "version: 1\nauth: none\n").unwrap();
+    let secrets = "{ token: { secret_ref: wecom-token }, encoding_aes_key: { secret_ref: wecom-aes } }";
+    let verify = format!("{{ preset: wecom, receive_id: ww1, secrets: {secrets} }}");
+    let route = format!("version: 1\nroutes:\n  - path: /hooks/wecom\n    verify: {verify}\n    workflow: w\n");
+    std::fs::write(at.join("routes/r.yaml"), route).unwrap();
+    let workflow = "version: 1\nname: w\ntasks:\n  - { id: a, type: wait, with: { for: 3s } }\n";
+    std::fs::write(at.join("workflows/w.yaml"), workflow).unwrap();
+    let told = |key: &str| {
+        let set = [("CLAWHOOK_SECRET_WECOM_TOKEN", "t"), ("CLAWHOOK_SECRET_WECOM_AES", key)];
+        let out = clawhook(at, &["check", "--json"], &set);
+        serde_json::from_slice::<serde_json::Value>(&out.stdout).unwrap()
+    };
+    let short = "jWmYm7qr5nMoAUwZRjGtBxmz3KA1tkAj3ykkR6q2B2";
+    let report = told(short);
+    let problem = report["problems"][0].to_string();
+    assert_eq!(report["errors"], 1, "{report}");
+    assert!(problem.contains("`encoding_aes_key` is not an AES key of 43 characters"), "{problem}");
+    assert!(problem.contains("r.yaml") && !problem.contains(short), "{problem}");
+    assert_eq!(told(&format!("{short}C"))["errors"], 0);
+}
+
+#[test]
 fn a_store_is_backed_up_restored_moved_and_verified() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path();

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::clock::Timestamp;
 
+mod chat;
 mod credentials;
 mod senders;
 
@@ -35,15 +36,20 @@ impl Case<'_> {
     }
 
     fn send(&self, headers: &[(&str, &str)], body: &[u8]) -> Result<Verdict, &'static str> {
+        self.ask("POST", headers, body)
+    }
+
+    fn ask(&self, method: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Verdict, &'static str> {
         let headers: Headers<'_> = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
         let request = Inbound {
-            method: "POST",
+            method,
             path: "/hooks/a",
             query: self.query,
             url: None,
             headers: &headers,
             body,
             received_at: self.now,
+            random: [7; RANDOM_BYTES],
         };
         self.prepared().verify(&request).map_err(|reject| reject.code())
     }
@@ -80,14 +86,18 @@ fn every_kind_builds_and_has_a_schema() {
             "generic_hmac" => json!({ "header": "X-Signature" }),
             "api_key" => json!({ "name": "X-Key" }),
             "jwt" => json!({ "algorithms": ["HS256"] }),
+            "dingtalk_event" | "wecom" => json!({ "receive_id": "corp" }),
             _ => json!({}),
         };
-        let verifier = Verifier::new(kind.name, with.as_object().unwrap(), &[kind.secrets[0].name]).unwrap();
+        let pair = ["token", "encoding_aes_key"];
+        let secrets = if with.get("receive_id").is_some() { &pair[..] } else { &[kind.secrets[0].name] };
+        let verifier = Verifier::new(kind.name, with.as_object().unwrap(), secrets).unwrap();
         assert_eq!(verifier.kind().name, kind.name);
         assert!(matches!(verifier.prepare(&Keys::default()), Err(KeyError::Missing { .. })), "{}", kind.name);
         let schema = serde_json::to_value(kind.schema()).unwrap();
         assert_eq!(schema["additionalProperties"], false, "{} {schema}", kind.name);
-        for name in with.as_object().unwrap().keys() {
+        // A smart bot of WeCom has no receiver, so the schema cannot ask for one.
+        for name in with.as_object().unwrap().keys().filter(|_| kind.name != "wecom") {
             assert!(schema["required"].as_array().unwrap().contains(&json!(name)), "{} {schema}", kind.name);
         }
     }

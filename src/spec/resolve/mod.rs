@@ -20,7 +20,7 @@ pub(crate) use self::desk::Desk;
 pub(super) use self::flow::schemas as flow_schemas;
 pub(super) use self::route::resolve_route;
 pub(super) use self::schedule::resolve_schedule;
-pub use self::secrets::{SecretUse, missing_secrets};
+pub use self::secrets::{SecretUse, missing_secrets, unfit_keys};
 pub(super) use self::unique::{tell_duplicates, tell_shared_paths};
 pub(super) use self::verify::schema as verify_schema;
 pub(super) use self::workflow::{callee, resolve_workflow};

@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
-use crate::domain::secret::{Error, SecretRef, Secrets};
+use crate::domain::secret::{Error, SecretRef, SecretValue, Secrets};
+use crate::signature::{KeyError, Keys};
 use crate::spec::diagnostic::{Problem, Spot};
+use crate::tasks::plan::{RoutePlan, Verify};
 
 /// A secret that a file names.
 #[derive(Debug, Clone)]
@@ -56,4 +58,50 @@ pub async fn missing_secrets(uses: &[SecretUse], secrets: &dyn Secrets) -> Vec<P
         problems.extend(known[&used.reference].as_ref().map(|error| used.problem(error)));
     }
     problems
+}
+
+/// Hands every verifier its secrets, as a gateway does before the first delivery, and tells those that cannot be keys of
+/// its scheme: an AES key that lost a character, a password without a name. What cannot be had at all is not told again.
+/// Values are dropped at once, and no part of one is printed.
+pub async fn unfit_keys<'p>(
+    routes: impl Iterator<Item = &'p RoutePlan>,
+    uses: &[SecretUse],
+    secrets: &dyn Secrets,
+) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for route in routes {
+        let Verify::Scheme { verifier, secrets: named } = &route.verify else { continue };
+        let Some(values) = values(named, secrets).await else { continue };
+        let mut keys = Keys::default();
+        for (slot, _, value) in &values {
+            keys.add(slot, value.expose());
+        }
+        let Err(error) = verifier.prepare(&keys) else { continue };
+        let mut slots = values.iter();
+        let bad = match &error {
+            KeyError::Bad { name, place, .. } => slots.filter(|(slot, ..)| slot == name).nth(*place),
+            KeyError::Missing { .. } | KeyError::Unpaired { .. } => slots.next(),
+        };
+        let Some((_, reference, _)) = bad else { continue };
+        if let Some(used) = uses.iter().find(|used| used.reference == **reference) {
+            let message = format!("the route `{}` cannot verify: {error}", route.name);
+            problems
+                .push(Problem::new("spec.verify", message, &used.spot.source, used.spot.span).help("mend its value"));
+        }
+    }
+    problems
+}
+
+/// The values of a verifier's secrets; nothing when one of them cannot be had.
+async fn values<'n>(
+    named: &'n [(String, Vec<SecretRef>)],
+    secrets: &dyn Secrets,
+) -> Option<Vec<(&'n str, &'n SecretRef, SecretValue)>> {
+    let mut values = Vec::new();
+    for (slot, references) in named {
+        for reference in references {
+            values.push((slot.as_str(), reference, secrets.resolve(reference).await.ok()?));
+        }
+    }
+    Some(values)
 }

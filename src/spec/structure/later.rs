@@ -10,16 +10,11 @@ const VALUES: &[(&str, &[&str])] = &[(
         "aws_sns",
         "azure_event_grid",
         "azure_monitor",
-        "dingtalk_card",
-        "dingtalk_event",
-        "dingtalk_robot",
-        "feishu",
         "lazada",
         "shopee",
         "tiktok_shop",
         "walmart_hmac",
         "walmart_performance",
-        "wecom",
     ],
 )];
 
