@@ -135,22 +135,33 @@ fn url(request: &HttpRequest) -> Option<String> {
 
 fn accepted(receipt: Receipt) -> HttpResponse {
     match receipt {
-        Receipt::Accepted { status, runs, duplicate } => {
-            let mut answer = success(status);
+        Receipt::Accepted { status, runs, duplicate, answer } => {
+            let mut told = match answer {
+                Some(answer) => own(answer),
+                None => json(success(status), status, accepted_body(&runs)),
+            };
             if duplicate {
-                answer.insert_header((DUPLICATE, HeaderValue::from_static("true")));
+                told.headers_mut().insert(DUPLICATE, HeaderValue::from_static("true"));
             }
-            json(answer, status, accepted_body(&runs))
+            told
         }
-        Receipt::Filtered { status } => json(success(status), status, r#"{"status":"filtered"}"#.to_owned()),
-        Receipt::Handshake(Answer { status, content_type, body }) => {
-            let mut answer = success(status);
-            if let Some(content_type) = content_type {
-                answer.insert_header((CONTENT_TYPE, HeaderValue::from_static(content_type)));
-            }
-            answer.body(body)
+        Receipt::Filtered { answer: Some(answer), .. } | Receipt::Handshake(answer) => own(answer),
+        Receipt::Filtered { status, answer: None } => {
+            json(success(status), status, r#"{"status":"filtered"}"#.to_owned())
         }
     }
+}
+
+/// The answer that the platform wants, to the letter.
+fn own(Answer { status, content_type, body, headers }: Answer) -> HttpResponse {
+    let mut answer = success(status);
+    if let Some(content_type) = content_type {
+        answer.insert_header((CONTENT_TYPE, HeaderValue::from_static(content_type)));
+    }
+    for header in headers {
+        answer.insert_header(header);
+    }
+    answer.body(body)
 }
 
 /// The status that the route asked for; `spec` lets only successes through.

@@ -38,13 +38,15 @@ pub(super) struct Sender {
     pub(super) key_encoding: KeyEncoding,
     pub(super) timestamp_unit: TimestampUnit,
     pub(super) tolerance: Duration,
-    /// A top-level member of the verified body that holds the delivery's id, where no header does.
-    pub(super) id_member: Option<Text>,
+    /// Where the verified body holds the delivery's id, when no header does.
+    pub(super) id_in_body: IdInBody,
     pub(super) id_may_collide: bool,
     /// The URL as registered with the sender.
     pub(super) url: Option<String>,
     pub(super) refuse_empty_body: bool,
     pub(super) handshake: Option<Handshake>,
+    /// What the sender counts as success, when it is not any 2xx.
+    pub(super) success: Option<fn() -> Answer>,
 }
 
 impl Sender {
@@ -60,12 +62,38 @@ impl Sender {
             key_encoding: KeyEncoding::Text,
             timestamp_unit: TimestampUnit::S,
             tolerance: TOLERANCE,
-            id_member: None,
+            id_in_body: IdInBody::None,
             id_may_collide: false,
             url: None,
             refuse_empty_body: false,
             handshake: None,
+            success: None,
         }
+    }
+}
+
+/// Where a JSON body holds the delivery's id.
+#[derive(Debug, Clone)]
+pub(super) enum IdInBody {
+    None,
+    /// In a top-level member.
+    Member(Text),
+    /// In the first of these places that has something.
+    FirstOf(&'static [members::Place]),
+    /// In all of these places together; joined by `|`.
+    AllOf(&'static [members::Place]),
+}
+
+impl IdInBody {
+    /// What the body says; nothing when it cannot be an id. What a sender signed is not refused for its id.
+    fn read(&self, body: &[u8]) -> Option<String> {
+        let id = match self {
+            Self::None => None,
+            Self::Member(name) => members::at(body, &[name]),
+            Self::FirstOf(places) => places.iter().find_map(|place| members::at(body, place)),
+            Self::AllOf(places) => members::joined(body, places),
+        };
+        id.and_then(|id| delivery_id("id", id.as_bytes()).ok())
     }
 }
 
@@ -226,7 +254,7 @@ impl Sender {
         if template.holds(Slot::Id) && !named {
             problem("template", "`{id}` is signed, but no header brings it", "name that header as `id_header`");
         }
-        if !template.holds(Slot::Body) && !template.holds(Slot::Timestamp) {
+        if !template.covers_body() && !template.holds(Slot::Timestamp) {
             let help = "put `{body}` into `template` as the sender does";
             problem("template", "neither the body nor a time is signed, so one signature would fit for ever", help);
         }
@@ -308,7 +336,7 @@ impl Check for Keyed {
         if let Some(answer) = sender.handshake.map(|rule| rule.after(request)).transpose()?.flatten() {
             return Ok(Verdict::Handshake(answer));
         }
-        let body_is_signed = template.holds(Slot::Body);
+        let body_is_signed = template.covers_body();
         let mut proof = Proof {
             delivery_id: claim.id,
             id_is_signed: template.holds(Slot::Id),
@@ -316,11 +344,10 @@ impl Check for Keyed {
             body_is_signed,
             signed_at: claim.signed_at,
             key_index,
+            answer: sender.success.map(|answer| answer()),
         };
-        if let Some(member) = &sender.id_member {
-            let [id] = members::read(request.body, [member]);
-            // What the sender signed is not refused for its id; without a usable one it counts as having none.
-            proof.delivery_id = id.and_then(|id| delivery_id(member, id.as_bytes()).ok());
+        if !matches!(sender.id_in_body, IdInBody::None) {
+            proof.delivery_id = sender.id_in_body.read(request.body);
             proof.id_is_signed = body_is_signed;
         }
         Ok(Verdict::Deliver(proof))
@@ -366,7 +393,8 @@ impl Keyed {
 
     /// The place of the first key that fits any of the signatures. Each key's MAC is computed once.
     fn fitting_key(&self, request: &Inbound<'_>, claim: &Claim<'_>) -> Result<usize, Reject> {
-        let text = || self.rule.template.fill(request, claim.filling);
+        let made = self.rule.template.make(request);
+        let text = || self.rule.template.fill(request, Filling { made: Some(&made), ..claim.filling });
         if !claim.macs.is_empty() {
             for (place, key) in self.macs.iter().enumerate() {
                 let mut context = hmac::Context::with_key(key);
