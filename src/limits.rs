@@ -170,6 +170,18 @@ pub const CATCHUP_WINDOW: Duration = Duration::from_hours(24);
 pub const MISSED_COUNTED_MAX: usize = 10_000;
 /// Bytes of a delivery id that a platform sends: it becomes part of an indexed key.
 pub const DELIVERY_ID_BYTES_MAX: usize = 512;
+/// Events that one request may carry, each a delivery of its own: what Event Grid puts into a batch at most.
+pub const EVENTS_PER_REQUEST_MAX: usize = 5_000;
+/// Signing certificates that a route keeps: a platform has one for each region, and changes it about once a year.
+pub const SIGNING_CERTIFICATES_MAX: usize = 16;
+/// Signing certificates that are fetched within a minute: more is somebody who makes up their names.
+pub const SIGNING_CERTIFICATE_FETCHES_MAX: u32 = 6;
+/// Longest call for a certificate or a confirmation: SNS waits 15 s for the answer to its message.
+pub const CALLOUT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of the answer to such a call: a certificate with its chain is a few KiB.
+pub const CALLOUT_BYTES_MAX: usize = 64 * 1024;
+/// Confirmed subscriptions that are remembered, so that a repeat of the message calls nobody.
+pub const CONFIRMATIONS_REMEMBERED_MAX: usize = 64;
 /// Signatures that one request may carry, as senders do while they rotate keys; each costs a comparison.
 pub const SIGNATURES_MAX: usize = 16;
 /// Elements inside elements of an XML body: chat platforms go four deep.

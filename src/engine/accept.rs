@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Engine;
+use crate::clock::Timestamp;
 use crate::domain::delivery::DeliveryKey;
 use crate::domain::event::Accepted;
 use crate::limits;
@@ -45,19 +46,40 @@ impl Engine {
         if self.is_draining() {
             return Err(AcceptError::Draining);
         }
-        let starts = intake.runs.iter().any(|accepted| !accepted.held);
-        let acceptance = Acceptance {
-            key: intake.key,
-            window: intake.window,
-            replay_guard: intake.replay_guard,
-            at: self.0.parts.clock.now(),
-            runs: intake.runs.into_iter().map(|accepted| NewRun { accepted, body: intake.body.clone() }).collect(),
-        };
-        let accept = self.0.parts.store.accept(acceptance);
+        let starts = intake.starts();
+        let accept = self.0.parts.store.accept(intake.acceptance(self.0.parts.clock.now()));
         let receipt = tokio::time::timeout(limits::ACCEPT_TIMEOUT, accept).await.map_err(|_| AcceptError::Slow)??;
         if starts && matches!(receipt, Receipt::New(_)) {
             self.0.wake.notify_one();
         }
         Ok(receipt)
+    }
+
+    /// Accepts what came in one request, once each. When this returns `Ok`, the runs of all of them are on disk.
+    pub async fn accept_all(&self, intakes: Vec<Intake>) -> Result<Vec<Receipt>, AcceptError> {
+        if self.is_draining() {
+            return Err(AcceptError::Draining);
+        }
+        let starts = intakes.iter().any(Intake::starts);
+        let at = self.0.parts.clock.now();
+        let accept = self.0.parts.store.accept_all(intakes.into_iter().map(|intake| intake.acceptance(at)).collect());
+        let receipts = tokio::time::timeout(limits::ACCEPT_TIMEOUT, accept).await.map_err(|_| AcceptError::Slow)??;
+        if starts && receipts.iter().any(|receipt| matches!(receipt, Receipt::New(_))) {
+            self.0.wake.notify_one();
+        }
+        Ok(receipts)
+    }
+}
+
+impl Intake {
+    /// Whether any of its runs is to begin at once.
+    fn starts(&self) -> bool {
+        self.runs.iter().any(|accepted| !accepted.held)
+    }
+
+    fn acceptance(self, at: Timestamp) -> Acceptance {
+        let Self { key, window, replay_guard, runs, body } = self;
+        let runs = runs.into_iter().map(|accepted| NewRun { accepted, body: body.clone() }).collect();
+        Acceptance { key, window, replay_guard, at, runs }
     }
 }

@@ -229,6 +229,11 @@ impl Engine {
         self.table().active.len()
     }
 
+    /// The client that calls out for it.
+    pub fn client(&self) -> &Arc<Client> {
+        &self.0.parts.client
+    }
+
     /// The store that the engine writes to.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.0.parts.store

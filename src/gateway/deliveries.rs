@@ -1,6 +1,7 @@
 //! One webhook, straight through: find the route, verify the raw bytes, accept once, answer. Nothing parses a body
 //! before its signature was checked.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use crate::engine::{AcceptError, Intake, values};
 use crate::expr::{Context, JsonPath};
 use crate::id::{RouteName, RunId};
 use crate::limits;
-use crate::signature::{self, Answer, Headers, Proof, Verdict, ip_allow};
+use crate::signature::{self, Answer, Headers, Part, Proof, Verdict, ip_allow};
 use crate::store;
 use crate::tasks::plan::{DedupeKey, RoutePlan, Verify};
 
@@ -76,6 +77,22 @@ struct Admitted {
     door: Arc<Door>,
     proof: Proof,
     ready: Option<Ready>,
+    /// The deliveries in the request, when it is more than one or wraps one.
+    parts: Vec<Part>,
+}
+
+/// What became of a delivery at the filters of its routes.
+enum Sorted {
+    Wanted(Box<Wanted>),
+    Filtered { status: u16, answer: Option<Answer> },
+}
+
+/// A delivery that some route wants, and what its sender will be told.
+struct Wanted {
+    name: RouteName,
+    intake: Intake,
+    status: u16,
+    answer: Option<Answer>,
 }
 
 /// Headers that carry credentials: they are never kept.
@@ -127,8 +144,15 @@ impl Gateway {
         for door in doors.iter().filter(|door| door.plan.enabled) {
             match self.admit(door, inbound).await {
                 Ok((Verdict::Handshake(answer), _)) => return Ok((Arc::clone(door), Receipt::Handshake(answer))),
+                Ok((Verdict::HandshakeThen { answer, get, id }, _)) => {
+                    self.confirm(&door.plan.name, get, &id);
+                    return Ok((Arc::clone(door), Receipt::Handshake(answer)));
+                }
                 Ok((Verdict::Deliver(proof), ready)) => {
-                    admitted.push(Admitted { door: Arc::clone(door), proof, ready });
+                    admitted.push(Admitted { door: Arc::clone(door), proof, ready, parts: Vec::new() });
+                }
+                Ok((Verdict::DeliverAll(parts), ready)) => {
+                    admitted.push(Admitted { door: Arc::clone(door), proof: Proof::default(), ready, parts });
                 }
                 Err(refusal) => refused = refused.or(Some(refusal)),
             }
@@ -136,7 +160,10 @@ impl Gateway {
         if let (true, Some(refused)) = (admitted.is_empty(), refused) {
             return Err(refused);
         }
-        let receipt = self.accept_opened(inbound, admitted).await?;
+        let receipt = match admitted.iter().find(|one| !one.parts.is_empty()).map(|one| one.parts.clone()) {
+            Some(parts) => self.accept_all(inbound, &admitted, &parts).await?,
+            None => self.accept_opened(inbound, admitted).await?,
+        };
         Ok((Arc::clone(first), receipt))
     }
 
@@ -177,7 +204,13 @@ impl Gateway {
         }
         let ready = door.keys(self.0.secrets.as_ref()).await.map_err(|error| keys_refused(plan, &error))?;
         let verdict = match &ready {
-            Some(ready) => ready.prepared.verify(&inbound.request),
+            Some(ready) => {
+                let brought = self.bring_certificate(&ready.prepared, &inbound.request).await;
+                let retry_after = Duration::from_secs(u64::from(limits::RETRY_AFTER_SECS));
+                let unavailable = RefusalKind::Unavailable { retry_after };
+                brought.map_err(|error| refuse(unavailable, "certificate.unavailable", error.to_string()))?;
+                ready.prepared.verify(&inbound.request)
+            }
             None => Ok(Verdict::Deliver(Proof::default())),
         };
         let verdict = verdict.map_err(|reject| refuse(RefusalKind::Unverified, reject.code(), reject.to_string()))?;
@@ -186,7 +219,54 @@ impl Gateway {
 
     /// Filters, then accepts for all routes that want it, in one write.
     async fn accept(&self, inbound: &Inbound<'_>, admitted: Vec<Admitted>) -> Result<Receipt, Refused> {
-        let Some(first) = admitted.first() else { return Ok(Receipt::Filtered { status: 202, answer: None }) };
+        let Wanted { name, intake, status, answer } = match self.sort(inbound, admitted) {
+            Sorted::Wanted(wanted) => *wanted,
+            Sorted::Filtered { status, answer } => return Ok(Receipt::Filtered { status, answer }),
+        };
+        match self.0.engine.accept(intake).await {
+            Ok(store::Receipt::New(runs)) => Ok(Receipt::Accepted { status, runs, duplicate: false, answer }),
+            Ok(store::Receipt::Duplicate(runs)) => Ok(Receipt::Accepted { status, runs, duplicate: true, answer }),
+            Err(error) => Err(not_accepted(name, &error)),
+        }
+    }
+
+    /// The same for the deliveries of one request, each with an id and filters of its own, in one write for all.
+    async fn accept_all(
+        &self,
+        inbound: &Inbound<'_>,
+        admitted: &[Admitted],
+        parts: &[Part],
+    ) -> Result<Receipt, Refused> {
+        let (mut told, mut name) = (None, None);
+        let (mut intakes, mut keys) = (Vec::new(), HashSet::new());
+        for (place, part) in parts.iter().enumerate() {
+            let request = signature::Inbound { body: &part.body, ..inbound.request.clone() };
+            let inbound = Inbound { request, body: part.body.clone(), peer: inbound.peer };
+            match self.sort(&inbound, admitted.iter().map(|one| one.part(place)).collect()) {
+                Sorted::Wanted(wanted) => {
+                    // The same event twice in one request is one event.
+                    if keys.insert(wanted.intake.key) {
+                        intakes.push(wanted.intake);
+                    }
+                    told = Some((wanted.status, wanted.answer));
+                    name = Some(wanted.name);
+                }
+                Sorted::Filtered { status, answer } => told = told.or(Some((status, answer))),
+            }
+        }
+        let (status, answer) = told.unwrap_or((202, None));
+        let Some(name) = name else { return Ok(Receipt::Filtered { status, answer }) };
+        let receipts = self.0.engine.accept_all(intakes).await.map_err(|error| not_accepted(name, &error))?;
+        let duplicate = receipts.iter().all(|receipt| matches!(receipt, store::Receipt::Duplicate(_)));
+        let runs = receipts.into_iter().flat_map(|receipt| match receipt {
+            store::Receipt::New(runs) | store::Receipt::Duplicate(runs) => runs,
+        });
+        Ok(Receipt::Accepted { status, runs: runs.collect(), duplicate, answer })
+    }
+
+    /// Holds one delivery against the filters of its routes and makes ready what is to be written.
+    fn sort(&self, inbound: &Inbound<'_>, admitted: Vec<Admitted>) -> Sorted {
+        let Some(first) = admitted.first() else { return Sorted::Filtered { status: 202, answer: None } };
         let (name, status) = (first.door.plan.name.clone(), first.door.plan.respond_status);
         let answer = first.proof.answer.clone();
         let path = inbound.request.path;
@@ -205,8 +285,7 @@ impl Gateway {
                 wanted.push(one);
             }
         }
-        let Some(first) = wanted.first() else { return Ok(Receipt::Filtered { status, answer }) };
-        let refuse = |kind, code, why: String| Refused::new(Some(name.clone()), kind, code, why);
+        let Some(first) = wanted.first() else { return Sorted::Filtered { status, answer } };
         let key = delivery_key(&first.door.plan, &first.proof, path, &inbound.body, seen.as_ref());
         let dedupe = &first.door.plan.dedupe;
         let replay_guard =
@@ -216,20 +295,7 @@ impl Gateway {
         let body = redacted(&wanted, inbound);
         let runs = wanted.iter().map(|one| self.first_event(&one.door.plan, &delivery)).collect();
         let intake = Intake { key, window, replay_guard, runs, body };
-        match self.0.engine.accept(intake).await {
-            Ok(store::Receipt::New(runs)) => Ok(Receipt::Accepted { status, runs, duplicate: false, answer }),
-            Ok(store::Receipt::Duplicate(runs)) => Ok(Receipt::Accepted { status, runs, duplicate: true, answer }),
-            Err(error) => {
-                let code = match error {
-                    AcceptError::Store(store::Error::Full(_)) => "store.full",
-                    AcceptError::Store(_) => "store.failed",
-                    AcceptError::Slow => "store.slow",
-                    AcceptError::Draining => "gateway.draining",
-                };
-                let retry_after = Duration::from_secs(u64::from(limits::RETRY_AFTER_SECS));
-                Err(refuse(RefusalKind::Unavailable { retry_after }, code, error.to_string()))
-            }
-        }
+        Sorted::Wanted(Box::new(Wanted { name, intake, status, answer }))
     }
 
     fn first_event(&self, plan: &RoutePlan, delivery: &Delivery) -> Accepted {
@@ -244,6 +310,26 @@ impl Gateway {
             ..Accepted::new(plan.workflow.clone(), revision, trigger)
         }
     }
+}
+
+impl Admitted {
+    /// The same route with one of the request's deliveries. A route whose own scheme sees only one takes each as well.
+    fn part(&self, place: usize) -> Self {
+        let proof = self.parts.get(place).map_or_else(|| self.proof.clone(), |part| part.proof.clone());
+        Self { door: Arc::clone(&self.door), proof, ready: self.ready.clone(), parts: Vec::new() }
+    }
+}
+
+/// Nothing was accepted, and the sender should come again.
+fn not_accepted(route: RouteName, error: &AcceptError) -> Refused {
+    let code = match error {
+        AcceptError::Store(store::Error::Full(_)) => "store.full",
+        AcceptError::Store(_) => "store.failed",
+        AcceptError::Slow => "store.slow",
+        AcceptError::Draining => "gateway.draining",
+    };
+    let retry_after = Duration::from_secs(u64::from(limits::RETRY_AFTER_SECS));
+    Refused::new(Some(route), RefusalKind::Unavailable { retry_after }, code, error.to_string())
 }
 
 fn count_refused(route: Option<&RouteName>, code: &'static str) {

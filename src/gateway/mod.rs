@@ -6,6 +6,7 @@ pub mod access;
 mod approvals;
 mod artifacts;
 mod blobs;
+mod callouts;
 mod deliveries;
 mod files;
 mod journals;
@@ -136,6 +137,7 @@ struct Inner {
     /// Routes that somebody paused, beside those that their file pauses.
     paused: RwLock<BTreeSet<String>>,
     refusals: refusals::Inbox,
+    callouts: callouts::Callouts,
 }
 
 impl Gateway {
@@ -150,8 +152,8 @@ impl Gateway {
         let (refusals, receiver) = refusals::Inbox::new();
         let doors = ArcSwap::from_pointee(routes::Doors::new(&files.catalog()));
         let global_rate = settings.rate.map(|(rate, burst)| routes::limiter(rate, burst));
-        let paused = RwLock::default();
-        let inner = Inner { engine, files, doors, secrets, clock, settings, global_rate, paused, refusals };
+        let (paused, callouts) = (RwLock::default(), callouts::Callouts::new());
+        let inner = Inner { engine, files, doors, secrets, clock, settings, global_rate, paused, refusals, callouts };
         (Self(Arc::new(inner)), receiver)
     }
 

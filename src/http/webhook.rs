@@ -154,10 +154,13 @@ fn accepted(receipt: Receipt) -> HttpResponse {
 }
 
 /// The answer that the platform wants, to the letter.
-fn own(Answer { status, content_type, body }: Answer) -> HttpResponse {
+fn own(Answer { status, content_type, body, headers }: Answer) -> HttpResponse {
     let mut answer = success(status);
     if let Some(content_type) = content_type {
         answer.insert_header((CONTENT_TYPE, HeaderValue::from_static(content_type)));
+    }
+    for header in headers {
+        answer.insert_header(header);
     }
     answer.body(body)
 }

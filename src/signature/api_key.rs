@@ -77,17 +77,19 @@ struct Keyed {
 
 impl Check for Keyed {
     fn verify(&self, request: &Inbound<'_>) -> Result<Verdict, Reject> {
-        let found = match self.place {
-            Place::Header => self.keys.find(request.headers.required(&self.name)?),
-            Place::Query => {
-                let sent = parameter(request.query, &self.name)?;
-                // A plus is a space to a form and a plus to a URL; senders of base64 keys mean either.
-                let spaced = || sent.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect::<Vec<_>>();
-                let decoded = |text: &[u8]| self.keys.find(&percent_decode(text).collect::<Vec<_>>());
-                decoded(sent).or_else(|| decoded(&spaced()))
-            }
+        let key_index = match self.place {
+            Place::Header => self.keys.find(request.headers.required(&self.name)?).ok_or(Reject::WrongSignature)?,
+            Place::Query => in_query(&self.keys, request.query, &self.name)?,
         };
-        let key_index = found.ok_or(Reject::WrongSignature)?;
         Ok(Verdict::Deliver(Proof { key_index, ..Proof::default() }))
     }
+}
+
+/// The place of the key that a parameter of the query holds.
+pub(super) fn in_query(keys: &Passwords, query: &str, name: &str) -> Result<usize, Reject> {
+    let sent = parameter(query, name)?;
+    // A plus is a space to a form and a plus to a URL; senders of base64 keys mean either.
+    let spaced = || sent.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect::<Vec<_>>();
+    let decoded = |text: &[u8]| keys.find(&percent_decode(text).collect::<Vec<_>>());
+    decoded(sent).or_else(|| decoded(&spaced())).ok_or(Reject::WrongSignature)
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::keys::{Encoding, KeyEncoding};
 use super::params::{self, ConfigError, Span, TOLERANCE, header_name};
-use super::sender::{Algorithm, Form, HeaderSet, Sender, SenderScheme};
+use super::sender::{Algorithm, Form, HeaderSet, IdInBody, Sender, SenderScheme};
 use super::window::TimestampUnit;
 use super::{Built, Making, SchemeKind, SecretSlot};
 
@@ -35,7 +35,7 @@ struct Params {
     /// What stands before the signature in its header, such as `sha256=`.
     #[serde(default)]
     prefix: String,
-    /// The signed text with `{body}`, `{timestamp}`, `{id}`, `{url}`, `{method}`, `{path}`, `{query}`; `{body}` when left out.
+    /// The signed text with `{body}`, `{timestamp}`, `{id}`, `{url}`, `{method}`, `{path}`, `{query}`, `{target}` (path and query), `{body_sha256}` (hex); `{body}` when left out.
     template: Option<String>,
     /// The header that carries the signed time, in ASCII digits.
     timestamp_header: Option<String>,
@@ -83,7 +83,7 @@ fn build(with: &Map<String, Value>) -> Built {
             key_encoding: params.key_encoding,
             timestamp_unit: params.timestamp_unit,
             tolerance: params.tolerance.map_or(TOLERANCE, |Span(tolerance)| tolerance),
-            id_member: params.id_member.map(Cow::Owned),
+            id_in_body: params.id_member.map_or(IdInBody::None, |name| IdInBody::Member(name.into())),
             url: params.url,
             ..Sender::over_body(HeaderSet {
                 signature: header.into(),

@@ -76,8 +76,21 @@ fn trimmed(value: &[u8]) -> &[u8] {
 pub enum Verdict {
     /// A delivery: accept it.
     Deliver(Proof),
+    /// Several deliveries in one request, at least one: accept all of them or none.
+    DeliverAll(Vec<Part>),
     /// The platform tries the address: answer this and run nothing.
     Handshake(Answer),
+    /// The same, and when it is answered `get` is called, once for this message's `id`.
+    HandshakeThen { answer: Answer, get: String, id: String },
+}
+
+/// One of several deliveries in a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// What is known about it.
+    pub proof: Proof,
+    /// Its own bytes, in place of the request's body.
+    pub body: Bytes,
 }
 
 /// What is known about a delivery because its signature holds.
@@ -135,27 +148,29 @@ pub struct Answer {
     pub content_type: Option<&'static str>,
     /// The body, often empty.
     pub body: String,
+    /// Headers beside these, names in lower case.
+    pub headers: Vec<(&'static str, String)>,
 }
 
 impl Answer {
     /// 200 and nothing else.
     pub(super) fn empty() -> Self {
-        Self { status: 200, content_type: None, body: String::new() }
+        Self { status: 200, content_type: None, body: String::new(), headers: Vec::new() }
     }
 
     /// 200 and a JSON text.
     pub(super) fn json(body: &serde_json::Value) -> Self {
-        Self { status: 200, content_type: Some("application/json"), body: body.to_string() }
+        Self { content_type: Some("application/json"), body: body.to_string(), ..Self::empty() }
     }
 
     /// 200 and a plain text.
     pub(super) fn text(body: String) -> Self {
-        Self { status: 200, content_type: Some("text/plain; charset=utf-8"), body }
+        Self { content_type: Some("text/plain; charset=utf-8"), body, ..Self::empty() }
     }
 
     /// 200 and an XML text.
     pub(super) fn xml(body: String) -> Self {
-        Self { status: 200, content_type: Some("application/xml; charset=utf-8"), body }
+        Self { content_type: Some("application/xml; charset=utf-8"), body, ..Self::empty() }
     }
 }
 
@@ -193,6 +208,9 @@ pub enum Reject {
     /// The signed time lies outside the window.
     #[error("the signed time is {skew_ms} ms from ours, more than the tolerance of {tolerance_ms} ms")]
     Stale { skew_ms: i128, tolerance_ms: u128 },
+    /// The certificate that a message is signed with proves nothing.
+    #[error("the signing certificate is not trusted: {why}")]
+    UntrustedCertificate { why: &'static str },
     /// A member of a token's head is not acceptable.
     #[error("the token's `{member}` is not one that the route accepts")]
     TokenHead { member: &'static str },
@@ -224,6 +242,7 @@ impl Reject {
             Self::UnknownVersion { .. } => "unknown_version",
             Self::WrongSignature => "wrong_signature",
             Self::Stale { .. } => "stale",
+            Self::UntrustedCertificate { .. } => "untrusted_certificate",
             Self::TokenHead { .. } => "token_head",
             Self::TokenClaim { .. } => "token_claim",
             Self::Undecipherable => "undecipherable",

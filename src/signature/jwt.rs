@@ -103,7 +103,7 @@ impl Algorithm {
     }
 }
 
-fn build(with: &Map<String, Value>) -> Built {
+pub(super) fn build(with: &Map<String, Value>) -> Built {
     let params: Params = params::read(with)?;
     let mut problems = Vec::new();
     let header = params.header.unwrap_or_else(|| bearer::AUTHORIZATION.into());

@@ -6,9 +6,12 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+/// A way into a JSON object: the names of members from the outside in.
+pub(super) type Place = &'static [&'static str];
+
 /// The named members, as text; numbers keep their digits, anything else counts as absent.
 pub(super) fn read<const N: usize>(body: &[u8], names: [&str; N]) -> [Option<String>; N] {
-    raw(body, names).map(|json| json.and_then(|json| text_of(json.get())))
+    raw(body, names).map(|found| found.and_then(|json| text_of(json.get())))
 }
 
 /// The named members of the object that is the member `outer`, as text.
@@ -17,13 +20,30 @@ pub(super) fn below<const N: usize>(body: &[u8], outer: &str, names: [&str; N]) 
     object.map_or_else(|| names.map(|_| None), |object| read(object.get().as_bytes(), names))
 }
 
-/// The named members as they stand there.
-pub(super) fn raw<'b, const N: usize>(body: &'b [u8], names: [&str; N]) -> [Option<&'b RawValue>; N] {
+/// The text or number at a place.
+pub(super) fn at(body: &[u8], place: &[&str]) -> Option<String> {
+    let (last, outer) = place.split_last()?;
+    let mut json = body;
+    for name in outer {
+        let [found] = raw(json, [name]);
+        json = found?.get().as_bytes();
+    }
+    let [found] = read(json, [last]);
+    found
+}
+
+/// What stands at all of these places, joined by `|`; nothing when one has nothing.
+pub(super) fn joined(body: &[u8], places: &[Place]) -> Option<String> {
+    places.iter().map(|place| at(body, place)).collect::<Option<Vec<_>>>().map(|found| found.join("|"))
+}
+
+/// The named members, as they are written.
+pub(super) fn raw<'a, const N: usize>(body: &'a [u8], names: [&str; N]) -> [Option<&'a RawValue>; N] {
     // Some .NET senders put a byte order mark before the JSON; it is signed like everything else.
     let json = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let members = Members(names).deserialize(&mut deserializer);
-    members.ok().filter(|_| deserializer.end().is_ok()).unwrap_or_else(|| names.map(|_| None))
+    members.ok().filter(|_| deserializer.end().is_ok()).unwrap_or([None; N])
 }
 
 struct Members<'n, const N: usize>([&'n str; N]);
@@ -88,6 +108,13 @@ mod tests {
         for none in ["{}", r#"{"header":1}"#, r#"{"header":"{}"}"#, r#"{"header":[{"id":"a"}]}"#] {
             assert_eq!(below(none.as_bytes(), "header", ["id"]), [None], "{none}");
         }
+        let nested = r#"{"a":{"b":[1],"c":{"d":7}},"e":"x"}"#.as_bytes();
+        assert_eq!(at(nested, &["a", "c", "d"]).as_deref(), Some("7"));
+        assert_eq!(joined(nested, &[&["e"], &["a", "c", "d"]]).as_deref(), Some("x|7"));
+        assert_eq!(
+            (at(nested, &["a", "b", "0"]), at(nested, &[]), joined(nested, &[&["e"], &["z"]])),
+            (None, None, None)
+        );
         // Depth costs no stack: what is not wanted is skipped without recursion.
         let deep = format!("{{\"x\":{}1{},\"id\":\"a\"}}", "[".repeat(100_000), "]".repeat(100_000));
         assert_eq!(read(deep.as_bytes(), ["id"]), [Some("a".to_owned())]);

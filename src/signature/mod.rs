@@ -6,6 +6,10 @@
 //! A new platform is a row of `presets.rs`, a new scheme a file and its entry in [`SCHEMES`].
 
 mod api_key;
+mod aws_sns;
+mod azure;
+mod azure_event_grid;
+mod azure_monitor;
 mod basic;
 mod bearer;
 mod cbc;
@@ -34,7 +38,7 @@ use std::fmt;
 use schemars::Schema;
 use serde_json::{Map, Value};
 
-pub use inbound::{Answer, Headers, Inbound, Message, Proof, RANDOM_BYTES, Reject, Verdict};
+pub use inbound::{Answer, Headers, Inbound, Message, Part, Proof, RANDOM_BYTES, Reject, Verdict};
 pub use keys::{KeyError, Keys};
 pub use params::ConfigError;
 use presets::{Knobs, PRESETS};
@@ -45,6 +49,9 @@ static SCHEMES: &[SchemeKind] = &[
     dingtalk_event::SCHEME,
     wecom::SCHEME,
     feishu::SCHEME,
+    aws_sns::SCHEME,
+    azure_event_grid::SCHEME,
+    azure_monitor::SCHEME,
     generic_hmac::SCHEME,
     basic::SCHEME,
     bearer::SCHEME,
@@ -117,6 +124,16 @@ trait Scheme: Send + Sync {
 /// A scheme with its parameters and keys.
 trait Check: Send + Sync {
     fn verify(&self, request: &Inbound<'_>) -> Result<Verdict, Reject>;
+
+    /// The URL of the certificate that is missing to judge a request that could be good.
+    fn wants(&self, _request: &Inbound<'_>) -> Option<String> {
+        None
+    }
+
+    /// Takes what a wanted URL answered; false when it is of no use.
+    fn learn(&self, _url: &str, _pem: &[u8]) -> bool {
+        false
+    }
 }
 
 /// How a route verifies, as written; built when routes are loaded.
@@ -210,6 +227,17 @@ impl Prepared {
     /// Checks one request. Takes microseconds, never blocks and never panics, whatever the bytes.
     pub fn verify(&self, request: &Inbound<'_>) -> Result<Verdict, Reject> {
         self.check.verify(request)
+    }
+
+    /// The URL of a certificate that is missing to judge this request, and that is worth fetching: the request names
+    /// a sender that the route expects, and the URL is the platform's own. `verify` refuses until it is learned.
+    pub fn wants(&self, request: &Inbound<'_>) -> Option<String> {
+        self.check.wants(request)
+    }
+
+    /// Takes what such a URL answered, at most once for each URL; false when it is of no use.
+    pub fn learn(&self, url: &str, pem: &[u8]) -> bool {
+        self.check.learn(url, pem)
     }
 }
 

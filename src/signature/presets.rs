@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 
 use super::inbound::Answer;
 use super::keys::{Encoding, KeyEncoding};
-use super::params::{Span, header_name};
-use super::sender::{Form, Handshake, HeaderSet, Sender, SenderScheme};
+use super::params::{ConfigError, Span, header_name};
+use super::sender::{Form, Handshake, HeaderSet, IdInBody, Sender, SenderScheme};
 use super::window::TimestampUnit;
 use super::{Built, Making, SchemeKind, SecretSlot, members, params};
 
@@ -65,7 +65,7 @@ pub(super) static PRESETS: &[SchemeKind] = &[
                 form: Form::Pairs { timestamp: "t", signature: "v1" },
                 template: "{timestamp}.{body}".into(),
                 secret: "signing_secret",
-                id_member: Some("id".into()),
+                id_in_body: IdInBody::Member("id".into()),
                 ..Sender::over_body(HeaderSet::new("stripe-signature"))
             },
         },
@@ -81,7 +81,7 @@ pub(super) static PRESETS: &[SchemeKind] = &[
                 form: Form::Whole { prefix: "v0=".into() },
                 template: "v0:{timestamp}:{body}".into(),
                 secret: "signing_secret",
-                id_member: Some("event_id".into()),
+                id_in_body: IdInBody::Member("event_id".into()),
                 handshake: Some(Handshake::Echo { kind: "url_verification", echo: "challenge" }),
                 ..Sender::over_body(HeaderSet::new("x-slack-signature").timestamp("x-slack-request-timestamp"))
             },
@@ -138,9 +138,23 @@ pub(super) static PRESETS: &[SchemeKind] = &[
                 secret: "app_secret",
                 timestamp_unit: TimestampUnit::Ms,
                 tolerance: HOUR,
-                id_member: Some("msgId".into()),
+                id_in_body: IdInBody::Member("msgId".into()),
                 answer: Some(empty_object),
                 ..Sender::over_body(HeaderSet::new("sign").timestamp("timestamp"))
+            },
+        },
+    },
+    SchemeKind {
+        name: "tiktok_shop",
+        summary: "TikTok Shop: lower-case hex HMAC-SHA256 of app key and body in `Authorization`. No signed time.",
+        secrets: &[SecretSlot { name: "app_secret", summary: "The app's secret" }],
+        // partner.tiktokshop.com, "Webhooks"; older payloads carry no notification id.
+        making: Making::Row {
+            knobs: Knobs::AppKey,
+            sender: || Sender {
+                secret: "app_secret",
+                id_in_body: IdInBody::Member("tts_notification_id".into()),
+                ..Sender::over_body(HeaderSet::new("authorization"))
             },
         },
     },
@@ -158,9 +172,89 @@ pub(super) static PRESETS: &[SchemeKind] = &[
                 secret: "api_secret",
                 timestamp_unit: TimestampUnit::Ms,
                 tolerance: HOUR,
-                id_of: Some(click),
+                id_in_body: IdInBody::Made(click),
                 answer: Some(empty_object),
                 ..Sender::over_body(HeaderSet::new("x-ddpaas-signature").timestamp("x-ddpaas-signature-timestamp"))
+            },
+        },
+    },
+    SchemeKind {
+        name: "shopee",
+        summary: "Shopee: lower-case hex HMAC-SHA256 of `{callback_url}|{body}` in `Authorization`. Answers 200 and an \
+                  empty body, which is all that it counts as success.",
+        secrets: &[SecretSlot {
+            name: "partner_key",
+            summary: "The app's partner key, as text even if it looks like hex",
+        }],
+        // open.shopee.com, "Push Mechanism". There is no delivery id: what changed, for which order and when, names it.
+        making: Making::Row {
+            knobs: Knobs::CallbackUrl,
+            sender: || Sender {
+                template: "{url}|{body}".into(),
+                secret: "partner_key",
+                id_in_body: IdInBody::AllOf(&[
+                    &["shop_id"],
+                    &["code"],
+                    &["data", "ordersn"],
+                    &["data", "status"],
+                    &["data", "update_time"],
+                ]),
+                answer: Some(Answer::empty),
+                ..Sender::over_body(HeaderSet::new("authorization"))
+            },
+        },
+    },
+    SchemeKind {
+        name: "lazada",
+        summary: "Lazada: hex HMAC-SHA256 of app key and body in `Authorization`. No signed time.",
+        secrets: &[SecretSlot { name: "app_secret", summary: "The app's secret" }],
+        // open.lazada.com, "Lazada Push Mechanism". There is no delivery id either.
+        making: Making::Row {
+            knobs: Knobs::AppKey,
+            sender: || Sender {
+                encoding: Encoding::Hex,
+                secret: "app_secret",
+                id_in_body: IdInBody::AllOf(&[
+                    &["message_type"],
+                    &["data", "trade_order_id"],
+                    &["data", "trade_order_line_id"],
+                    &["data", "order_status"],
+                    &["data", "status_update_time"],
+                ]),
+                ..Sender::over_body(HeaderSet::new("authorization"))
+            },
+        },
+    },
+    SchemeKind {
+        name: "walmart_hmac",
+        summary: "Walmart Marketplace with `authMethod: HMAC`: HMAC-SHA256 of the body in the header that the \
+                  subscription names. For BASIC_AUTH take `basic` with `header`, for OAUTH `walmart_oauth`.",
+        secrets: &[SecretSlot { name: "client_secret", summary: "The `clientSecret` of the subscription" }],
+        // developer.walmart.com, "Create subscription"; the encoding is not stated there.
+        making: Making::Row {
+            knobs: Knobs::WalmartHmac,
+            sender: || Sender {
+                encoding: Encoding::Base64,
+                secret: "client_secret",
+                id_in_body: IdInBody::FirstOf(WALMART_EVENT_ID),
+                ..Sender::over_body(HeaderSet::new("authorization"))
+            },
+        },
+    },
+    SchemeKind {
+        name: "walmart_performance",
+        summary: "Walmart performance webhooks: base64 HMAC-SHA256 in `WM_SEC.SIGNATURE` of method, path and query, \
+                  `WM_SEC.TIMESTAMP` and the body's SHA-256, one to a line.",
+        secrets: &[SecretSlot { name: "secret", summary: "The shared secret" }],
+        // developer.walmart.com, "Security and authenticity", no longer there since September 2026. `WM_SEC.KEY_ID` is
+        // only a hint: every key is tried.
+        making: Making::Row {
+            knobs: Knobs::Tolerance,
+            sender: || Sender {
+                encoding: Encoding::Base64,
+                template: "{method}\n{target}\n{timestamp}\n{body_sha256}".into(),
+                id_in_body: IdInBody::FirstOf(WALMART_EVENT_ID),
+                ..Sender::over_body(HeaderSet::new("wm_sec.signature").timestamp("wm_sec.timestamp"))
             },
         },
     },
@@ -187,6 +281,9 @@ fn click(body: &[u8], timestamp: &[u8]) -> Option<String> {
     (!actions.is_empty()).then(|| [&card, &*actions.join(","), &user, timestamp].join("|"))
 }
 
+/// Where Walmart's notifications hold their id: the newer form, then the older.
+const WALMART_EVENT_ID: &[members::Place] = &[&["source", "eventId"], &["eventId"]];
+
 /// What a user may set on a row.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Knobs {
@@ -194,6 +291,9 @@ pub(super) enum Knobs {
     Tolerance,
     ToleranceOfHour,
     ToleranceAndPrefix,
+    AppKey,
+    CallbackUrl,
+    WalmartHmac,
 }
 
 /// No parameters.
@@ -227,6 +327,44 @@ struct StandardParams {
     prefix: Option<String>,
 }
 
+/// The parameters of a platform that signs the app's key with the body.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct AppKeyParams {
+    /// The app's key as its page shows it; it is not secret.
+    #[schemars(required)]
+    app_key: Option<String>,
+}
+
+/// The parameters of a platform that signs its own idea of our URL.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct CallbackUrlParams {
+    /// The URL exactly as it is registered with the platform; what a proxy makes of it does not matter.
+    #[schemars(required)]
+    callback_url: Option<String>,
+}
+
+/// The parameters of Walmart's HMAC.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct WalmartHmacParams {
+    /// The `authHeaderName` of the subscription.
+    #[schemars(required)]
+    auth_header_name: Option<String>,
+    /// How the signature is written, which Walmart does not say; base64 when left out.
+    encoding: Option<WalmartEncoding>,
+}
+
+/// How Walmart writes a signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+enum WalmartEncoding {
+    Base64,
+    Hex,
+}
+
 impl Knobs {
     pub(super) fn schema(self) -> Schema {
         match self {
@@ -234,26 +372,75 @@ impl Knobs {
             Self::Tolerance => schema_for!(ToleranceParams),
             Self::ToleranceOfHour => schema_for!(HourParams),
             Self::ToleranceAndPrefix => schema_for!(StandardParams),
+            Self::AppKey => schema_for!(AppKeyParams),
+            Self::CallbackUrl => schema_for!(CallbackUrlParams),
+            Self::WalmartHmac => schema_for!(WalmartHmacParams),
         }
     }
 
     /// Turns the knobs of a row and makes it a scheme.
     pub(super) fn build(self, mut sender: Sender, with: &Map<String, Value>) -> Built {
-        let (tolerance, prefix) = match self {
-            Self::None => params::read(with).map(|NoParams {}| (None, None))?,
-            Self::Tolerance => params::read(with).map(|ToleranceParams { tolerance }| (tolerance, None))?,
-            Self::ToleranceOfHour => params::read(with).map(|HourParams { tolerance }| (tolerance, None))?,
-            Self::ToleranceAndPrefix => {
-                params::read(with).map(|StandardParams { tolerance, prefix }| (tolerance, prefix))?
+        match self {
+            Self::None => params::read(with).map(|NoParams {}| ())?,
+            Self::Tolerance => {
+                let ToleranceParams { tolerance } = params::read(with)?;
+                sender.tolerance = tolerance.map_or(sender.tolerance, |Span(tolerance)| tolerance);
             }
-        };
-        if let Some(Span(tolerance)) = tolerance {
-            sender.tolerance = tolerance;
-        }
-        if let Some(prefix) = prefix {
-            header_name("prefix", &prefix).map_err(|problem| vec![problem])?;
-            sender.headers = vec![HeaderSet::prefixed(&prefix)];
+            Self::ToleranceOfHour => {
+                let HourParams { tolerance } = params::read(with)?;
+                sender.tolerance = tolerance.map_or(sender.tolerance, |Span(tolerance)| tolerance);
+            }
+            Self::ToleranceAndPrefix => {
+                let StandardParams { tolerance, prefix } = params::read(with)?;
+                sender.tolerance = tolerance.map_or(sender.tolerance, |Span(tolerance)| tolerance);
+                if let Some(prefix) = prefix {
+                    header_name("prefix", &prefix).map_err(|problem| vec![problem])?;
+                    sender.headers = vec![HeaderSet::prefixed(&prefix)];
+                }
+            }
+            Self::AppKey => {
+                let AppKeyParams { app_key } = params::read(with)?;
+                let app_key =
+                    app_key.filter(|key| !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+                let missing = || {
+                    let help = "add `app_key: 4h2i1mmd5b`, as the app's page shows it";
+                    vec![ConfigError::new(
+                        "app_key",
+                        "the app's key, in letters and digits, is signed with the body",
+                        help,
+                    )]
+                };
+                sender.template = format!("{}{{body}}", app_key.ok_or_else(missing)?).into();
+            }
+            Self::CallbackUrl => {
+                let CallbackUrlParams { callback_url } = params::read(with)?;
+                let is_url = |text: &String| text.starts_with("https://") || text.starts_with("http://");
+                let missing = || {
+                    let help = "add `callback_url: https://gw.example.com/hooks/shop`, letter for letter as registered";
+                    vec![ConfigError::new("callback_url", "the registered URL is signed with the body", help)]
+                };
+                sender.url = Some(callback_url.filter(is_url).ok_or_else(missing)?);
+            }
+            Self::WalmartHmac => {
+                let WalmartHmacParams { auth_header_name: name, encoding } = params::read(with)?;
+                let name = walmart_header(name)?;
+                sender.headers = vec![HeaderSet { signature: name.into(), timestamp: None, id: None }];
+                if encoding == Some(WalmartEncoding::Hex) {
+                    sender.encoding = Encoding::Hex;
+                }
+            }
         }
         SenderScheme::boxed(sender)
     }
+}
+
+/// The header that a Walmart subscription names.
+fn walmart_header(name: Option<String>) -> Result<String, Vec<ConfigError>> {
+    let missing = || {
+        let help = "add `auth_header_name: X-WM-Signature`, the `authHeaderName` of the subscription";
+        vec![ConfigError::new("auth_header_name", "the header that proves the sender is not named", help)]
+    };
+    let name = name.ok_or_else(missing)?;
+    header_name("auth_header_name", &name).map_err(|problem| vec![problem])?;
+    Ok(name)
 }

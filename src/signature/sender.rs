@@ -24,9 +24,6 @@ use crate::limits;
 
 type Text = Cow<'static, str>;
 
-/// Makes an id out of a verified body and the time as it was sent.
-type IdOf = fn(body: &[u8], timestamp: &[u8]) -> Option<String>;
-
 /// One sender's way of signing. Start from [`Sender::over_body`] and change what differs.
 #[derive(Debug, Clone)]
 pub(super) struct Sender {
@@ -42,10 +39,8 @@ pub(super) struct Sender {
     pub(super) key_encoding: KeyEncoding,
     pub(super) timestamp_unit: TimestampUnit,
     pub(super) tolerance: Duration,
-    /// A top-level member of the verified body that holds the delivery's id, where no header does.
-    pub(super) id_member: Option<Text>,
-    /// The id out of several members of the verified body and the time as sent, where no single one is enough.
-    pub(super) id_of: Option<IdOf>,
+    /// Where the verified body holds the delivery's id, when no header does.
+    pub(super) id_in_body: IdInBody,
     pub(super) id_may_collide: bool,
     /// The URL as registered with the sender.
     pub(super) url: Option<String>,
@@ -70,8 +65,7 @@ impl Sender {
             key_encoding: KeyEncoding::Text,
             timestamp_unit: TimestampUnit::S,
             tolerance: TOLERANCE,
-            id_member: None,
-            id_of: None,
+            id_in_body: IdInBody::None,
             id_may_collide: false,
             url: None,
             refuse_empty_body: false,
@@ -79,6 +73,34 @@ impl Sender {
             key_ends_text: false,
             answer: None,
         }
+    }
+}
+
+/// Where a JSON body holds the delivery's id.
+#[derive(Debug, Clone)]
+pub(super) enum IdInBody {
+    None,
+    /// In a top-level member.
+    Member(Text),
+    /// In the first of these places that has something.
+    FirstOf(&'static [members::Place]),
+    /// In all of these places together; joined by `|`.
+    AllOf(&'static [members::Place]),
+    /// Made of the body and the time as it was sent, where members alone are not enough.
+    Made(fn(body: &[u8], sent_at: &[u8]) -> Option<String>),
+}
+
+impl IdInBody {
+    /// What the body says; nothing when it cannot be an id. What a sender signed is not refused for its id.
+    fn read(&self, body: &[u8], sent_at: &[u8]) -> Option<String> {
+        let id = match self {
+            Self::None => None,
+            Self::Member(name) => members::at(body, &[name]),
+            Self::FirstOf(places) => places.iter().find_map(|place| members::at(body, place)),
+            Self::AllOf(places) => members::joined(body, places),
+            Self::Made(make) => make(body, sent_at),
+        };
+        id.and_then(|id| delivery_id("id", id.as_bytes()).ok())
     }
 }
 
@@ -207,7 +229,7 @@ impl Sender {
         if template.holds(Slot::Id) && !named {
             problem("template", "`{id}` is signed, but no header brings it", "name that header as `id_header`");
         }
-        if !template.holds(Slot::Body) && !template.holds(Slot::Timestamp) {
+        if !template.covers_body() && !template.holds(Slot::Timestamp) {
             let help = "put `{body}` into `template` as the sender does";
             problem("template", "neither the body nor a time is signed, so one signature would fit for ever", help);
         }
@@ -296,7 +318,7 @@ impl Check for Keyed {
         if let Some(answer) = sender.handshake.map(|rule| rule.after(request)).transpose()?.flatten() {
             return Ok(Verdict::Handshake(answer));
         }
-        let body_is_signed = template.holds(Slot::Body);
+        let body_is_signed = template.covers_body();
         let mut proof = Proof {
             delivery_id: claim.id,
             id_is_signed: template.holds(Slot::Id),
@@ -307,15 +329,9 @@ impl Check for Keyed {
             message: None,
             answer: sender.answer.map(|answer| answer()),
         };
-        if let Some(member) = &sender.id_member {
-            let [id] = members::read(request.body, [member]);
-            // What the sender signed is not refused for its id; without a usable one it counts as having none.
-            proof.delivery_id = id.and_then(|id| delivery_id(member, id.as_bytes()).ok());
-            proof.id_is_signed = body_is_signed;
-        }
-        if let Some(id_of) = sender.id_of {
-            let id = id_of(request.body, claim.filling.timestamp.unwrap_or_default());
-            proof.delivery_id = id.and_then(|id| delivery_id("the id", id.as_bytes()).ok());
+        if !matches!(sender.id_in_body, IdInBody::None) {
+            let sent_at = claim.filling.timestamp.unwrap_or_default();
+            proof.delivery_id = sender.id_in_body.read(request.body, sent_at);
             proof.id_is_signed = body_is_signed;
         }
         Ok(Verdict::Deliver(proof))
@@ -361,7 +377,8 @@ impl Keyed {
 
     /// The place of the first key that fits any of the signatures. Each key's MAC is computed once.
     fn fitting_key(&self, request: &Inbound<'_>, claim: &Claim<'_>) -> Result<usize, Reject> {
-        let text = || self.rule.template.fill(request, claim.filling);
+        let made = self.rule.template.make(request);
+        let text = || self.rule.template.fill(request, Filling { made: Some(&made), ..claim.filling });
         if !claim.macs.is_empty() {
             for (place, mac) in self.macs.iter().enumerate() {
                 let mut context = hmac::Context::with_key(&mac.key);

@@ -1,5 +1,8 @@
 //! The text that is signed, as a template: `v0:{timestamp}:{body}`.
 
+use aws_lc_rs::digest;
+use data_encoding::HEXLOWER;
+
 use super::inbound::{Inbound, Reject};
 
 /// A value that a template can hold.
@@ -12,9 +15,11 @@ pub(super) enum Slot {
     Method,
     Path,
     Query,
+    Target,
+    BodySha256,
 }
 
-const SLOTS: [(&str, Slot); 7] = [
+const SLOTS: [(&str, Slot); 9] = [
     ("body", Slot::Body),
     ("timestamp", Slot::Timestamp),
     ("id", Slot::Id),
@@ -22,6 +27,8 @@ const SLOTS: [(&str, Slot); 7] = [
     ("method", Slot::Method),
     ("path", Slot::Path),
     ("query", Slot::Query),
+    ("target", Slot::Target),
+    ("body_sha256", Slot::BodySha256),
 ];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +47,16 @@ pub(super) struct Filling<'a> {
     pub(super) timestamp: Option<&'a [u8]>,
     pub(super) id: Option<&'a [u8]>,
     pub(super) url: Option<&'a str>,
+    pub(super) made: Option<&'a Made>,
+}
+
+/// Pieces of a signed text that are made for it; empty where the template does not hold them.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    /// Path and query as received.
+    target: String,
+    /// The body's SHA-256 in lower-case hex.
+    body_sha256: String,
 }
 
 impl Template {
@@ -72,6 +89,26 @@ impl Template {
         self.0.contains(&Part::Slot(slot))
     }
 
+    /// Whether the whole body decides the text.
+    pub(super) fn covers_body(&self) -> bool {
+        self.holds(Slot::Body) || self.holds(Slot::BodySha256)
+    }
+
+    /// Makes the pieces that are not there as they are.
+    pub(super) fn make(&self, request: &Inbound<'_>) -> Made {
+        let mut made = Made::default();
+        if self.holds(Slot::Target) {
+            made.target = match request.query {
+                "" => request.path.to_owned(),
+                query => format!("{}?{query}", request.path),
+            };
+        }
+        if self.holds(Slot::BodySha256) {
+            made.body_sha256 = HEXLOWER.encode(digest::digest(&digest::SHA256, request.body).as_ref());
+        }
+        made
+    }
+
     /// The signed text, piece by piece in order, without joining them: a body is never copied for this.
     pub(super) fn fill<'a>(
         &'a self,
@@ -88,6 +125,8 @@ impl Template {
                 Part::Slot(Slot::Method) => request.method.as_bytes(),
                 Part::Slot(Slot::Path) => request.path.as_bytes(),
                 Part::Slot(Slot::Query) => request.query.as_bytes(),
+                Part::Slot(Slot::Target) => filling.made.map_or(&[][..], |made| made.target.as_bytes()),
+                Part::Slot(Slot::BodySha256) => filling.made.map_or(&[][..], |made| made.body_sha256.as_bytes()),
             })
         })
     }
@@ -111,8 +150,10 @@ mod tests {
             received_at: Timestamp::from_secs(0),
             random: [0; crate::signature::RANDOM_BYTES],
         };
-        let filling = Filling { timestamp: Some(b"17"), id: Some(b"i"), url: None };
+        let filling = Filling { timestamp: Some(b"17"), id: Some(b"i"), url: None, made: None };
         let text = Template::parse(template).map(|parsed| {
+            let made = parsed.make(&request);
+            let filling = Filling { made: Some(&made), ..filling };
             let pieces: Result<Vec<_>, _> = parsed.fill(&request, filling).collect();
             String::from_utf8_lossy(&pieces.unwrap_or_default().concat()).into_owned()
         });
@@ -124,6 +165,8 @@ mod tests {
         check("{body}", Ok("{}"));
         check("v0:{timestamp}:{body}", Ok("v0:17:{}"));
         check("{method}\n{path}\n{query}\n{url}|{id}.", Ok("POST\n/a%20b\nc=d\nhttps://gw.example/a|i."));
+        check("{target} {id}", Ok("/a%20b?c=d i"));
+        check("{body_sha256}", Ok("44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"));
         check("", Ok(""));
         check("a}b", Ok("a}b"));
         check("{bdy}", Err("`{bdy}` is not known"));

@@ -185,6 +185,10 @@ impl<S: Store> Store for Faulty<S> {
         self.write("accepting a delivery", self.inner.accept(acceptance)).await
     }
 
+    async fn accept_all(&self, acceptances: Vec<Acceptance>) -> Result<Vec<Receipt>, Error> {
+        self.write("accepting deliveries", self.inner.accept_all(acceptances)).await
+    }
+
     async fn append(&self, append: Append) -> Result<(), Error> {
         self.write("adding to a run's log", self.inner.append(append)).await
     }

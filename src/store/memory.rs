@@ -86,6 +86,27 @@ impl Inner {
         Ok(())
     }
 
+    fn accept(&mut self, run_ids: &RunIds, acceptance: Acceptance) -> Result<Receipt, Error> {
+        let Acceptance { key, window, replay_guard, at, runs } = acceptance;
+        if let Some(known) = self.known(key, at) {
+            return Ok(Receipt::Duplicate(known.runs.clone()));
+        }
+        let replay_of =
+            replay_guard.and_then(|guard| self.known(guard, at)).and_then(|known| known.runs.first().copied());
+        let mut ids = Vec::with_capacity(runs.len());
+        for new in runs {
+            let id = run_ids.next(at);
+            self.insert(id, at, new, replay_of)?;
+            ids.push(id);
+        }
+        let expires = at.plus(window);
+        if let Some(guard) = replay_guard.filter(|_| replay_of.is_none()) {
+            self.keys.insert(guard, Known { runs: ids.clone(), expires });
+        }
+        self.keys.insert(key, Known { runs: ids.clone(), expires });
+        Ok(Receipt::New(ids))
+    }
+
     fn load(&mut self, piece: Piece, ids: &RunIds) -> Result<(), Error> {
         match piece {
             Piece::Document { revision, text } => drop(self.documents.entry(revision).or_insert(text)),
@@ -148,25 +169,12 @@ impl Stored {
 #[async_trait]
 impl Store for Memory {
     async fn accept(&self, acceptance: Acceptance) -> Result<Receipt, Error> {
-        let mut inner = self.open("accepting a delivery")?;
-        let Acceptance { key, window, replay_guard, at, runs } = acceptance;
-        if let Some(known) = inner.known(key, at) {
-            return Ok(Receipt::Duplicate(known.runs.clone()));
-        }
-        let replay_of =
-            replay_guard.and_then(|guard| inner.known(guard, at)).and_then(|known| known.runs.first().copied());
-        let mut ids = Vec::with_capacity(runs.len());
-        for new in runs {
-            let id = self.ids.next(at);
-            inner.insert(id, at, new, replay_of)?;
-            ids.push(id);
-        }
-        let expires = at.plus(window);
-        if let Some(guard) = replay_guard.filter(|_| replay_of.is_none()) {
-            inner.keys.insert(guard, Known { runs: ids.clone(), expires });
-        }
-        inner.keys.insert(key, Known { runs: ids.clone(), expires });
-        Ok(Receipt::New(ids))
+        self.open("accepting a delivery")?.accept(&self.ids, acceptance)
+    }
+
+    async fn accept_all(&self, acceptances: Vec<Acceptance>) -> Result<Vec<Receipt>, Error> {
+        let mut inner = self.open("accepting deliveries")?;
+        acceptances.into_iter().map(|acceptance| inner.accept(&self.ids, acceptance)).collect()
     }
 
     async fn append(&self, append: Append) -> Result<(), Error> {

@@ -227,6 +227,17 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Inserts the runs of a delivery unless its key is known. When this returns `Ok`, the runs are durable.
     async fn accept(&self, acceptance: Acceptance) -> Result<Receipt, Error>;
 
+    /// Accepts several deliveries that came in one request, each under its own key, and says in their order what became
+    /// of each. One write where the backend has transactions; elsewhere one after another, and when one fails the
+    /// sender's repeat finds those before it as duplicates.
+    async fn accept_all(&self, acceptances: Vec<Acceptance>) -> Result<Vec<Receipt>, Error> {
+        let mut receipts = Vec::with_capacity(acceptances.len());
+        for acceptance in acceptances {
+            receipts.push(self.accept(acceptance).await?);
+        }
+        Ok(receipts)
+    }
+
     /// Adds events at the place just read, or `Conflict`. When this returns `Ok`, they are durable.
     async fn append(&self, append: Append) -> Result<(), Error>;
 

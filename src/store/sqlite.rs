@@ -187,6 +187,13 @@ impl Store for Sqlite {
         self.writer.call_with(ready::ACCEPTING, ready.bytes(), move |tx| ready.write(tx)).await
     }
 
+    async fn accept_all(&self, acceptances: Vec<Acceptance>) -> Result<Vec<Receipt>, Error> {
+        let ready = acceptances.into_iter().map(ReadyAcceptance::new).collect::<Result<Vec<_>, _>>()?;
+        let bytes = ready.iter().map(ReadyAcceptance::bytes).sum();
+        let work = move |tx: &mut Tx<'_>| ready.iter().map(|one| one.write(tx)).collect();
+        self.writer.call_with("accepting deliveries", bytes, work).await
+    }
+
     async fn append(&self, append: Append) -> Result<(), Error> {
         let ready = ReadyAppend::new(append)?;
         self.writer.call_with(ready::APPENDING, ready.bytes(), move |tx| commands::append(tx, &ready)).await

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use metrics_exporter_prometheus::PrometheusBuilder;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -67,6 +67,12 @@ routes:
     limits: { rate: 1/h, burst: 1 }
     workflow: long
     inputs: {}
+  - path: /hooks/events
+    name: events
+    verify: { preset: azure_event_grid, query_param: code, topics: /topics/orders, secret_ref: key }
+    filter: ${{ body.data.n > 0 }}
+    workflow: double
+    inputs: { n: '${{ body.data.n }}' }
 schedules:
   - name: nightly
     cron: '0 2 * * *'
@@ -74,6 +80,20 @@ schedules:
     workflow: long
     inputs: {}
 ";
+
+/// What the published messages of SNS were made with, and are checked with.
+pub(super) fn sns_vectors() -> Vec<Value> {
+    serde_json::from_str(include_str!("../../../tests/vectors/aws_sns.json")).unwrap()
+}
+
+fn sns_route() -> String {
+    let config = &sns_vectors()[0]["config"];
+    let verify = json!({
+        "preset": "aws_sns", "topic_arns": config["topic_arns"], "trust_ca_pem": config["trust_ca_pem"], "max_age": "1h",
+    });
+    let route = json!({ "path": "/hooks/sns", "name": "sns", "verify": verify, "workflow": "long", "inputs": {} });
+    json!({ "version": 1, "routes": [route] }).to_string()
+}
 
 pub(super) struct Doors {
     pub(super) hooks: String,
@@ -88,8 +108,17 @@ pub(super) struct Doors {
 
 /// Opens both doors; the engine runs.
 pub(super) async fn doors() -> Doors {
+    doors_on(Arc::new(Memory::new())).await
+}
+
+/// The same on this store.
+pub(super) async fn doors_on(store: Arc<dyn Store>) -> Doors {
+    doors_with(store, Client::new(Egress::default())).await
+}
+
+/// The same on this store, calling out through this client.
+pub(super) async fn doors_with(store: Arc<dyn Store>, client: Client) -> Doors {
     let clock: Arc<dyn Clock> = Arc::new(TestClock::at(NOW));
-    let store: Arc<dyn Store> = Arc::new(Memory::new());
     let secrets: Arc<dyn Secrets> = Arc::new(OneSecret);
     let loaded = Texts.load().await.unwrap();
     FilesInForce::keep_documents(store.as_ref(), &loaded.catalog).await.unwrap();
@@ -99,7 +128,7 @@ pub(super) async fn doors() -> Doors {
         store,
         clock: clock.clone(),
         files: files.clone(),
-        client: Arc::new(Client::new(Egress::default())),
+        client: Arc::new(client),
         secrets: secrets.clone(),
         commands: Commands::default(),
         artifacts: Artifacts::default(),
@@ -196,7 +225,7 @@ impl Source for Texts {
     async fn load(&self) -> Result<Loaded, String> {
         let file = |name: &str, text: &str| SourceFile { name: name.into(), bytes: text.into() };
         let files = Files {
-            routes: vec![file("routes.yaml", ROUTES)],
+            routes: vec![file("routes.yaml", ROUTES), file("sns.yaml", &sns_route())],
             workflows: vec![file("double.yaml", DOUBLE), file("long.yaml", LONG)],
         };
         let loaded = spec::load(&files, &spec::Around::default());

@@ -2,5 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod control;
+mod events;
 mod fixture;
 mod hooks;
+mod sns;

@@ -24,7 +24,8 @@ const STATUS: u16 = 202;
 /// id, so a known body under a new id is suspect. `generic_hmac` belongs here unless its template holds the time. The
 /// schemes that sign a time refuse an old delivery themselves, and those that sign nothing (a password, a token) cannot
 /// tell a replay from an order that looks like another.
-const GUARDED: &[&str] = &["shopify", "github", "woocommerce", "generic_hmac"];
+const GUARDED: &[&str] =
+    &["shopify", "github", "woocommerce", "generic_hmac", "tiktok_shop", "shopee", "lazada", "walmart_hmac"];
 
 /// Makes a route runnable. `None` when it is not; why is told.
 pub(in crate::spec) fn resolve_route(

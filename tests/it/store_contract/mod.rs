@@ -77,6 +77,7 @@ contract! {
     a_key_is_forgotten_after_its_window,
     one_of_many_accepts_wins,
     a_delivery_starts_several_runs_at_once,
+    several_deliveries_keep_their_own_keys,
     an_old_body_under_a_new_id_is_flagged,
     append_wants_the_place_just_read,
     one_of_many_appends_wins,
@@ -164,6 +165,22 @@ async fn a_delivery_starts_several_runs_at_once(place: Place) {
     let workflows = join_all(ids.iter().map(|id| async { head_of(&place.store, *id).await.workflow })).await;
     assert_eq!(workflows.iter().map(WorkflowName::as_str).collect::<Vec<_>>(), ["one", "two", "three"]);
     assert_eq!(place.store.accept(asked).await.unwrap(), Receipt::Duplicate(ids));
+}
+
+async fn several_deliveries_keep_their_own_keys(place: Place) {
+    let all = |names: &[&str], minute| names.iter().map(|name| acceptance(name, at(minute))).collect::<Vec<_>>();
+    let first = place.store.accept_all(all(&["a", "b", "c"], 0)).await.unwrap();
+    let ids: Vec<_> = first.into_iter().map(|receipt| only(Ok(receipt))).collect();
+    for id in &ids {
+        assert_eq!(place.store.log(*id).await.unwrap().len(), 1);
+    }
+    let mut second = place.store.accept_all(all(&["d", "b", "a"], 1)).await.unwrap().into_iter();
+    let new = only(Ok(second.next().unwrap()));
+    assert!(!ids.contains(&new));
+    let known = [Receipt::Duplicate(vec![ids[1]]), Receipt::Duplicate(vec![ids[0]])];
+    assert_eq!(second.collect::<Vec<_>>(), known);
+    assert_eq!(place.store.accept(acceptance("c", at(2))).await.unwrap(), Receipt::Duplicate(vec![ids[2]]));
+    assert_eq!(place.store.accept_all(Vec::new()).await.unwrap(), []);
 }
 
 async fn an_old_body_under_a_new_id_is_flagged(place: Place) {
