@@ -3,6 +3,7 @@
 
 mod alerts;
 mod places;
+mod sources;
 mod trials;
 
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 pub use self::alerts::*;
 pub use self::places::*;
+pub use self::sources::*;
 pub use self::trials::*;
 
 /// Body of a delivery, bytes, unless the route sets `limits.max_body`. Shopify's largest orders are about 1 MiB.
@@ -201,8 +203,6 @@ pub const CALL_KEY_WINDOW: Duration = Duration::from_hours(3 * 24);
 /// How long it is remembered which run a step of another started, and which callback tells a run's end: longer than a
 /// person takes to resume a run.
 pub const CHILD_KEY_WINDOW: Duration = Duration::from_hours(90 * 24);
-/// How long a delivery key is remembered when `dedupe.window` is not set: longer than any platform retries.
-pub const DEDUPE_WINDOW: Duration = Duration::from_hours(3 * 24);
 /// Longest one outbound request may take, redirects and body included, when neither task nor connection says.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 /// Longest that DNS, TCP and TLS may take together before an outbound request gives up.
