@@ -25,7 +25,7 @@ pub(super) fn delivery(
     now: Timestamp,
 ) -> Result<Fetched, (Unreadable, Fetched)> {
     let as_it_came = Fetched {
-        id: Some(message.message_id.clone()),
+        id: Some(message.id.clone()),
         headers: headers(message),
         body: Bytes::from(message.body.clone()),
         received_at: now,
@@ -97,11 +97,11 @@ fn short(id: Option<&str>) -> Option<String> {
 fn headers(message: &Message) -> Vec<(String, String)> {
     let mut headers = vec![
         ("content-type".to_owned(), "application/json".to_owned()),
-        ("x-sqs-message-id".to_owned(), message.message_id.clone()),
+        ("x-sqs-message-id".to_owned(), message.id.clone()),
     ];
     let sent = message.attributes.get("SentTimestamp").and_then(|at| at.parse().ok()).map(Timestamp::from_millis);
     headers.extend(sent.map(|at| ("x-sqs-sent-at".to_owned(), at.to_string())));
-    for (name, attribute) in &message.message_attributes {
+    for (name, attribute) in &message.sent_along {
         if let Some(value) = &attribute.string_value {
             headers.push((format!("x-sqs-attribute-{}", name.to_ascii_lowercase()), value.clone()));
         }

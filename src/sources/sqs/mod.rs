@@ -137,7 +137,7 @@ impl Fetch {
             Err((unreadable, raw)) => {
                 let count = receive_count(message);
                 let why = format!("{unreadable}; received {count} times");
-                tracing::warn!(source = %self.name, "message {} of source {} stays in the queue: {why}", message.message_id, self.name);
+                tracing::warn!(source = %self.name, "message {} of source {} stays in the queue: {why}", message.id, self.name);
                 self.gateway.refuse_fetched(&self.name, &raw, "source.unreadable", why).await;
                 return Fate::Unreadable;
             }

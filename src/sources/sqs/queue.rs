@@ -48,14 +48,16 @@ pub(super) enum Trouble {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Message {
-    pub(super) message_id: String,
+    #[serde(rename = "MessageId")]
+    pub(super) id: String,
     /// Names this reception of it, and deletes it.
     pub(super) receipt_handle: String,
     pub(super) body: String,
     #[serde(default)]
     pub(super) attributes: BTreeMap<String, String>,
-    #[serde(default)]
-    pub(super) message_attributes: BTreeMap<String, MessageAttribute>,
+    /// What its sender put beside it.
+    #[serde(default, rename = "MessageAttributes")]
+    pub(super) sent_along: BTreeMap<String, MessageAttribute>,
 }
 
 /// What a sender put beside a message.

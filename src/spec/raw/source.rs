@@ -53,7 +53,7 @@ pub struct Sqs {
 pub enum Unwrap {
     /// The envelope of Amazon SNS: the delivery is its `Message`.
     Sns,
-    /// The envelope of Amazon EventBridge: the delivery is its `detail`.
+    /// The envelope of Amazon `EventBridge`: the delivery is its `detail`.
     Eventbridge,
 }
 
