@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use self::queue::{Fault, KEY_ID, Queue, SECRET};
 use crate::app::{App, Control, Folder, OPEN, PUSH};
-use crate::process::Process;
+use crate::process::{Process, clawhook};
 use crate::standin::{self, Standin};
 
 /// More than any message is hidden for here.
@@ -34,7 +34,7 @@ sources:
 {queue}    routes:
       - name: amazon-orders
         workflow: push
-        inputs: {{ order: "${{{{ body }}}}" }}
+        inputs: {{ order: {{ id: "${{{{ delivery.id }}}}", change: "${{{{ body }}}}" }} }}
 {more}"#
     )
 }
@@ -230,7 +230,7 @@ async fn kill_loses_nothing_and_runs_nothing_twice() {
     assert!(runs.iter().all(|run| run["status"] == "succeeded"), "{runs:?}");
     let mut orders: BTreeMap<String, usize> = BTreeMap::new();
     for request in erp.requests_to("/orders") {
-        let id = request.json().unwrap()["NotificationMetadata"]["NotificationId"].to_string();
+        let id = request.json().unwrap()["id"].to_string();
         *orders.entry(id).or_default() += 1;
     }
     assert_eq!(orders.len(), 36);
@@ -298,7 +298,7 @@ async fn a_reload_begins_and_ends_sources() {
     assert_eq!(queue.calls("ReceiveMessage").len(), asked, "a source that is gone is not asked");
 }
 
-/// Two gateways on one queue share its messages; a message that both get runs in each store, so they share a store.
+/// The guard keeps sources, too, away from addresses that nobody allowed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_guarded_network_is_not_called() {
     let (erp, queue) = (Standin::start(&standin::Settings::default()).unwrap(), Queue::start());
@@ -312,4 +312,54 @@ async fn a_guarded_network_is_not_called() {
     assert!(failing["trouble"]["message"].as_str().unwrap().contains("is not called because"), "{failing}");
     assert_eq!(queue.calls("ReceiveMessage").len(), 0);
     app.stop().await;
+}
+
+/// An API destination of Amazon EventBridge is a webhook with a key: its body is the event, and a repeat has its id.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_api_destination_is_a_route() {
+    let erp = Standin::start(&standin::Settings::default()).unwrap();
+    let route = r#"
+version: 1
+routes:
+  - path: /hooks/eventbridge
+    verify: { preset: api_key, header: x-api-key, secret_ref: aws-key }
+    dedupe: { key: "${{ body.id }}" }
+    respond: { status: 200 }
+    workflow: push
+    inputs: { order: { id: "${{ body.detail.NotificationMetadata.NotificationId }}", change: "${{ body.detail }}" } }
+"#;
+    let app = folder(&erp, route).start().await;
+    let detail: Value = serde_json::from_str(&notification("n-1", "ORDER_CHANGE")).unwrap();
+    let event = json!({ "version": "0", "id": "17793124-05d4-b198-2fde-7ededc63b103", "detail-type": "ORDER_CHANGE",
+        "source": "aws.partner/sellingpartnerapi.amazon.com/x", "account": "123456789012", "time": "2026-11-24T02:30:00Z",
+        "region": "us-east-1", "resources": [], "detail": detail });
+    let headers = |key: &str| [("content-type", "application/json".to_owned()), ("x-api-key", key.to_owned())];
+    let sent = app.post("/hooks/eventbridge", &headers(SECRET), &event.to_string()).await;
+    let again = app.post("/hooks/eventbridge", &headers(SECRET), &event.to_string()).await;
+    assert_eq!((sent.status, sent.run()), (200, again.run()));
+    assert_eq!(app.post("/hooks/eventbridge", &headers("wrong"), &event.to_string()).await.status, 401);
+    assert_eq!(app.control.ended(&sent.run()).await["status"], "succeeded");
+    assert_eq!(erp.orders().len(), 1);
+    app.stop().await;
+}
+
+/// Tests that users write reach the routes of a source as those of a path, and nothing is fetched in them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_test_delivers_to_a_route_of_a_source() {
+    let folder = Folder::new(OPEN, None);
+    folder.secret("aws-key", SECRET);
+    folder.write("routes/amazon.yaml", &source("https://sqs.us-east-1.amazonaws.com/123456789012/spapi", "", ""));
+    let workflow = "version: 1\nname: push\ninputs: { order: { type: object } }\n\
+                    tasks: [{ id: keep, type: set_state, with: { kind: \"${{ inputs.order.change.NotificationType }}\" } }]\n";
+    folder.write("workflows/push.yaml", workflow);
+    let body = notification("n-1", "ORDER_CHANGE");
+    let test = format!(
+        "version: 1\nworkflow: push\ntests:\n  - name: a notification\n    delivery: {{ route: amazon-orders, body: {body} }}\n    \
+         expect: {{ run: succeeded, state: {{ kind: ORDER_CHANGE }} }}\n"
+    );
+    folder.write("workflows/push.test.yaml", &test);
+    let none: [(&str, &str); 0] = [];
+    let output = clawhook(&folder.path(""), &["test"], none);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
 }
