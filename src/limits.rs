@@ -178,14 +178,24 @@ pub const DELIVERY_ID_BYTES_MAX: usize = 512;
 pub const EVENTS_PER_REQUEST_MAX: usize = 5_000;
 /// Signing certificates that a route keeps: a platform has one for each region, and changes it about once a year.
 pub const SIGNING_CERTIFICATES_MAX: usize = 16;
-/// Signing certificates that are fetched within a minute: more is somebody who makes up their names.
-pub const SIGNING_CERTIFICATE_FETCHES_MAX: u32 = 6;
+/// Signing certificates and key sets that are fetched within a minute: more is somebody who makes up their names.
+pub const SIGNING_KEY_FETCHES_MAX: u32 = 6;
+/// How long the public keys of an issuer are kept before newer ones are asked for: a key that it took back counts as long.
+pub const ISSUER_KEYS_KEPT: Duration = Duration::from_hours(1);
+/// The least pause between two questions for them, whatever key ids tokens name.
+pub const ISSUER_KEYS_ASK_AGAIN: Duration = Duration::from_mins(1);
+/// Keys of an issuer that are kept; directories publish some ten.
+pub const ISSUER_KEYS_MAX: usize = 100;
 /// Longest call for a certificate or a confirmation: SNS waits 15 s for the answer to its message.
 pub const CALLOUT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of the answer to such a call: a certificate with its chain is a few KiB.
 pub const CALLOUT_BYTES_MAX: usize = 64 * 1024;
 /// Confirmed subscriptions that are remembered, so that a repeat of the message calls nobody.
 pub const CONFIRMATIONS_REMEMBERED_MAX: usize = 64;
+/// How often a confirmation is tried: its URL holds for three days, but nobody asks for it again by itself.
+pub const CONFIRMATION_ATTEMPTS: u32 = 4;
+/// The first pause between two tries; each is five times the one before.
+pub const CONFIRMATION_PAUSE: Duration = Duration::from_secs(1);
 /// Signatures that one request may carry, as senders do while they rotate keys; each costs a comparison.
 pub const SIGNATURES_MAX: usize = 16;
 /// Elements inside elements of an XML body: chat platforms go four deep.

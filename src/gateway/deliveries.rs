@@ -205,10 +205,10 @@ impl Gateway {
         let ready = door.keys(self.0.secrets.as_ref()).await.map_err(|error| keys_refused(plan, &error))?;
         let verdict = match &ready {
             Some(ready) => {
-                let brought = self.bring_certificate(&ready.prepared, &inbound.request).await;
+                let brought = self.bring_keys(&ready.prepared, &inbound.request).await;
                 let retry_after = Duration::from_secs(u64::from(limits::RETRY_AFTER_SECS));
                 let unavailable = RefusalKind::Unavailable { retry_after };
-                brought.map_err(|error| refuse(unavailable, "certificate.unavailable", error.to_string()))?;
+                brought.map_err(|error| refuse(unavailable, "keys.unavailable", error.to_string()))?;
                 ready.prepared.verify(&inbound.request)
             }
             None => Ok(Verdict::Deliver(Proof::default())),

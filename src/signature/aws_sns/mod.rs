@@ -22,7 +22,7 @@ use self::certificates::Certificates;
 use super::inbound::{Answer, Inbound, Proof, Reject, Verdict, delivery_id};
 use super::keys::{KeyError, Keys};
 use super::params::{self, ConfigError, OneOrMany, Span};
-use super::{Built, Check, Making, Scheme, SchemeKind};
+use super::{Built, Check, Making, Missing, Scheme, SchemeKind};
 use crate::clock::Timestamp;
 
 pub(super) const SCHEME: SchemeKind = SchemeKind {
@@ -134,13 +134,14 @@ impl Kind {
 }
 
 impl Check for Ready {
-    fn wants(&self, request: &Inbound<'_>) -> Option<String> {
+    fn wants(&self, request: &Inbound<'_>) -> Option<Missing> {
         let (message, _) = self.0.read(request).ok()?;
-        (!self.0.certificates.knows(&message.signing_cert_url)).then_some(message.signing_cert_url)
+        let url = message.signing_cert_url;
+        (!self.0.certificates.knows(&url)).then_some(Missing { url, needed: true })
     }
 
-    fn learn(&self, url: &str, pem: &[u8]) -> bool {
-        self.0.certificates.learn(url, pem)
+    fn learn(&self, url: &str, answer: &[u8], _: Timestamp) -> bool {
+        self.0.certificates.learn(url, answer)
     }
 
     fn verify(&self, request: &Inbound<'_>) -> Result<Verdict, Reject> {
