@@ -162,7 +162,7 @@ fn is_cloud_event(event: &[u8]) -> bool {
     version.is_some()
 }
 
-/// An event's id; that of a CloudEvent is only unique together with its source (CloudEvents 1.0, section 3.1).
+/// An event's id; that of a `CloudEvent` is only unique together with its source (CloudEvents 1.0, section 3.1).
 fn id_of(event: &[u8]) -> Option<String> {
     let id = if is_cloud_event(event) {
         members::joined(event, &[&["source"], &["id"]])

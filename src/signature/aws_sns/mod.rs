@@ -99,6 +99,7 @@ struct Ready(Arc<Rule>);
 /// A message as SNS posts it; a member that is there twice is an error.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
+#[expect(clippy::struct_field_names, reason = "the names are those of the platform")]
 struct Message {
     r#type: Kind,
     message_id: String,
@@ -201,7 +202,7 @@ impl Rule {
             _ => return Err(Reject::UnknownVersion { what: "SignatureVersion".into() }),
         };
         let certificate = amazon(&message.signing_cert_url);
-        if certificate.is_none_or(|url| !url.path().ends_with(".pem") || url.query().is_some()) {
+        if certificate.is_none_or(|url| url.path().strip_suffix(".pem").is_none() || url.query().is_some()) {
             return Err(Reject::malformed("SigningCertURL", "the URL of a certificate of Amazon SNS"));
         }
         Ok((message, algorithm))
