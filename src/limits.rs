@@ -2,6 +2,7 @@
 //! default of a setting and says so.
 
 mod alerts;
+mod clocks;
 mod files;
 mod places;
 mod stores;
@@ -11,6 +12,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 pub use self::alerts::*;
+pub use self::clocks::*;
 pub use self::files::*;
 pub use self::places::*;
 pub use self::stores::*;
@@ -161,17 +163,6 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 pub const STATE_BYTES_MAX: usize = 256 * 1024;
 /// Longest duration that a file may ask for: a century, far inside what timestamps hold.
 pub const DURATION_MAX: Duration = Duration::from_hours(24 * 36_500);
-/// Shortest `every` of a schedule; a faster clock is a queue, not a schedule.
-pub const EVERY_MIN: Duration = Duration::from_secs(1);
-/// Bytes of one cron expression.
-pub const CRON_BYTES_MAX: usize = 256;
-/// How late the newest slot may enter and still count as on time: a restart, a slow store. Older slots are missed, and
-/// `catchup` rules.
-pub const SLOT_LATE_MAX: Duration = Duration::from_mins(1);
-/// How far back `catchup` reaches when a schedule sets no `catchup_window`.
-pub const CATCHUP_WINDOW: Duration = Duration::from_hours(24);
-/// Given-up slots that are counted one by one; past this the count is a lower bound.
-pub const MISSED_COUNTED_MAX: usize = 10_000;
 /// Bytes of a delivery id that a platform sends: it becomes part of an indexed key.
 pub const DELIVERY_ID_BYTES_MAX: usize = 512;
 /// Events that one request may carry, each a delivery of its own: what Event Grid puts into a batch at most.

@@ -73,12 +73,12 @@ pub enum RefusalKind {
 }
 
 /// A route that let the request in.
-struct Admitted {
-    door: Arc<Door>,
-    proof: Proof,
-    ready: Option<Ready>,
+pub(super) struct Admitted {
+    pub(super) door: Arc<Door>,
+    pub(super) proof: Proof,
+    pub(super) ready: Option<Ready>,
     /// The deliveries in the request, when it is more than one or wraps one.
-    parts: Vec<Part>,
+    pub(super) parts: Vec<Part>,
 }
 
 /// What became of a delivery at the filters of its routes.
@@ -298,7 +298,7 @@ impl Gateway {
         Sorted::Wanted(Box::new(Wanted { name, intake, status, answer }))
     }
 
-    fn first_event(&self, plan: &RoutePlan, delivery: &Delivery) -> Accepted {
+    pub(super) fn first_event(&self, plan: &RoutePlan, delivery: &Delivery) -> Accepted {
         let route = RouteRef { name: plan.name.clone(), revision: plan.revision.clone() };
         let workflow = self.0.files.catalog().workflows.get(&plan.workflow).map(|plan| plan.revision.clone());
         // A route that is in force names a workflow that is.
@@ -361,6 +361,7 @@ fn describe(inbound: &Inbound<'_>, admitted: &[Admitted], first: &Admitted) -> D
         headers: kept_headers(inbound.request.headers, &maskers),
         remote: inbound.peer.to_string(),
         verified_by,
+        swept_by: None,
     }
 }
 
@@ -380,7 +381,7 @@ fn masked(maskers: &[Arc<Masker>], text: String) -> String {
 
 /// Whether the route's filter lets it through. A filter that cannot be evaluated lets it through: the run will say
 /// what is wrong, and no order is lost to a typing error.
-fn wants(plan: &RoutePlan, seen: Option<&Context>) -> bool {
+pub(super) fn wants(plan: &RoutePlan, seen: Option<&Context>) -> bool {
     let (Some(filter), Some(seen)) = (&plan.filter, seen) else { return true };
     filter.is_true(seen).unwrap_or_else(|error| {
         tracing::warn!(route = %plan.name, %error, "the filter of route {} failed; the delivery is let through", plan.name);
@@ -410,7 +411,7 @@ fn delivery_key(plan: &RoutePlan, proof: &Proof, path: &str, body: &[u8], seen: 
 
 /// The body to keep: with what any of the routes redacts blanked out, in JSON and in forms. Other bodies have no paths,
 /// and are kept as they are.
-fn redacted(wanted: &[Admitted], inbound: &Inbound<'_>) -> Bytes {
+pub(super) fn redacted(wanted: &[Admitted], inbound: &Inbound<'_>) -> Bytes {
     let paths: Vec<_> = wanted.iter().flat_map(|one| &one.door.plan.redact).collect();
     if paths.is_empty() {
         return inbound.body.clone();

@@ -15,6 +15,7 @@ mod refusals;
 mod routes;
 mod runs;
 mod schedules;
+mod sweeps;
 /// What callers are shown.
 pub mod view;
 mod workflows;
@@ -154,7 +155,9 @@ impl Gateway {
         let global_rate = settings.rate.map(|(rate, burst)| routes::limiter(rate, burst));
         let (paused, callouts) = (RwLock::default(), callouts::Callouts::new());
         let inner = Inner { engine, files, doors, secrets, clock, settings, global_rate, paused, refusals, callouts };
-        (Self(Arc::new(inner)), receiver)
+        let inner = Arc::new(inner);
+        inner.engine.enter_by(Arc::new(sweeps::Way(Arc::downgrade(&inner))));
+        (Self(inner), receiver)
     }
 
     /// The engine behind it, for start and stop.

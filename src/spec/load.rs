@@ -6,8 +6,8 @@ use std::sync::{Arc, LazyLock};
 use super::diagnostic::{Problem, Severity};
 use super::folder::{Files, SourceFile};
 use super::resolve::{
-    Callee, Callees, Desk, SecretUse, callee, flow_schemas, resolve_route, resolve_schedule, resolve_workflow,
-    tell_duplicates, tell_shared_paths, verify_schema,
+    Callee, Callees, Desk, SecretUse, callee, flow_schemas, resolve_route, resolve_schedule, resolve_sweep,
+    resolve_workflow, tell_duplicates, tell_shared_paths, verify_schema,
 };
 use super::schema::Extensions;
 use super::source_map::{Source, SourceMap};
@@ -186,9 +186,17 @@ fn desk<'a>(
 }
 
 fn compile(desk: &mut Desk<'_>, file: &RoutesFile, callees: Callees<'_>, revision: &Revision) -> RoutesCompiled {
-    let routes = file.routes.iter().filter_map(|item| resolve_route(desk, item, callees, revision)).collect();
-    let schedules = file.schedules.iter().filter_map(|item| resolve_schedule(desk, item, callees, revision)).collect();
-    RoutesCompiled { routes, schedules }
+    let mut compiled = RoutesCompiled::default();
+    for item in &file.routes {
+        let route = resolve_route(desk, item, callees, revision);
+        // Also of a route that is not healthy: everything that is wrong is told at once.
+        let sweep = resolve_sweep(desk, item, route.as_ref(), revision);
+        compiled.schedules.extend(sweep);
+        compiled.routes.extend(route);
+    }
+    let schedules = file.schedules.iter().filter_map(|item| resolve_schedule(desk, item, callees, revision));
+    compiled.schedules.extend(schedules);
+    compiled
 }
 
 fn healthy<T>(made: Option<T>, problems: Vec<Problem>) -> Result<T, Vec<Problem>> {

@@ -14,6 +14,7 @@ mod databases;
 mod parts;
 mod route;
 mod settings;
+mod sweep;
 mod trial;
 mod workflow;
 
@@ -31,6 +32,7 @@ pub use self::settings::{
     JwtAuth, ListenTls, Listeners, Paths, PostgresAuth, Records, Retention, SecretSource, Secrets, Settings,
     SettingsLimits, Storage, StorageBackend,
 };
+pub use self::sweep::{ListCall, Sweep};
 pub use self::trial::{
     CallText, DecisionText, Exchange, Expect, ExpectCall, ExpectCalls, ExpectFailure, ExpectNotice, ExpectRun,
     ExpectStatus, ExpectTask, FaultName, FaultText, FixtureList, Fixtures, HeaderText, NoticeLevel,
