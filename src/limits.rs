@@ -2,16 +2,22 @@
 //! default of a setting and says so.
 
 mod alerts;
+mod clocks;
+mod files;
 mod places;
 mod sources;
+mod stores;
 mod trials;
 
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 pub use self::alerts::*;
+pub use self::clocks::*;
+pub use self::files::*;
 pub use self::places::*;
 pub use self::sources::*;
+pub use self::stores::*;
 pub use self::trials::*;
 
 /// Body of a delivery, bytes, unless the route sets `limits.max_body`. Shopify's largest orders are about 1 MiB.
@@ -159,31 +165,30 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 pub const STATE_BYTES_MAX: usize = 256 * 1024;
 /// Longest duration that a file may ask for: a century, far inside what timestamps hold.
 pub const DURATION_MAX: Duration = Duration::from_hours(24 * 36_500);
-/// Shortest `every` of a schedule; a faster clock is a queue, not a schedule.
-pub const EVERY_MIN: Duration = Duration::from_secs(1);
-/// Bytes of one cron expression.
-pub const CRON_BYTES_MAX: usize = 256;
-/// How late the newest slot may enter and still count as on time: a restart, a slow store. Older slots are missed, and
-/// `catchup` rules.
-pub const SLOT_LATE_MAX: Duration = Duration::from_mins(1);
-/// How far back `catchup` reaches when a schedule sets no `catchup_window`.
-pub const CATCHUP_WINDOW: Duration = Duration::from_hours(24);
-/// Given-up slots that are counted one by one; past this the count is a lower bound.
-pub const MISSED_COUNTED_MAX: usize = 10_000;
 /// Bytes of a delivery id that a platform sends: it becomes part of an indexed key.
 pub const DELIVERY_ID_BYTES_MAX: usize = 512;
 /// Events that one request may carry, each a delivery of its own: what Event Grid puts into a batch at most.
 pub const EVENTS_PER_REQUEST_MAX: usize = 5_000;
 /// Signing certificates that a route keeps: a platform has one for each region, and changes it about once a year.
 pub const SIGNING_CERTIFICATES_MAX: usize = 16;
-/// Signing certificates that are fetched within a minute: more is somebody who makes up their names.
-pub const SIGNING_CERTIFICATE_FETCHES_MAX: u32 = 6;
+/// Signing certificates and key sets that are fetched within a minute: more is somebody who makes up their names.
+pub const SIGNING_KEY_FETCHES_MAX: u32 = 6;
+/// How long the public keys of an issuer are kept before newer ones are asked for: a key that it took back counts as long.
+pub const ISSUER_KEYS_KEPT: Duration = Duration::from_hours(1);
+/// The least pause between two questions for them, whatever key ids tokens name.
+pub const ISSUER_KEYS_ASK_AGAIN: Duration = Duration::from_mins(1);
+/// Keys of an issuer that are kept; directories publish some ten.
+pub const ISSUER_KEYS_MAX: usize = 100;
 /// Longest call for a certificate or a confirmation: SNS waits 15 s for the answer to its message.
 pub const CALLOUT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of the answer to such a call: a certificate with its chain is a few KiB.
 pub const CALLOUT_BYTES_MAX: usize = 64 * 1024;
 /// Confirmed subscriptions that are remembered, so that a repeat of the message calls nobody.
 pub const CONFIRMATIONS_REMEMBERED_MAX: usize = 64;
+/// How often a confirmation is tried: its URL holds for three days, but nobody asks for it again by itself.
+pub const CONFIRMATION_ATTEMPTS: u32 = 4;
+/// The first pause between two tries; each is five times the one before.
+pub const CONFIRMATION_PAUSE: Duration = Duration::from_secs(1);
 /// Signatures that one request may carry, as senders do while they rotate keys; each costs a comparison.
 pub const SIGNATURES_MAX: usize = 16;
 /// Elements inside elements of an XML body: chat platforms go four deep.
@@ -375,191 +380,6 @@ pub const COMMAND_STDERR_BYTES_MAX: usize = 256 * 1024;
 pub const COMMAND_DRAIN_MAX: Duration = Duration::from_secs(1);
 /// How long killed processes of a command may take to be gone before their group is left to the next start.
 pub const COMMAND_GONE_MAX: Duration = Duration::from_secs(5);
-/// How long one call to Blob Storage may take, with all its retries.
-pub const BLOB_CALL_MAX: Duration = Duration::from_secs(10);
-/// How long a call to Blob Storage is tried again; the door gives up on a delivery after [`ACCEPT_TIMEOUT`].
-pub const BLOB_RETRY_MAX: Duration = Duration::from_secs(3);
-/// Calls to Blob Storage at one time.
-pub const BLOB_CALLS_MAX: usize = 64;
-/// Calls that wait for their turn; past this the store is full.
-pub const BLOB_CALLS_QUEUED_MAX: usize = 4096;
-/// Calls of one background job, such as reading what other gateways did, at one time.
-pub const BLOB_UPKEEP_CALLS_MAX: usize = 16;
-/// How long nobody asks a Blob Storage that did not answer.
-pub const BLOB_PAUSE: Duration = Duration::from_secs(1);
-/// Bytes of one blob that are sent or read in one call: more than a body and its events can have.
-pub const BLOB_PART_BYTES: u64 = 256 * 1024 * 1024;
-/// How often a gateway looks for runs that others accepted.
-pub const BLOB_POLL: Duration = Duration::from_secs(10);
-/// Looks after which a gateway also reads what others finished, and their journals.
-pub const BLOB_POLLS_PER_HISTORY: u32 = 6;
-/// How often a gateway lists everything, for what the lists of recent runs missed.
-pub const BLOB_EVERYTHING_POLL: Duration = Duration::from_hours(24);
-/// How long a queued run is left to the gateway that accepted it.
-pub const BLOB_QUEUED_GRACE: Duration = Duration::from_secs(15);
-/// Age at which a marker without a delivery was left by a crash, not by an accept under way.
-pub const BLOB_MARKER_AGE: Duration = Duration::from_mins(10);
-/// Appends after which a log is rewritten into one piece; an append blob holds 50,000.
-pub const BLOB_BLOCKS_MAX: u32 = 49_000;
-/// Bytes of a run's log that the index keeps, so that its next event needs no read.
-pub const BLOB_LOG_CACHED_BYTES_MAX: usize = 256 * 1024;
-/// Times that a small shared blob is read and written again because another gateway was faster.
-pub const BLOB_CONFLICTS_MAX: u32 = 16;
-/// How long the index remembers a name of a workflow's state that was removed, against late writers.
-pub const BLOB_REMOVED_STATE_KEPT: Duration = Duration::from_hours(24);
-/// How often finished runs are looked for to export their records.
-pub const RECORDS_POLL: Duration = Duration::from_secs(30);
-/// Runs younger than this are left for later where several gateways write: their lists lag.
-pub const RECORDS_LAG: Duration = Duration::from_mins(2);
-/// Records that are uploaded at one time.
-pub const RECORDS_CALLS_MAX: usize = 8;
-/// Runs still open whose records are owed; with more, younger runs wait their turn.
-pub const RECORDS_OPEN_MAX: usize = 4096;
-/// Longest pause after an export that failed.
-pub const RECORDS_RETRY_MAX: Duration = Duration::from_mins(1);
-/// Records between two notes of how far the export has come.
-pub const RECORDS_PER_NOTE: usize = 200;
-/// Runs that one look for records goes through, oldest first; the rest waits for the next.
-pub const RECORDS_PER_LOOK_MAX: usize = 100_000;
-/// How long the gateway that exports keeps that task without saying so again.
-pub const RECORDS_TURN: Duration = Duration::from_mins(5);
-/// How long a resume that was asked for is waited for, so that its record is written again.
-pub const RECORDS_RESUME_MAX: Duration = Duration::from_mins(10);
-/// Bytes of a body or table that stay in the log of a run (`limits.inline_max`); what is larger is an artifact.
-pub const INLINE_BYTES_MAX: usize = 64 * 1024;
-/// How long the engine waits for an artifact to take a part of an output; the part stays in the log after that.
-pub const OUTPUT_KEEP_MAX: Duration = Duration::from_secs(30);
-/// Artifacts that are read at one time when a run goes on whose outputs are kept beside its log.
-pub const OUTPUT_READS_MAX: usize = 8;
-/// How long one of them may take to be read: outputs have at most 16 MiB.
-pub const OUTPUT_READ_MAX: Duration = Duration::from_mins(1);
-/// The pause of a run whose kept outputs cannot be read, before it looks again.
-pub const OUTPUT_READ_AGAIN: Duration = Duration::from_secs(30);
-/// The most that `limits.inline_max` may ask for: logs are read into memory whole.
-pub const INLINE_BYTES_CEILING: usize = 8 * 1024 * 1024;
-/// Bytes of an artifact that its writer holds in memory.
-pub const ARTIFACT_PIECE_BYTES: usize = 1024 * 1024;
-/// Bytes of an artifact that are read from a file at once.
-pub const ARTIFACT_READ_BYTES: usize = 256 * 1024;
-/// Bytes of one block of an artifact in Blob Storage, which takes 50,000 of them.
-pub const ARTIFACT_BLOCK_BYTES: usize = 8 * 1024 * 1024;
-/// Blocks of one blob. <https://learn.microsoft.com/rest/api/storageservices/put-block-list>
-pub const ARTIFACT_BLOCKS_MAX: usize = 50_000;
-/// The largest file that `http_download` takes when the task sets no `max_size`: large reports have some hundred MiB.
-pub const DOWNLOAD_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
-/// The most that `max_size` may ask for.
-pub const DOWNLOAD_BYTES_CEILING: u64 = 64 * 1024 * 1024 * 1024;
-/// How long a far end may be silent in the middle of a file when the task sets no `idle_timeout`.
-pub const DOWNLOAD_IDLE_MAX: Duration = Duration::from_secs(30);
-/// Times that one attempt asks for a fresh link.
-pub const DOWNLOAD_REFRESHES_MAX: u32 = 3;
-/// Times that one attempt goes on, or begins anew, after the connection broke.
-pub const DOWNLOAD_CUTS_MAX: u32 = 8;
-/// The pause after the first such break; it grows with each.
-pub const DOWNLOAD_CUT_PAUSE: Duration = Duration::from_millis(100);
-/// Bytes of the answer that holds a link.
-pub const DOWNLOAD_LINK_BYTES_MAX: usize = 1024 * 1024;
-/// Bytes of an unwanted answer that its failure quotes.
-pub const DOWNLOAD_WORDS_BYTES_MAX: usize = 400;
-/// Characters of the name of a file that came.
-pub const DOWNLOAD_NAME_CHARS_MAX: usize = 120;
-/// How much the clock of a platform may differ from ours when it says when a report was asked for.
-pub const REPORT_CLOCKS_DIFFER_MAX: Duration = Duration::from_mins(2);
-/// Reports in a row that a platform may give up before a task stops asking for another: each costs its daily quota.
-pub const REPORTS_GIVEN_UP_MAX: u32 = 3;
-/// How far back the same report explains why Amazon cancelled one: some types are made once a day.
-pub const REPORT_TOO_OFTEN_WITHIN: Duration = Duration::from_hours(24);
-/// Bytes of a file that are looked through for rows; what is larger has some.
-pub const REPORT_HEAD_BYTES_MAX: u64 = 64 * 1024;
-/// Bytes of the document by which a platform explains a failure.
-pub const REPORT_REASON_BYTES_MAX: usize = 16 * 1024;
-/// Characters of it that the failure quotes.
-pub const REPORT_REASON_CHARS_MAX: usize = 400;
-/// Days of an Ads report, the first and the last included.
-pub const ADS_REPORT_DAYS_MAX: i64 = 31;
-/// Bytes at the front of a file by which its form and charset are found out.
-pub const TABLE_SNIFF_BYTES: u64 = 64 * 1024;
-/// Bytes of one row of a table, as text: one is held in memory.
-pub const TABLE_ROW_BYTES_MAX: u64 = 4 * 1024 * 1024;
-/// Columns of a table.
-pub const TABLE_COLUMNS_MAX: usize = 1_000;
-/// Bytes of a table that a task gives.
-pub const TABLE_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
-/// Rows that a query gives when its task sets no `max_rows`.
-pub const TABLE_ROWS_MAX: u64 = 1_000_000;
-/// The most that `max_rows` may ask for.
-pub const TABLE_ROWS_CEILING: u64 = 100_000_000;
-/// Threads that work on tables, in all runs together: each holds a core and some megabytes.
-pub const TABLE_THREADS_MAX: usize = 4;
-/// Bytes that the tables of one `table_query` may take on the disk.
-pub const TABLE_QUERY_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
-/// Memory for the pages of one `table_query`, KiB: what is larger is read from the disk.
-pub const TABLE_QUERY_CACHE_KIB: u32 = 16 * 1024;
-/// Bytes of one value in a `table_query`.
-pub const TABLE_QUERY_VALUE_BYTES_MAX: i32 = 16 * 1024 * 1024;
-/// Bytes of the SQL of a `table_query`, ours for wide tables included.
-pub const TABLE_QUERY_SQL_BYTES_MAX: i32 = 256 * 1024;
-/// Steps of SQLite between two looks whether the attempt is over and the disk has room.
-pub const TABLE_QUERY_LOOK_STEPS: i32 = 1_000;
-/// Connections of tasks to one database: each costs the server a process.
-pub const SQL_CONNECTIONS_MAX: usize = 8;
-/// How long the end of a connection to a database may take.
-pub const SQL_GOODBYE_MAX: Duration = Duration::from_secs(1);
-/// Tries to make a table that another makes at the same moment.
-pub const SQL_MAKE_TRIES_MAX: usize = 3;
-/// Bytes of a table on their way to a database at once.
-pub const SQL_PIECE_BYTES: usize = 256 * 1024;
-/// Pieces of a table that are read ahead of the database.
-pub const SQL_PIECES_AHEAD: usize = 4;
-/// Rows that a load refuses and tells one by one; past this the load fails.
-pub const SQL_REJECTS_MAX: u64 = 100_000;
-/// Bytes of the rows that a load refuses.
-pub const SQL_REJECTS_BYTES_MAX: u64 = 256 * 1024 * 1024;
-/// Room on the disk below which no artifact grows: the store must go on.
-pub const ARTIFACT_ROOM_BYTES_MIN: u64 = 512 * 1024 * 1024;
-/// Bytes of an artifact between two looks at the room on the disk.
-pub const ARTIFACT_ROOM_LOOK_BYTES: usize = 64 * 1024 * 1024;
-/// How long a write that was cut off is left alone, in case it is still under way.
-pub const ARTIFACT_UNFINISHED_KEPT: Duration = Duration::from_hours(24);
-/// Stores whose names are read of one place for artifacts: two are too many already.
-pub const ARTIFACT_STORES_MAX: usize = 100;
-/// Runs whose artifacts one look goes through.
-pub const ARTIFACT_SWEEP_RUNS: usize = 100;
-/// Between two looks for artifacts of old runs when there are more.
-pub const ARTIFACT_SWEEP_PAUSE: Duration = Duration::from_secs(1);
-/// Between two looks for artifacts of old runs.
-pub const ARTIFACT_SWEEP_EVERY: Duration = Duration::from_mins(10);
-/// How long one statement or transaction of a PostgreSQL store may take: less than a door waits for the store.
-pub const POSTGRES_CALL_MAX: Duration = Duration::from_secs(3);
-/// How long a write to PostgreSQL may wait and run before its caller is told that it failed.
-pub const POSTGRES_WRITE_MAX: Duration = Duration::from_secs(8);
-/// How long one list or batch of retention may take on PostgreSQL: people and upkeep, on a connection of their own.
-pub const POSTGRES_SHOW_MAX: Duration = Duration::from_secs(20);
-/// How long a step of the schema, or what gives disk space of an old partition back, may take on PostgreSQL.
-pub const POSTGRES_UPKEEP_MAX: Duration = Duration::from_mins(30);
-/// How long a connection to PostgreSQL may take to open, name resolution, TLS and sign-in included.
-pub const POSTGRES_CONNECT_MAX: Duration = Duration::from_secs(5);
-/// How long a call waits for a lost PostgreSQL connection to come back before it fails: a restart of the server is a
-/// failure, a connection that was cut is not.
-pub const POSTGRES_RECONNECT_WAIT: Duration = Duration::from_millis(800);
-/// Shortest and longest pause between two tries to connect to PostgreSQL.
-pub const POSTGRES_BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-/// How long a lock may be waited for on PostgreSQL; other gateways hold theirs for one transaction.
-pub const POSTGRES_LOCK_MAX: Duration = Duration::from_secs(2);
-/// Tries of one transaction on PostgreSQL that met another in a way that the server undoes.
-pub const POSTGRES_TRIES_MAX: usize = 5;
-/// How long a queued run that one gateway has read is kept from the others: it either claims it, or the others may.
-pub const POSTGRES_OFFER: Duration = Duration::from_secs(2);
-/// How often a gateway tells the others on its database that it is there.
-pub const POSTGRES_HEARTBEAT: Duration = Duration::from_secs(5);
-/// Silence after which a gateway counts as gone, and what it had parked is shown to the others.
-pub const POSTGRES_SILENCE_MAX: Duration = Duration::from_secs(20);
-/// Shortest time between two notices of new work from one gateway: each costs all others a look.
-pub const POSTGRES_NOTICE_EVERY: Duration = Duration::from_millis(20);
-/// Delivery keys that one batch of retention lets go on PostgreSQL.
-pub const POSTGRES_KEYS_FORGOTTEN_MAX: usize = 5_000;
-/// How much time the runs of one partition span.
-pub const POSTGRES_PARTITION: Duration = Duration::from_hours(7 * 24);
 /// How long a call for a token of a connection may take.
 pub const TOKEN_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes of the answer to a call for a token.

@@ -24,8 +24,11 @@ pub struct Delivery {
     /// The sender's address.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub remote: String,
-    /// The scheme that verified it, such as `shopify`.
+    /// The scheme that verified it, such as `shopify`; `sweep` when the far end was asked for it.
     pub verified_by: String,
+    /// The run of the sweep that found it at the platform, when it did not come by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swept_by: Option<RunId>,
 }
 
 /// What makes two deliveries (or two slots, or two API calls) the same: 128 bits of a hash over where it came in

@@ -38,5 +38,7 @@ pub mod signing;
 pub mod state;
 /// Which step of a run.
 pub mod step;
+/// How far sweeps have come, and what they found.
+pub mod sweep;
 /// Why a run exists.
 pub mod trigger;

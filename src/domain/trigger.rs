@@ -11,7 +11,7 @@ use crate::id::{Revision, RunId, ScheduleName};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
-    /// A webhook.
+    /// A webhook; or what a sweep found in its place, when the delivery says so.
     Delivery { route: RouteRef, delivery: Box<Delivery> },
     /// A schedule's slot; `backfill` when a person entered a missed one.
     Slot { schedule: ScheduleName, revision: Revision, due: Timestamp, backfill: bool },
@@ -38,12 +38,13 @@ pub enum TriggerKind {
     Parent,
     Callback,
     Edit,
+    Sweep,
 }
 
 impl TriggerKind {
     /// All kinds, in the order of their codes.
-    pub const ALL: [Self; 7] =
-        [Self::Delivery, Self::Slot, Self::Manual, Self::Replay, Self::Parent, Self::Callback, Self::Edit];
+    pub const ALL: [Self; 8] =
+        [Self::Delivery, Self::Slot, Self::Manual, Self::Replay, Self::Parent, Self::Callback, Self::Edit, Self::Sweep];
 
     /// The word that people type.
     pub const fn as_str(self) -> &'static str {
@@ -55,6 +56,7 @@ impl TriggerKind {
             Self::Parent => "parent",
             Self::Callback => "callback",
             Self::Edit => "edit",
+            Self::Sweep => "sweep",
         }
     }
 
@@ -68,6 +70,7 @@ impl Trigger {
     /// Which kind it is.
     pub fn kind(&self) -> TriggerKind {
         match self {
+            Self::Delivery { delivery, .. } if delivery.swept_by.is_some() => TriggerKind::Sweep,
             Self::Delivery { .. } => TriggerKind::Delivery,
             Self::Slot { .. } => TriggerKind::Slot,
             Self::Manual { .. } => TriggerKind::Manual,

@@ -15,6 +15,7 @@ mod retention;
 mod runs;
 mod scheduler;
 mod step;
+mod sweeps;
 /// What expressions see.
 pub mod values;
 mod verbs;
@@ -22,7 +23,7 @@ mod verbs;
 use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -51,6 +52,7 @@ use crate::tasks::blob::Blobs;
 use crate::tasks::command::Commands;
 use crate::tasks::plan::{Plan, RoutePlan, SchedulePlan};
 use crate::tasks::sql::Databases;
+use crate::tasks::sweep::SharedEntrance;
 use hold::Hold;
 use lanes::Lanes;
 
@@ -138,6 +140,8 @@ struct Inner {
     told: Notify,
     /// How often people are told.
     alerts: Alerts,
+    /// The door for what sweeps find; the gateway above sets it.
+    entrance: OnceLock<SharedEntrance>,
     tracker: TaskTracker,
     /// No new work; what runs may finish its attempt.
     drain: CancellationToken,
@@ -185,6 +189,7 @@ impl Engine {
             reschedule: Notify::new(),
             told: Notify::new(),
             alerts,
+            entrance: OnceLock::new(),
             tracker: TaskTracker::new(),
             drain: CancellationToken::new(),
             halt: CancellationToken::new(),
@@ -222,6 +227,11 @@ impl Engine {
     /// The engine was told to stop.
     pub fn is_draining(&self) -> bool {
         self.0.drain.is_cancelled()
+    }
+
+    /// What sweeps find comes in here. Only the first door counts.
+    pub fn enter_by(&self, entrance: SharedEntrance) {
+        let _ = self.0.entrance.set(entrance);
     }
 
     /// Runs that this process drives now.

@@ -13,11 +13,13 @@ use crate::domain::event::{Accepted, Event};
 use crate::domain::failure::{Class, Failure, Fault};
 use crate::domain::run::{Run, TaskState};
 use crate::domain::state::State;
+use crate::domain::sweep;
 use crate::domain::trigger::Trigger;
-use crate::id::RunId;
+use crate::id::{Revision, RunId, ScheduleName};
 use crate::limits;
 use crate::store::{self, Acceptance, NewRun, Receipt};
 use crate::tasks::plan::Plan;
+use crate::tasks::sweep::SharedEntrance;
 use crate::tasks::{Child, Runs};
 
 #[async_trait]
@@ -52,11 +54,20 @@ impl Runs for Engine {
         })?;
         Ok(run.state.is_ended().then_some(run))
     }
+
+    fn entrance(&self) -> Option<SharedEntrance> {
+        self.0.entrance.get().cloned()
+    }
 }
 
 impl Engine {
-    /// The plan that a run is driven by: its workflow's, or that of a callback.
+    /// The plan that a run is driven by: its workflow's, or that of a sweep or a callback.
     pub(super) async fn plan_of(&self, run: &Run) -> Result<Arc<Plan>, Failure> {
+        if let Some((schedule, revision)) = sweep_of(run)
+            && let Some(sweep) = &self.0.parts.files.schedule(schedule, revision).await?.sweep
+        {
+            return Ok(Arc::clone(&sweep.plan));
+        }
         let plan = self.0.parts.files.plan(&run.accepted.workflow, &run.accepted.revision).await?;
         match (&run.accepted.trigger, &plan.callback) {
             (Trigger::Callback { of }, Some(told)) => Ok(Arc::new(callback::plan(&plan, told, *of))),
@@ -143,6 +154,13 @@ impl Engine {
         }
         self.nudge();
     }
+}
+
+/// The schedule of a run that may be a sweep: both are named alike, so no other run costs a look at its schedule.
+pub(super) fn sweep_of(run: &Run) -> Option<(&ScheduleName, &Revision)> {
+    let Trigger::Slot { schedule, revision, .. } = &run.accepted.trigger else { return None };
+    let is_sweep = sweep::is_name(schedule) && run.accepted.workflow.as_str() == schedule.as_str();
+    is_sweep.then_some((schedule, revision))
 }
 
 /// The event, and what lets a waiting run go on after it.

@@ -73,6 +73,7 @@ impl Engine {
         // Taken before the marks are read: a process that stood still in between must not pass over what another one,
         // which wrote the first mark meanwhile, is about to enter.
         let looked_at = self.0.parts.clock.now();
+        self.begin_sweeps(&schedules, looked_at).await?;
         let marks: BTreeMap<_, _> = self.store().marks(WATERMARK).await?.into_iter().collect();
         let paused: BTreeMap<_, _> = self.store().marks(PAUSED).await?.into_iter().collect();
         let mut next = None;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::log::{self, LogWriter, read};
-use super::runs::nudge;
+use super::runs::{nudge, sweep_of};
 use super::{Engine, Error};
 use crate::clock::Timestamp;
 use crate::domain::approval::Decision;
@@ -131,6 +131,11 @@ impl Engine {
         refuse_stripped(&run)?;
         if matches!(run.accepted.trigger, Trigger::Edit { .. } | Trigger::Callback { .. }) {
             let why = "it ran no tasks of its workflow, so there is nothing to run again";
+            return Err(Error::State { run: id, state: run.state, why });
+        }
+        if sweep_of(&run).is_some() && self.0.parts.files.current_plan(&run.accepted.workflow).is_none() {
+            let why =
+                "a sweep looks at what is there now, and the next slot of its schedule does that: resume it, or wait";
             return Err(Error::State { run: id, state: run.state, why });
         }
         let inputs = match &run.prepared {

@@ -1,4 +1,5 @@
-//! The calls that verifying needs made: the certificate that a message names, and the confirmation of a subscription.
+//! The calls that verifying needs made: for the certificate or the keys that a request is signed with, and to confirm a
+//! subscription.
 //! Both go through the egress guard, follow no redirect, and are few: a stranger cannot make us call out at will.
 
 use std::collections::VecDeque;
@@ -14,12 +15,12 @@ use super::routes::{Limiter, over_rate};
 use crate::id::RouteName;
 use crate::limits;
 use crate::outbound::{Request, Response};
-use crate::signature::{self, Prepared};
+use crate::signature::{self, Missing, Prepared};
 
 /// What keeps the calls few.
 #[derive(Debug)]
 pub(super) struct Callouts {
-    /// One certificate is fetched at a time: whoever waited finds it there.
+    /// One thing is fetched at a time: whoever waited finds it there.
     turn: tokio::sync::Mutex<()>,
     limiter: Limiter,
     /// Subscriptions that were confirmed lately, by the id of the message.
@@ -28,16 +29,16 @@ pub(super) struct Callouts {
     runtime: Option<Handle>,
 }
 
-/// Why a certificate is not there. The sender should come again.
+/// Why keys or a certificate are not there. The sender should come again.
 #[derive(Debug, thiserror::Error)]
-#[error("the signing certificate cannot be fetched: {why}")]
-pub(super) struct NoCertificate {
+#[error("what the request is signed with cannot be fetched: {why}")]
+pub(super) struct NoKeys {
     why: String,
 }
 
 impl Callouts {
     pub(super) fn new() -> Self {
-        let many = NonZeroU32::new(limits::SIGNING_CERTIFICATE_FETCHES_MAX).unwrap_or(NonZeroU32::MIN);
+        let many = NonZeroU32::new(limits::SIGNING_KEY_FETCHES_MAX).unwrap_or(NonZeroU32::MIN);
         Self {
             turn: tokio::sync::Mutex::default(),
             limiter: RateLimiter::direct(Quota::per_minute(many)),
@@ -58,31 +59,46 @@ impl Callouts {
         confirmed.push_back(id.to_owned());
         true
     }
+
+    fn forget(&self, id: &str) {
+        self.confirmed.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| known != id);
+    }
 }
 
 impl Gateway {
-    /// Fetches the certificate that a check is missing to judge this request, if it is missing one.
-    pub(super) async fn bring_certificate(
-        &self,
-        prepared: &Prepared,
-        request: &signature::Inbound<'_>,
-    ) -> Result<(), NoCertificate> {
+    /// Fetches what a check is missing to judge this request, if it is missing anything.
+    pub(super) async fn bring_keys(&self, prepared: &Prepared, request: &signature::Inbound<'_>) -> Result<(), NoKeys> {
         if prepared.wants(request).is_none() {
             return Ok(());
         }
         let _turn = self.0.callouts.turn.lock().await;
-        let Some(url) = prepared.wants(request) else { return Ok(()) };
-        if over_rate(&self.0.callouts.limiter).is_some() {
-            return Err(NoCertificate { why: "too many different ones were asked for within a minute".to_owned() });
+        let Some(Missing { url, needed }) = prepared.wants(request) else { return Ok(()) };
+        match self.fetch_keys(prepared, request, &url).await {
+            Ok(()) => Ok(()),
+            Err(why) if needed => Err(NoKeys { why }),
+            Err(why) => {
+                tracing::warn!(url, why, "the keys behind {url} could not be renewed; those from before still count");
+                Ok(())
+            }
         }
-        let answer = self.get(&url).await.map_err(|why| NoCertificate { why })?;
-        if answer.status == 200 && prepared.learn(&url, &answer.body) {
-            return Ok(());
-        }
-        Err(NoCertificate { why: format!("`{url}` answered {} without a certificate", answer.status) })
     }
 
-    /// Confirms a subscription once, after its message was answered.
+    async fn fetch_keys(&self, prepared: &Prepared, request: &signature::Inbound<'_>, url: &str) -> Result<(), String> {
+        if over_rate(&self.0.callouts.limiter).is_some() {
+            return Err("too many fetches within a minute".to_owned());
+        }
+        let answer = self.get(url).await;
+        let keys = answer.as_ref().ok().filter(|answer| answer.status == 200).map_or(&[][..], |answer| &answer.body);
+        if prepared.learn(url, keys, request.received_at) {
+            return Ok(());
+        }
+        Err(match answer {
+            Ok(answer) => format!("`{url}` answered {} without anything that could be used", answer.status),
+            Err(why) => why,
+        })
+    }
+
+    /// Confirms a subscription, once, after its message was answered; what fails is tried again a few times.
     pub(super) fn confirm(&self, route: &RouteName, url: String, id: &str) {
         if !self.0.callouts.is_first(id) {
             return;
@@ -91,20 +107,26 @@ impl Gateway {
             tracing::error!(%route, "the subscription of route {route} cannot be confirmed here");
             return;
         };
-        let (gateway, route) = (self.clone(), route.clone());
+        let (gateway, route, id) = (self.clone(), route.clone(), id.to_owned());
         let call = async move {
-            match gateway.get(&url).await {
-                Ok(answer) if answer.status == 200 => {
-                    tracing::info!(%route, "the subscription of route {route} is confirmed");
-                }
-                Ok(answer) => {
-                    let status = answer.status.as_u16();
-                    tracing::error!(%route, status, "the subscription of route {route} was not confirmed: {status}");
-                }
-                Err(error) => {
-                    tracing::error!(%route, error, "the subscription of route {route} could not be confirmed");
+            let mut pause = limits::CONFIRMATION_PAUSE;
+            for attempt in 1..=limits::CONFIRMATION_ATTEMPTS {
+                let why = match gateway.get(&url).await {
+                    Ok(answer) if answer.status == 200 => {
+                        tracing::info!(%route, "the subscription of route {route} is confirmed");
+                        return;
+                    }
+                    Ok(answer) => format!("the answer was {}", answer.status),
+                    Err(error) => error,
+                };
+                tracing::error!(%route, attempt, why, "the subscription of route {route} is not confirmed: {why}");
+                if attempt < limits::CONFIRMATION_ATTEMPTS {
+                    tokio::time::sleep(pause).await;
+                    pause *= 5;
                 }
             }
+            // The platform may send the message again when it is asked to.
+            gateway.0.callouts.forget(&id);
         };
         drop(runtime.spawn(call));
     }

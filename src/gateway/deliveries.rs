@@ -75,10 +75,10 @@ pub enum RefusalKind {
 /// A route that let the request in.
 pub(super) struct Admitted {
     pub(super) door: Arc<Door>,
-    proof: Proof,
-    ready: Option<Ready>,
+    pub(super) proof: Proof,
+    pub(super) ready: Option<Ready>,
     /// The deliveries in the request, when it is more than one or wraps one.
-    parts: Vec<Part>,
+    pub(super) parts: Vec<Part>,
 }
 
 /// What became of a delivery at the filters of its routes.
@@ -205,10 +205,10 @@ impl Gateway {
         let ready = door.keys(self.0.secrets.as_ref()).await.map_err(|error| keys_refused(plan, &error))?;
         let verdict = match &ready {
             Some(ready) => {
-                let brought = self.bring_certificate(&ready.prepared, &inbound.request).await;
+                let brought = self.bring_keys(&ready.prepared, &inbound.request).await;
                 let retry_after = Duration::from_secs(u64::from(limits::RETRY_AFTER_SECS));
                 let unavailable = RefusalKind::Unavailable { retry_after };
-                brought.map_err(|error| refuse(unavailable, "certificate.unavailable", error.to_string()))?;
+                brought.map_err(|error| refuse(unavailable, "keys.unavailable", error.to_string()))?;
                 ready.prepared.verify(&inbound.request)
             }
             None => Ok(Verdict::Deliver(Proof::default())),
@@ -298,7 +298,7 @@ impl Gateway {
         Sorted::Wanted(Box::new(Wanted { name, intake, status, answer }))
     }
 
-    fn first_event(&self, plan: &RoutePlan, delivery: &Delivery) -> Accepted {
+    pub(super) fn first_event(&self, plan: &RoutePlan, delivery: &Delivery) -> Accepted {
         let route = RouteRef { name: plan.name.clone(), revision: plan.revision.clone() };
         let workflow = self.0.files.catalog().workflows.get(&plan.workflow).map(|plan| plan.revision.clone());
         // A route that is in force names a workflow that is.
@@ -364,6 +364,7 @@ fn describe(inbound: &Inbound<'_>, admitted: &[Admitted], first: &Admitted) -> D
         // What was fetched has no sender.
         remote: if first.door.plan.is_fetched() { String::new() } else { inbound.peer.to_string() },
         verified_by,
+        swept_by: None,
     }
 }
 
@@ -383,7 +384,7 @@ fn masked(maskers: &[Arc<Masker>], text: String) -> String {
 
 /// Whether the route's filter lets it through. A filter that cannot be evaluated lets it through: the run will say
 /// what is wrong, and no order is lost to a typing error.
-fn wants(plan: &RoutePlan, seen: Option<&Context>) -> bool {
+pub(super) fn wants(plan: &RoutePlan, seen: Option<&Context>) -> bool {
     let (Some(filter), Some(seen)) = (&plan.filter, seen) else { return true };
     filter.is_true(seen).unwrap_or_else(|error| {
         tracing::warn!(route = %plan.name, %error, "the filter of route {} failed; the delivery is let through", plan.name);
@@ -413,7 +414,7 @@ fn delivery_key(plan: &RoutePlan, proof: &Proof, path: &str, body: &[u8], seen: 
 
 /// The body to keep: with what any of the routes redacts blanked out, in JSON and in forms. Other bodies have no paths,
 /// and are kept as they are.
-fn redacted(wanted: &[Admitted], inbound: &Inbound<'_>) -> Bytes {
+pub(super) fn redacted(wanted: &[Admitted], inbound: &Inbound<'_>) -> Bytes {
     let paths: Vec<_> = wanted.iter().flat_map(|one| &one.door.plan.redact).collect();
     if paths.is_empty() {
         return inbound.body.clone();

@@ -17,6 +17,7 @@ mod routes;
 mod runs;
 mod schedules;
 mod sources;
+mod sweeps;
 /// What callers are shown.
 pub mod view;
 mod workflows;
@@ -159,7 +160,9 @@ impl Gateway {
         let (paused, callouts, sources) = (RwLock::default(), callouts::Callouts::new(), sources::Board::new());
         let inner =
             Inner { engine, files, doors, secrets, clock, settings, global_rate, paused, refusals, callouts, sources };
-        (Self(Arc::new(inner)), receiver)
+        let inner = Arc::new(inner);
+        inner.engine.enter_by(Arc::new(sweeps::Way(Arc::downgrade(&inner))));
+        (Self(inner), receiver)
     }
 
     /// The engine behind it, for start and stop.

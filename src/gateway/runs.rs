@@ -150,6 +150,7 @@ fn show_delivery(delivery: &crate::domain::delivery::Delivery, body: &[u8]) -> v
         headers: delivery.headers.clone(),
         remote: delivery.remote.clone(),
         verified_by: delivery.verified_by.clone(),
+        swept_by: delivery.swept_by.map(|run| run.to_string()),
         body: (!body.is_empty()).then(|| BodyCopy::of(body, limits::EXCHANGE_BODY_BYTES_MAX).into()),
     }
 }

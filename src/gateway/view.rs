@@ -138,6 +138,9 @@ pub struct Delivery {
     pub headers: Vec<(String, String)>,
     pub remote: String,
     pub verified_by: String,
+    /// The run of the sweep that found it, when it did not come by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub swept_by: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<Body>,
 }

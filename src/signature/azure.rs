@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 use super::inbound::{Inbound, Proof, Reject, Verdict};
 use super::keys::{KeyError, Keys, Passwords};
 use super::params::{ConfigError, OneOrMany, Span};
-use super::{Check, Scheme, SecretSlot, api_key, bearer, jwt};
+use super::{Check, Missing, Scheme, SecretSlot, api_key, bearer, jwt};
+use crate::clock::Timestamp;
 
 /// The secret in the query.
 pub(super) const QUERY_KEY: SecretSlot =
@@ -23,6 +24,8 @@ pub(super) struct GateParams {
     pub(super) issuer: Option<OneOrMany>,
     /// The directory's public keys, a JWK set (RFC 7517).
     pub(super) jwks: Option<Value>,
+    /// Where the directory publishes them.
+    pub(super) jwks_url: Option<String>,
     /// How far the clocks may differ for `exp` and `nbf`; 60s when left out.
     pub(super) leeway: Option<Span>,
 }
@@ -35,9 +38,9 @@ pub(super) struct Gate {
 
 impl Gate {
     pub(super) fn build(params: GateParams) -> Result<Self, Vec<ConfigError>> {
-        let GateParams { query_param, audience, issuer, jwks, leeway } = params;
+        let GateParams { query_param, audience, issuer, jwks, jwks_url, leeway } = params;
         let mut problems = Vec::new();
-        let by_token = audience.is_some() || issuer.is_some() || jwks.is_some();
+        let by_token = audience.is_some() || issuer.is_some() || jwks.is_some() || jwks_url.is_some();
         for (path, is_there, example) in [
             ("audience", audience.is_some(), "add `audience: api://APPLICATION`"),
             ("issuer", issuer.is_some(), "add `issuer: https://sts.windows.net/TENANT/`"),
@@ -60,6 +63,9 @@ impl Gate {
             let mut with = json!({ "algorithms": ["RS256"], "audience": texts(audience), "issuer": texts(issuer) });
             if let Some(jwks) = jwks {
                 with["jwks"] = jwks;
+            }
+            if let Some(url) = jwks_url {
+                with["jwks_url"] = url.into();
             }
             if let Some(Span(leeway)) = leeway {
                 with["leeway"] = format!("{}ms", leeway.as_millis()).into();
@@ -96,9 +102,8 @@ pub(super) struct OpenGate {
 impl OpenGate {
     /// The place of the key that fits. Where a route takes both, a request that brings a token is held to it.
     pub(super) fn pass(&self, request: &Inbound<'_>) -> Result<usize, Reject> {
-        let brings_token = request.headers.get_all(bearer::AUTHORIZATION).next().is_some();
         match (&self.token, &self.key) {
-            (Some(token), key) if brings_token || key.is_none() => match token.verify(request)? {
+            (Some(token), key) if brings_token(request) || key.is_none() => match token.verify(request)? {
                 Verdict::Deliver(Proof { key_index, .. }) => Ok(key_index),
                 _ => Err(Reject::WrongSignature),
             },
@@ -106,4 +111,18 @@ impl OpenGate {
             (_, None) => Err(Reject::WrongSignature),
         }
     }
+
+    /// The directory's keys, when they are missing to judge the token.
+    pub(super) fn wants(&self, request: &Inbound<'_>) -> Option<Missing> {
+        self.token.as_ref().filter(|_| brings_token(request))?.wants(request)
+    }
+
+    /// Takes them.
+    pub(super) fn learn(&self, url: &str, answer: &[u8], now: Timestamp) -> bool {
+        self.token.as_ref().is_some_and(|token| token.learn(url, answer, now))
+    }
+}
+
+fn brings_token(request: &Inbound<'_>) -> bool {
+    request.headers.get_all(bearer::AUTHORIZATION).next().is_some()
 }

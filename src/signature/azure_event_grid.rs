@@ -17,7 +17,8 @@ use super::azure::{Gate, GateParams, OpenGate, QUERY_KEY};
 use super::inbound::{Answer, Inbound, Part, Proof, Reject, Verdict, delivery_id};
 use super::keys::{KeyError, Keys};
 use super::params::{self, ConfigError, OneOrMany, Span};
-use super::{Built, Check, Making, Scheme, SchemeKind, members};
+use super::{Built, Check, Making, Missing, Scheme, SchemeKind, members};
+use crate::clock::Timestamp;
 use crate::limits;
 
 pub(super) const SCHEME: SchemeKind = SchemeKind {
@@ -49,6 +50,8 @@ struct Params {
     /// The directory's public keys, a JWK set (RFC 7517).
     #[schemars(with = "Option<Map<String, Value>>")]
     jwks: Option<Value>,
+    /// Where the directory publishes them, such as `https://login.microsoftonline.com/TENANT/discovery/v2.0/keys`.
+    jwks_url: Option<String>,
     /// How far the clocks may differ for `exp` and `nbf`; 60s when left out.
     leeway: Option<Span>,
 }
@@ -58,7 +61,7 @@ const ORIGIN: &str = "eventgrid.azure.net";
 const VALIDATION: &str = "Microsoft.EventGrid.SubscriptionValidationEvent";
 
 fn build(with: &Map<String, Value>) -> Built {
-    let Params { query_param, topics, allowed_origins, allowed_rate, audience, issuer, jwks, leeway } =
+    let Params { query_param, topics, allowed_origins, allowed_rate, audience, issuer, jwks, jwks_url, leeway } =
         params::read(with)?;
     let mut problems = Vec::new();
     let list = |texts: Option<OneOrMany>| texts.map(|texts| texts.as_slice().to_vec()).unwrap_or_default();
@@ -72,7 +75,7 @@ fn build(with: &Map<String, Value>) -> Built {
         problems.push(ConfigError::new("allowed_rate", message, "write requests a minute, or leave it out"));
     }
     let origins = allowed_origins.map_or_else(|| vec![ORIGIN.to_owned()], |origins| origins.as_slice().to_vec());
-    match Gate::build(GateParams { query_param, audience, issuer, jwks, leeway }) {
+    match Gate::build(GateParams { query_param, audience, issuer, jwks, jwks_url, leeway }) {
         Ok(gate) if problems.is_empty() => {
             Ok(Box::new(EventGrid { gate, rule: std::sync::Arc::new(Rule { topics, origins, rate: allowed_rate }) }))
         }
@@ -111,6 +114,14 @@ struct Keyed {
 }
 
 impl Check for Keyed {
+    fn wants(&self, request: &Inbound<'_>) -> Option<Missing> {
+        self.gate.wants(request)
+    }
+
+    fn learn(&self, url: &str, answer: &[u8], now: Timestamp) -> bool {
+        self.gate.learn(url, answer, now)
+    }
+
     fn verify(&self, request: &Inbound<'_>) -> Result<Verdict, Reject> {
         let key_index = self.gate.pass(request)?;
         if request.method == "OPTIONS" {
@@ -162,7 +173,7 @@ fn is_cloud_event(event: &[u8]) -> bool {
     version.is_some()
 }
 
-/// An event's id; that of a CloudEvent is only unique together with its source (CloudEvents 1.0, section 3.1).
+/// An event's id; that of a `CloudEvent` is only unique together with its source (CloudEvents 1.0, section 3.1).
 fn id_of(event: &[u8]) -> Option<String> {
     let id = if is_cloud_event(event) {
         members::joined(event, &[&["source"], &["id"]])

@@ -8,7 +8,8 @@ use super::azure::{Gate, GateParams, OpenGate, QUERY_KEY};
 use super::inbound::{Inbound, Proof, Reject, Verdict, delivery_id};
 use super::keys::{KeyError, Keys};
 use super::params::{self, OneOrMany, Span};
-use super::{Built, Check, Making, Scheme, SchemeKind, members};
+use super::{Built, Check, Making, Missing, Scheme, SchemeKind, members};
+use crate::clock::Timestamp;
 
 pub(super) const SCHEME: SchemeKind = SchemeKind {
     name: "azure_monitor",
@@ -30,6 +31,8 @@ struct Params {
     /// For a secure webhook: the directory's public keys, a JWK set (RFC 7517).
     #[schemars(with = "Option<Map<String, Value>>")]
     jwks: Option<Value>,
+    /// Where the directory publishes them, such as `https://login.microsoftonline.com/TENANT/discovery/v2.0/keys`.
+    jwks_url: Option<String>,
     /// How far the clocks may differ for `exp` and `nbf`; 60s when left out.
     leeway: Option<Span>,
 }
@@ -38,8 +41,8 @@ struct Params {
 const ALERT: &[members::Place] = &[&["data", "essentials", "alertId"], &["data", "essentials", "monitorCondition"]];
 
 fn build(with: &Map<String, Value>) -> Built {
-    let Params { query_param, audience, issuer, jwks, leeway } = params::read(with)?;
-    Ok(Box::new(AzureMonitor(Gate::build(GateParams { query_param, audience, issuer, jwks, leeway })?)))
+    let Params { query_param, audience, issuer, jwks, jwks_url, leeway } = params::read(with)?;
+    Ok(Box::new(AzureMonitor(Gate::build(GateParams { query_param, audience, issuer, jwks, jwks_url, leeway })?)))
 }
 
 struct AzureMonitor(Gate);
@@ -57,6 +60,14 @@ impl Scheme for AzureMonitor {
 struct Keyed(OpenGate);
 
 impl Check for Keyed {
+    fn wants(&self, request: &Inbound<'_>) -> Option<Missing> {
+        self.0.wants(request)
+    }
+
+    fn learn(&self, url: &str, answer: &[u8], now: Timestamp) -> bool {
+        self.0.learn(url, answer, now)
+    }
+
     fn verify(&self, request: &Inbound<'_>) -> Result<Verdict, Reject> {
         let key_index = self.0.pass(request)?;
         // An alert of another schema is delivered as well; its body tells it from others.

@@ -1,5 +1,5 @@
-//! The public keys of a token issuer, as given in the configuration (RFC 7517), ready to verify with.
-//! Secret keys do not belong in a file and are refused here.
+//! The public keys of a token issuer (RFC 7517), ready to verify with. Secret keys do not belong in a file and are
+//! refused here.
 
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, ED25519, EcdsaVerificationAlgorithm,
@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::jwt::Algorithm;
 use super::params::ConfigError;
+use crate::limits;
 
 /// Keys by id and algorithm.
 pub(super) struct KeySet(Vec<SetKey>);
@@ -49,6 +50,19 @@ impl KeySet {
         if problems.is_empty() { Ok(Self(keys)) } else { Err(problems) }
     }
 
+    /// The keys that can be used, of a set that an issuer published: one that is broken is the issuer's business, and
+    /// must not take the others away. Nothing when none is left.
+    pub(super) fn read_usable(set: &serde_json::Value, algorithms: &[Algorithm]) -> Option<Self> {
+        let items = set.get("keys")?.as_array()?;
+        let jwks = items.iter().filter_map(|item| Jwk::deserialize(item).ok()).filter(|jwk| jwk.d.is_none());
+        let pairs = jwks.flat_map(|jwk| algorithms.iter().map(move |algorithm| (jwk.clone(), *algorithm)));
+        let keys = pairs.filter(|(jwk, algorithm)| jwk.fits(*algorithm)).filter_map(|(jwk, algorithm)| {
+            Some(SetKey { key: jwk.public_key(algorithm).ok()?, kid: jwk.kid, algorithm })
+        });
+        let keys: Vec<_> = keys.take(limits::ISSUER_KEYS_MAX).collect();
+        (!keys.is_empty()).then_some(Self(keys))
+    }
+
     /// The keys with this id, if any, whatever their algorithm. A token without `kid` means keys without one.
     pub(super) fn with_kid(&self, kid: Option<&str>) -> impl Iterator<Item = (Algorithm, &ParsedPublicKey)> {
         self.0.iter().filter(move |key| key.kid.as_deref() == kid).map(|key| (key.algorithm, &key.key))
@@ -61,7 +75,7 @@ struct Jwks {
 }
 
 /// The members of RFC 7517, section 4 and RFC 7518, section 6 that matter here; others are ignored.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 struct Jwk {
     kty: String,
     kid: Option<String>,

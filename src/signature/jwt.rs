@@ -13,10 +13,10 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Number, Value};
 
 use super::inbound::{Inbound, Proof, Reject, Verdict, delivery_id};
-use super::jwks::KeySet;
+use super::issuer::IssuerKeys;
 use super::keys::{KeyError, Keys};
 use super::params::{self, ConfigError, OneOrMany, Span, header_name};
-use super::{Built, Check, Making, Scheme, SchemeKind, SecretSlot, bearer};
+use super::{Built, Check, Making, Missing, Scheme, SchemeKind, SecretSlot, bearer};
 use crate::clock::Timestamp;
 use crate::limits;
 
@@ -48,6 +48,9 @@ struct Params {
     /// The issuer's public keys, a JWK set (RFC 7517).
     #[schemars(with = "Option<Map<String, Value>>")]
     jwks: Option<Value>,
+    /// Where the issuer publishes them, its `jwks_uri`: fetched when a token comes, kept for an hour, and asked for again
+    /// when a token names a key that is not among them, once a minute at most.
+    jwks_url: Option<String>,
     /// The header, when it is not `Authorization`.
     header: Option<String>,
 }
@@ -117,15 +120,12 @@ pub(super) fn build(with: &Map<String, Value>) -> Built {
         let message = "shared and public keys must not be mixed: a public key could be passed off as a shared one";
         problems.push(ConfigError::new("algorithms", message, "keep either the HS algorithms or the others"));
     }
-    let keys = match &params.jwks {
+    let keys = if shared > 0 || algorithms.is_empty() {
         // A set beside HS algorithms is the issuer's other business.
-        _ if shared > 0 || algorithms.is_empty() => None,
-        Some(set) => KeySet::read(set, &algorithms).map_err(|mut more| problems.append(&mut more)).ok(),
-        None => {
-            let help = "paste the document behind the issuer's `jwks_uri` as `jwks`";
-            problems.push(ConfigError::new("jwks", "there is no public key to verify with", help));
-            None
-        }
+        None
+    } else {
+        let keys = IssuerKeys::build(params.jwks.as_ref(), params.jwks_url, &algorithms);
+        keys.map_err(|mut more| problems.append(&mut more)).ok()
     };
     if !problems.is_empty() {
         return Err(problems);
@@ -148,7 +148,7 @@ struct Rule {
     audience: Option<OneOrMany>,
     leeway: Duration,
     /// The public keys; none means that the shared ones count.
-    keys: Option<KeySet>,
+    keys: Option<IssuerKeys>,
 }
 
 struct Jwt(std::sync::Arc<Rule>);
@@ -211,10 +211,20 @@ fn object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
     json.trim_ascii_start().starts_with(b"{").then(|| serde_json::from_slice(json).ok()).flatten()
 }
 
-impl Check for Keyed {
-    fn verify(&self, request: &Inbound<'_>) -> Result<Verdict, Reject> {
-        let malformed = || Reject::malformed(&self.rule.header, "a signed JSON web token");
-        let token = bearer::token(request, &self.rule.header)?;
+/// A token in its parts, of which nothing is verified yet.
+struct Token<'a> {
+    head: Head,
+    claims: &'a [u8],
+    /// Head and claims as they are signed.
+    signed: &'a [u8],
+    signature: Vec<u8>,
+}
+
+impl Rule {
+    /// Takes the request's token apart.
+    fn token<'a>(&self, request: &'a Inbound<'_>) -> Result<Token<'a>, Reject> {
+        let malformed = || self.malformed();
+        let token = bearer::token(request, &self.header)?;
         if token.len() > limits::TOKEN_BYTES_MAX {
             return Err(malformed());
         }
@@ -223,15 +233,39 @@ impl Check for Keyed {
         let signed = &token[..head.len() + 1 + claims.len()];
         let decoded = |part| BASE64URL_NOPAD.decode(part).map_err(|_| malformed());
         let head: Head = object(&decoded(head)?).ok_or_else(malformed)?;
-        let key_index = self.fitting_key(&head, signed, &decoded(signature)?)?;
+        Ok(Token { head, claims, signed, signature: decoded(signature)? })
+    }
 
-        let claims: Claims = object(&decoded(claims)?).ok_or_else(malformed)?;
+    fn malformed(&self) -> Reject {
+        Reject::malformed(&self.header, "a signed JSON web token")
+    }
+}
+
+impl Check for Keyed {
+    fn verify(&self, request: &Inbound<'_>) -> Result<Verdict, Reject> {
+        let malformed = || self.rule.malformed();
+        let token = self.rule.token(request)?;
+        let key_index = self.fitting_key(&token.head, token.signed, &token.signature)?;
+
+        let claims = BASE64URL_NOPAD.decode(token.claims).map_err(|_| malformed())?;
+        let claims: Claims = object(&claims).ok_or_else(malformed)?;
         self.rule.accept(&claims, request.received_at)?;
         let delivery_id = claims.jti.map(|jti| delivery_id("jti", jti.as_bytes())).transpose()?;
         let id_is_signed = delivery_id.is_some();
         // A sender may use one token for many deliveries, so its id alone does not make them the same.
         let id_may_collide = true;
         Ok(Verdict::Deliver(Proof { delivery_id, id_is_signed, id_may_collide, key_index, ..Proof::default() }))
+    }
+
+    fn wants(&self, request: &Inbound<'_>) -> Option<Missing> {
+        let keys = self.rule.keys.as_ref()?;
+        let head = self.rule.token(request).ok()?.head;
+        let allowed = self.rule.algorithms.iter().any(|algorithm| algorithm.name() == head.alg) && !head.crit;
+        allowed.then(|| keys.wants(head.kid.as_deref(), request.received_at)).flatten()
+    }
+
+    fn learn(&self, _url: &str, answer: &[u8], now: Timestamp) -> bool {
+        self.rule.keys.as_ref().is_some_and(|keys| keys.learn(answer, now))
     }
 }
 
@@ -248,6 +282,7 @@ impl Keyed {
             let fitting = shared.find(|shared| hmac::verify(&shared.key, signed, signature).is_ok());
             return fitting.map(|shared| shared.place).ok_or(Reject::WrongSignature);
         };
+        let keys = keys.known().ok_or(Reject::TokenHead { member: "kid" })?;
         let mut of_kid = keys.with_kid(head.kid.as_deref()).filter(|(known, _)| *known == algorithm).peekable();
         if of_kid.peek().is_none() {
             return Err(Reject::TokenHead { member: "kid" });

@@ -20,6 +20,7 @@ mod generic_hmac;
 mod inbound;
 /// Which addresses may call a route.
 pub mod ip_allow;
+mod issuer;
 mod jwks;
 mod jwt;
 mod keys;
@@ -43,6 +44,8 @@ pub use keys::{KeyError, Keys};
 pub use params::ConfigError;
 use presets::{Knobs, PRESETS};
 use sender::Sender;
+
+use crate::clock::Timestamp;
 
 /// The schemes that have code of their own.
 static SCHEMES: &[SchemeKind] = &[
@@ -125,15 +128,24 @@ trait Scheme: Send + Sync {
 trait Check: Send + Sync {
     fn verify(&self, request: &Inbound<'_>) -> Result<Verdict, Reject>;
 
-    /// The URL of the certificate that is missing to judge a request that could be good.
-    fn wants(&self, _request: &Inbound<'_>) -> Option<String> {
+    /// The keys that are missing to judge a request that could be good.
+    fn wants(&self, _request: &Inbound<'_>) -> Option<Missing> {
         None
     }
 
-    /// Takes what a wanted URL answered; false when it is of no use.
-    fn learn(&self, _url: &str, _pem: &[u8]) -> bool {
+    /// Takes what a wanted URL answered, nothing when it did not; false when it is of no use.
+    fn learn(&self, _url: &str, _answer: &[u8], _now: Timestamp) -> bool {
         false
     }
+}
+
+/// Keys or certificates that are published, and not known here yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// Where they are.
+    pub url: String,
+    /// Whether `verify` refuses without them; otherwise it judges by those that it has.
+    pub needed: bool,
 }
 
 /// How a route verifies, as written; built when routes are loaded.
@@ -229,15 +241,14 @@ impl Prepared {
         self.check.verify(request)
     }
 
-    /// The URL of a certificate that is missing to judge this request, and that is worth fetching: the request names
-    /// a sender that the route expects, and the URL is the platform's own. `verify` refuses until it is learned.
-    pub fn wants(&self, request: &Inbound<'_>) -> Option<String> {
+    /// The keys that are missing to judge this request, and worth fetching: the URL is the route's or the platform's own.
+    pub fn wants(&self, request: &Inbound<'_>) -> Option<Missing> {
         self.check.wants(request)
     }
 
-    /// Takes what such a URL answered, at most once for each URL; false when it is of no use.
-    pub fn learn(&self, url: &str, pem: &[u8]) -> bool {
-        self.check.learn(url, pem)
+    /// Takes what such a URL answered at `now`, nothing when it did not; false when it is of no use.
+    pub fn learn(&self, url: &str, answer: &[u8], now: Timestamp) -> bool {
+        self.check.learn(url, answer, now)
     }
 }
 

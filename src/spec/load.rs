@@ -7,7 +7,7 @@ use super::diagnostic::{Problem, Severity};
 use super::folder::{Files, SourceFile};
 use super::resolve::{
     Callee, Callees, Desk, SecretUse, callee, flow_schemas, resolve_route, resolve_schedule, resolve_source,
-    resolve_workflow, tell_duplicates, tell_shared_paths, verify_schema,
+    resolve_sweep, resolve_workflow, tell_duplicates, tell_shared_paths, verify_schema,
 };
 use super::schema::Extensions;
 use super::source_map::{Source, SourceMap};
@@ -188,15 +188,21 @@ fn desk<'a>(
 }
 
 fn compile(desk: &mut Desk<'_>, file: &RoutesFile, callees: Callees<'_>, revision: &Revision) -> RoutesCompiled {
-    let mut routes: Vec<_> =
-        file.routes.iter().filter_map(|item| resolve_route(desk, item, callees, revision)).collect();
-    let mut sources = Vec::new();
-    for (source, own) in file.sources.iter().filter_map(|item| resolve_source(desk, item, callees, revision)) {
-        sources.push(source);
-        routes.extend(own);
+    let mut compiled = RoutesCompiled::default();
+    for item in &file.routes {
+        let route = resolve_route(desk, item, callees, revision);
+        // Also of a route that is not healthy: everything that is wrong is told at once.
+        let sweep = resolve_sweep(desk, item, route.as_ref(), revision);
+        compiled.schedules.extend(sweep);
+        compiled.routes.extend(route);
     }
-    let schedules = file.schedules.iter().filter_map(|item| resolve_schedule(desk, item, callees, revision)).collect();
-    RoutesCompiled { routes, sources, schedules }
+    for (source, own) in file.sources.iter().filter_map(|item| resolve_source(desk, item, callees, revision)) {
+        compiled.sources.push(source);
+        compiled.routes.extend(own);
+    }
+    let schedules = file.schedules.iter().filter_map(|item| resolve_schedule(desk, item, callees, revision));
+    compiled.schedules.extend(schedules);
+    compiled
 }
 
 fn healthy<T>(made: Option<T>, problems: Vec<Problem>) -> Result<T, Vec<Problem>> {

@@ -66,7 +66,10 @@ pub fn schema(kind: FileKind, extensions: &Extensions) -> Value {
     }
     match kind {
         FileKind::Settings | FileKind::Test | FileKind::Fixtures => {}
-        FileKind::Routes => merge_presets(&mut schema, &extensions.presets),
+        FileKind::Routes => {
+            merge_presets(&mut schema, &extensions.presets);
+            merge_list(&mut schema, &extensions.tasks);
+        }
         FileKind::Workflow => merge_tasks(&mut schema, &extensions.tasks),
     }
     schema
@@ -150,6 +153,16 @@ fn merge_presets(schema: &mut Value, presets: &[(String, Value)]) {
     let preset = &mut schema["$defs"]["Verify"]["anyOf"][1];
     preset["properties"]["preset"]["enum"] = json!(names);
     preset["allOf"] = Value::Array(rules);
+}
+
+/// What a sweep lists is the `with` of an `http_request`, and its connection beside it.
+fn merge_list(schema: &mut Value, kinds: &[(String, Value)]) {
+    let Some((_, with)) = kinds.iter().find(|(name, _)| name == "http_request") else { return };
+    let mut list = adopt(schema, "list", with.clone());
+    let own = schema["$defs"]["ListCall"].take();
+    list["description"] = own["description"].clone();
+    list["properties"]["connection"] = own["properties"]["connection"].clone();
+    schema["$defs"]["ListCall"] = list;
 }
 
 /// Makes a whole schema fit for a place inside another: its definitions move to the root under names that begin with

@@ -117,6 +117,7 @@ pub(super) const fn trigger_code(trigger: TriggerKind) -> i64 {
         TriggerKind::Parent => 4,
         TriggerKind::Callback => 5,
         TriggerKind::Edit => 6,
+        TriggerKind::Sweep => 7,
     }
 }
 

@@ -27,6 +27,8 @@ mod sql_exec;
 mod sql_load;
 mod sql_query;
 mod stop;
+/// What a platform holds, held against what it delivered.
+pub mod sweep;
 mod table;
 mod table_query;
 mod transform;
@@ -321,6 +323,9 @@ pub trait Runs: Send + Sync {
 
     /// How a run ended; nothing while it has not.
     async fn ended(&self, run: RunId) -> Result<Option<Run>, Failure>;
+
+    /// The door for what did not come by itself, where there is one.
+    fn entrance(&self) -> Option<sweep::SharedEntrance>;
 }
 
 /// A run that a task starts.

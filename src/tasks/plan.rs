@@ -304,8 +304,18 @@ pub struct SchedulePlan {
     pub inputs: Mapping,
     /// Who is to be told when a slot did not fire; the channel beside the event and the metric.
     pub alert_if_missed: Option<String>,
+    /// The sweep that its slots do, in place of a workflow of a file.
+    pub sweep: Option<SweepPlan>,
     /// What its file says, key by key.
     pub parts: Parts,
+}
+
+/// The sweep of a route.
+#[derive(Debug, Clone)]
+pub struct SweepPlan {
+    pub of: super::sweep::Of,
+    /// What its runs do.
+    pub plan: Arc<Plan>,
 }
 
 /// Each key of a route or a schedule with the hash of what is written there, so that two of them can be held against

@@ -82,7 +82,7 @@ fn in_source() -> BTreeSet<String> {
         }
         for (name, function) in TABLES.iter().filter(|(name, _)| file.ends_with(name)) {
             let start = text.find(function).unwrap_or_else(|| panic!("`{function}` is not in `{name}` any more"));
-            let body = text[start..].split("\n    }\n").next().unwrap();
+            let body = text[start..].split("\n    }").next().unwrap();
             codes.extend(quoted(body).map(str::to_owned));
         }
     }

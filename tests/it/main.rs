@@ -53,6 +53,7 @@ mod sql;
 #[path = "../../infra/standin/standin.rs"]
 mod standin;
 mod store_contract;
+mod sweep;
 mod systemd;
 mod tables;
 mod tidy;

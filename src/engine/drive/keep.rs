@@ -49,7 +49,8 @@ pub(super) async fn keep(engine: &Engine, ticket: &Ticket<'_>, output: &Value) -
     if size > limits::TASK_OUTPUT_BYTES_MAX || !reachable || of_the_engine || !parts.artifacts.keeps_outputs() {
         return Vec::new();
     }
-    let pointers = large(output, parts.artifacts.inline_bytes_max());
+    let bytes_max = parts.artifacts.inline_bytes_max().max(limits::OUTPUT_KEPT_BYTES_MIN);
+    let pointers = large(output, bytes_max);
     if pointers.is_empty() || !is_final(ticket, output) {
         return Vec::new();
     }
@@ -72,12 +73,14 @@ pub(super) async fn keep(engine: &Engine, ticket: &Ticket<'_>, output: &Value) -
     kept
 }
 
-/// The parts of an output that are larger than this, as JSON pointers: members, or the whole when it has none.
+/// The parts of an output that are larger than this, as JSON pointers: members, or the whole when it has none. What is
+/// in an artifact already stays a handle, and what is hardly larger than one stays where it is.
 fn large(output: &Value, bytes_max: usize) -> Vec<String> {
+    let is_large = |value: &Value| size_of_json(value) > bytes_max && !matches!(Handle::read(value), Some(Ok(_)));
     let Value::Object(members) = output else {
-        return if size_of_json(output) > bytes_max { vec![String::new()] } else { Vec::new() };
+        return if is_large(output) { vec![String::new()] } else { Vec::new() };
     };
-    let large = members.iter().filter(|(_, value)| size_of_json(value) > bytes_max);
+    let large = members.iter().filter(|(_, value)| is_large(value));
     // RFC 6901 section 3.
     large.map(|(name, _)| format!("/{}", name.replace('~', "~0").replace('/', "~1"))).collect()
 }
@@ -266,6 +269,9 @@ mod tests {
         check_large(&json!([long, 1]), &[""]);
         check_large(&json!(long), &[""]);
         check_large(&json!({ "a": "12345678", "b": "12345678" }), &[]);
+        let artifact = format!("art_{}_{}", RunId::from_u64(7).to_string().trim_start_matches("run_"), "0".repeat(32));
+        let handle = json!({ "artifact": artifact, "media_type": "text/csv", "bytes": 3, "sha256": "00" });
+        check_large(&json!({ "file": handle, "like_one": { "artifact": long } }), &["/like_one"]);
         check_large(&json!(null), &[]);
     }
 

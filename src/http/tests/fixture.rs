@@ -28,7 +28,7 @@ use crate::tasks::command::Commands;
 use crate::tasks::plan::{Plan, RoutePlan, SchedulePlan};
 use crate::tasks::sql::Databases;
 
-const NOW: Timestamp = Timestamp::from_secs(1_795_338_000);
+pub(super) const NOW: Timestamp = Timestamp::from_secs(1_795_338_000);
 
 /// The secret behind every name.
 pub(super) const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -73,6 +73,11 @@ routes:
     filter: ${{ body.data.n > 0 }}
     workflow: double
     inputs: { n: '${{ body.data.n }}' }
+  - path: /hooks/partner
+    name: partner
+    verify: { preset: jwt, algorithms: [EdDSA], audience: us, jwks_url: 'https://login.example.com/keys' }
+    workflow: double
+    inputs: { n: '${{ body.n }}' }
 schedules:
   - name: nightly
     cron: '0 2 * * *'

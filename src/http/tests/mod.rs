@@ -3,6 +3,8 @@
 
 mod control;
 mod events;
+mod far;
 mod fixture;
 mod hooks;
+mod issuer;
 mod sns;

@@ -1,53 +1,11 @@
 //! Amazon SNS at the hooks door: its certificate is fetched once, a subscription confirmed once, and strangers make us call
 //! nobody.
 
-use std::io;
-use std::sync::Arc;
-
-use async_trait::async_trait;
 use data_encoding::BASE64;
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
-use tokio_util::task::TaskTracker;
 
-use super::fixture::{Doors, doors_with, shown, sns_vectors};
-use crate::outbound::{Client, Egress, Network, Wire};
-use crate::store::memory::Memory;
-
-/// Amazon's end: answers every call with one text, and tells what was called.
-struct Amazon {
-    status: &'static str,
-    text: String,
-    called: mpsc::UnboundedSender<String>,
-    tracker: TaskTracker,
-}
-
-#[async_trait]
-impl Network for Amazon {
-    async fn connect(&self, host: &str, port: u16, secure: bool) -> io::Result<Box<dyn Wire>> {
-        let (ours, mut theirs) = tokio::io::duplex(16 * 1024);
-        let place = format!("{}{host}:{port}", if secure { "https://" } else { "http://" });
-        let answer = format!(
-            "HTTP/1.1 {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{}",
-            self.status,
-            self.text.len(),
-            self.text
-        );
-        let called = self.called.clone();
-        self.tracker.spawn(async move {
-            let mut head = Vec::new();
-            while !head.ends_with(b"\r\n\r\n") {
-                head.push(theirs.read_u8().await.unwrap());
-            }
-            let head = String::from_utf8(head).unwrap();
-            let line = head.lines().next().unwrap().trim_end_matches(" HTTP/1.1");
-            called.send(format!("{place} {line}")).unwrap();
-            theirs.write_all(answer.as_bytes()).await.unwrap();
-        });
-        Ok(Box::new(ours))
-    }
-}
+use super::far::{FarEnd, start};
+use super::fixture::{Doors, shown, sns_vectors};
 
 /// A vector by its number, and the certificate that it is signed with.
 fn vector(number: usize) -> (Value, String) {
@@ -60,13 +18,6 @@ fn vector(number: usize) -> (Value, String) {
 
 fn body(vector: &Value) -> Vec<u8> {
     BASE64.decode(vector["request"]["body_base64"].as_str().unwrap().as_bytes()).unwrap()
-}
-
-async fn start(status: &'static str, text: String) -> (Doors, mpsc::UnboundedReceiver<String>) {
-    let (called, calls) = mpsc::unbounded_channel();
-    let client =
-        Client::with_network(Egress::default(), Arc::new(Amazon { status, text, called, tracker: TaskTracker::new() }));
-    (doors_with(Arc::new(Memory::new()), client).await, calls)
 }
 
 async fn send(doors: &Doors, number: usize) -> (u16, Value) {
@@ -86,7 +37,7 @@ const CERTIFICATE: &str = "https://sns.us-east-1.amazonaws.com:443 GET /SimpleNo
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_certificate_is_fetched_once_and_the_subscription_confirmed_once() {
-    let (doors, mut calls) = start("200 OK", vector(1).1).await;
+    let FarEnd { doors, mut calls, .. } = start("200 OK", vector(1).1).await;
     assert_eq!(send(&doors, 7).await, (200, Value::Null));
     let fetched = calls.recv().await.unwrap();
     assert!(fetched.starts_with(CERTIFICATE), "{fetched}");
@@ -106,7 +57,7 @@ async fn the_certificate_is_fetched_once_and_the_subscription_confirmed_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_make_us_call_nobody() {
-    let (doors, mut calls) = start("200 OK", vector(1).1).await;
+    let FarEnd { doors, mut calls, .. } = start("200 OK", vector(1).1).await;
     // A look-alike host, and a topic that the route does not expect.
     for number in [8, 10] {
         assert_eq!(send(&doors, number).await.0, 401, "{number}");
@@ -118,9 +69,21 @@ async fn strangers_make_us_call_nobody() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_the_certificate_the_sender_comes_again() {
-    let (doors, mut calls) = start("500 Internal Server Error", String::new()).await;
+    let FarEnd { doors, mut calls, .. } = start("500 Internal Server Error", String::new()).await;
     assert_eq!(send(&doors, 1).await.0, 503);
     assert!(calls.recv().await.unwrap().starts_with(CERTIFICATE));
     assert_eq!(runs(&doors).await, 0);
+    doors.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_confirmation_that_failed_is_tried_again() {
+    let FarEnd { doors, answer, mut calls } = start("200 OK", vector(1).1).await;
+    assert_eq!(send(&doors, 1).await.0, 202);
+    assert!(calls.recv().await.unwrap().starts_with(CERTIFICATE));
+    *answer.lock().unwrap() = ("503 Service Unavailable", String::new());
+    assert_eq!(send(&doors, 7).await, (200, Value::Null));
+    let tried = calls.recv().await.unwrap();
+    assert_eq!(calls.recv().await.unwrap(), tried);
     doors.close().await;
 }

@@ -22,7 +22,7 @@ use self::certificates::Certificates;
 use super::inbound::{Answer, Inbound, Proof, Reject, Verdict, delivery_id};
 use super::keys::{KeyError, Keys};
 use super::params::{self, ConfigError, OneOrMany, Span};
-use super::{Built, Check, Making, Scheme, SchemeKind};
+use super::{Built, Check, Making, Missing, Scheme, SchemeKind};
 use crate::clock::Timestamp;
 
 pub(super) const SCHEME: SchemeKind = SchemeKind {
@@ -99,6 +99,7 @@ struct Ready(Arc<Rule>);
 /// A message as SNS posts it; a member that is there twice is an error.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
+#[expect(clippy::struct_field_names, reason = "the names are those of the platform")]
 struct Message {
     r#type: Kind,
     message_id: String,
@@ -133,13 +134,14 @@ impl Kind {
 }
 
 impl Check for Ready {
-    fn wants(&self, request: &Inbound<'_>) -> Option<String> {
+    fn wants(&self, request: &Inbound<'_>) -> Option<Missing> {
         let (message, _) = self.0.read(request).ok()?;
-        (!self.0.certificates.knows(&message.signing_cert_url)).then_some(message.signing_cert_url)
+        let url = message.signing_cert_url;
+        (!self.0.certificates.knows(&url)).then_some(Missing { url, needed: true })
     }
 
-    fn learn(&self, url: &str, pem: &[u8]) -> bool {
-        self.0.certificates.learn(url, pem)
+    fn learn(&self, url: &str, answer: &[u8], _: Timestamp) -> bool {
+        self.0.certificates.learn(url, answer)
     }
 
     fn verify(&self, request: &Inbound<'_>) -> Result<Verdict, Reject> {
@@ -201,7 +203,7 @@ impl Rule {
             _ => return Err(Reject::UnknownVersion { what: "SignatureVersion".into() }),
         };
         let certificate = amazon(&message.signing_cert_url);
-        if certificate.is_none_or(|url| !url.path().ends_with(".pem") || url.query().is_some()) {
+        if certificate.is_none_or(|url| url.path().strip_suffix(".pem").is_none() || url.query().is_some()) {
             return Err(Reject::malformed("SigningCertURL", "the URL of a certificate of Amazon SNS"));
         }
         Ok((message, algorithm))

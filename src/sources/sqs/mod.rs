@@ -122,7 +122,7 @@ impl Fetch {
                 self.gateway.source_holds(&self.name, 0);
                 return;
             }
-            if hidden_at.elapsed() > self.settings.visibility / 2 {
+            if hidden_at.elapsed() > self.settings.visibility / 3 {
                 let again: Vec<_> = held.iter().map(|message| (message, self.settings.visibility)).collect();
                 self.hide(&again, "messages could not be held; they may come again").await;
                 hidden_at = Instant::now();

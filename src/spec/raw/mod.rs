@@ -15,6 +15,7 @@ mod parts;
 mod route;
 mod settings;
 mod source;
+mod sweep;
 mod trial;
 mod workflow;
 
@@ -33,6 +34,7 @@ pub use self::settings::{
     SettingsLimits, Storage, StorageBackend,
 };
 pub use self::source::{Source, SourceLimits, SourceRoute, Sqs, Unwrap};
+pub use self::sweep::{ListCall, Sweep};
 pub use self::trial::{
     CallText, DecisionText, Exchange, Expect, ExpectCall, ExpectCalls, ExpectFailure, ExpectNotice, ExpectRun,
     ExpectStatus, ExpectTask, FaultName, FaultText, FixtureList, Fixtures, HeaderText, NoticeLevel,

@@ -7,7 +7,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::{Condition, Duration, Rate, Size, Source, Version};
+use super::{Condition, Duration, Rate, Size, Source, Sweep, Version};
 
 /// Routes, sources and schedules: what starts work. Each names a workflow and its inputs.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -56,6 +56,8 @@ pub struct Route {
     /// The workflow's inputs: values and expressions over `headers`, `query`, `path`, `body` and `delivery`.
     #[serde(default)]
     pub inputs: Map<String, Value>,
+    /// Asks the platform now and then what it holds, and runs what no webhook brought.
+    pub sweep: Option<Sweep>,
     /// `false` refuses every delivery.
     #[serde(default = "yes")]
     pub enabled: bool,

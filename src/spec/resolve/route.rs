@@ -93,6 +93,7 @@ fn parts(raw: &raw::Route) -> Parts {
         ("respond", format!("{:?}", raw.respond)),
         ("workflow", format!("{:?}", raw.workflow)),
         ("inputs", format!("{:?}", raw.inputs)),
+        ("sweep", format!("{:?}", raw.sweep)),
         ("enabled", format!("{:?}", raw.enabled)),
         ("paused", format!("{:?}", raw.paused)),
     ];

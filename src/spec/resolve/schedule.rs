@@ -23,7 +23,16 @@ pub(in crate::spec) fn resolve_schedule(
     let path = &item.path;
     let errors = desk.errors();
     let name = desk.name(&path.with("name"), ScheduleName::new(&raw.name));
-    let rule = rule(desk, path, raw);
+    let rule = rule(
+        desk,
+        path,
+        When {
+            what: "the schedule",
+            cron: raw.cron.as_deref(),
+            every: raw.every.as_ref(),
+            timezone: raw.timezone.as_deref(),
+        },
+    );
     let workflow = workflow(desk, path, &raw.workflow, callees);
     let scope = Scope::of_trigger(Where::Schedule);
     let inputs = inputs(desk, path, &raw.inputs, &raw.workflow, callees, &scope);
@@ -62,6 +71,7 @@ pub(in crate::spec) fn resolve_schedule(
         workflow: workflow?,
         inputs: inputs?,
         alert_if_missed,
+        sweep: None,
         parts: parts(raw),
     })
 }
@@ -85,12 +95,22 @@ fn parts(raw: &raw::Schedule) -> Parts {
     written.into_iter().map(|(key, text)| (key, Revision::of(text.as_bytes()))).collect()
 }
 
-fn rule(desk: &mut Desk<'_>, path: &Path, raw: &raw::Schedule) -> Option<Rule> {
-    let zone = match &raw.timezone {
+/// The keys that say when something is due.
+#[derive(Clone, Copy)]
+pub(super) struct When<'a> {
+    /// What has them, for people.
+    pub(super) what: &'static str,
+    pub(super) cron: Option<&'a str>,
+    pub(super) every: Option<&'a raw::Duration>,
+    pub(super) timezone: Option<&'a str>,
+}
+
+pub(super) fn rule(desk: &mut Desk<'_>, path: &Path, raw: When<'_>) -> Option<Rule> {
+    let zone = match raw.timezone {
         None => Some(chrono_tz::UTC),
         Some(text) => told(desk, &path.with("timezone"), schedule::timezone(text)),
     };
-    match (&raw.cron, &raw.every) {
+    match (raw.cron, raw.every) {
         (Some(cron), None) => {
             told(desk, &path.with("cron"), Rule::cron(cron, zone.unwrap_or_default())).filter(|_| zone.is_some())
         }
@@ -106,7 +126,7 @@ fn rule(desk: &mut Desk<'_>, path: &Path, raw: &raw::Schedule) -> Option<Rule> {
         (Some(_), Some(_)) => {
             let problem = desk.problem(
                 "spec.schedule",
-                "a schedule has `cron` or `every`, not both",
+                format!("{} has `cron` or `every`, not both", raw.what.replacen("the", "a", 1)),
                 desk.map.key(path, "every"),
             );
             let problem = problem.related(desk.map.key(path, "cron"), "and here");
@@ -114,7 +134,8 @@ fn rule(desk: &mut Desk<'_>, path: &Path, raw: &raw::Schedule) -> Option<Rule> {
             None
         }
         (None, None) => {
-            let problem = desk.problem("spec.schedule", "the schedule does not say when", desk.map.entry(path));
+            let problem =
+                desk.problem("spec.schedule", format!("{} does not say when", raw.what), desk.map.entry(path));
             desk.push(problem.help("add `cron: \"0 */2 * * *\"` or `every: 2h`"));
             None
         }

@@ -14,6 +14,10 @@ pub(super) enum Where {
     Route,
     /// `inputs` of a schedule.
     Schedule,
+    /// `list` of a sweep.
+    SweepList,
+    /// `time`, `key`, `body` and `headers` of a sweep.
+    SweepItem,
     /// `labels` and `concurrency.key`: before the first task.
     Head,
     /// A task of `tasks`, and `outputs`.
@@ -79,6 +83,7 @@ impl Finding {
 
 const RUN: &[&str] = &["id", "workflow", "revision", "trigger", "source", "accepted_at", "started_at"];
 const SLOT: &[&str] = &["schedule", "due", "local"];
+const SWEEP: &[&str] = &["since", "until"];
 const DELIVERY: &[&str] = &["id", "method", "remote", "received_at", "verified_by"];
 const FAILURE: &[&str] = &["task", "code", "message", "help", "fault", "status", "place"];
 
@@ -87,6 +92,8 @@ impl Where {
         match self {
             Self::Route => &["headers", "query", "path", "body", "delivery"],
             Self::Schedule => &["slot"],
+            Self::SweepList => &["sweep"],
+            Self::SweepItem => &["item", "sweep"],
             Self::Head => &["inputs", "state", "run", "slot"],
             Self::Task | Self::OnSuccess => &["inputs", "tasks", "state", "run", "slot"],
             Self::Handler => &["inputs", "tasks", "state", "run", "slot", "failure"],
@@ -114,6 +121,7 @@ impl Scope<'_> {
             "headers" => header(member),
             "run" => fixed(root, member, RUN),
             "slot" => fixed(root, member, SLOT),
+            "sweep" => fixed(root, member, SWEEP),
             "delivery" => fixed(root, member, DELIVERY),
             "failure" => fixed(root, member, FAILURE),
             _ => None,
@@ -137,8 +145,12 @@ impl Scope<'_> {
             [only] => format!("the only name here is `{only}`"),
             _ => format!("the names here are {}", words::listed(roots, "and")),
         };
-        let in_workflow = !matches!(self.place, Where::Route | Where::Schedule);
+        let in_sweep = matches!(self.place, Where::SweepList | Where::SweepItem);
+        let in_workflow = !in_sweep && !matches!(self.place, Where::Route | Where::Schedule);
         match root {
+            "item" if self.place == Where::SweepList => {
+                Finding::new("`item` is one object of the list, so the list itself cannot see it".to_owned(), here)
+            }
             "item" | "index" if in_workflow => {
                 let help = "write it inside a task with `for_each`";
                 Finding::new(format!("`{root}` is known inside a task with `for_each` only"), help)
@@ -155,6 +167,9 @@ impl Scope<'_> {
             }
             "response" if in_workflow => {
                 Finding::new("`response` is known in `fail_if` and `poll` only".to_owned(), here)
+            }
+            _ if in_sweep && !["secrets", "secret", "env", "vars"].contains(&root) => {
+                meant(format!("there is no name `{root}` in a sweep"), "", root, roots, here)
             }
             "body" | "headers" | "query" | "path" | "delivery" => {
                 Finding::new(format!("`{root}` is known in routes only: a schedule has no delivery"), here)

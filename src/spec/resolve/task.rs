@@ -146,7 +146,7 @@ fn settings(
     Some(task)
 }
 
-fn with_problem(desk: &mut Desk<'_>, path: &Path, with: &Value, problem: WithProblem) {
+pub(super) fn with_problem(desk: &mut Desk<'_>, path: &Path, with: &Value, problem: WithProblem) {
     let WithProblem { pointer, range, message, help } = problem;
     if pointer.is_empty() {
         // Something about the whole: the key shows where better than all of its lines.

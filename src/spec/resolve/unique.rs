@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use super::route::made_name;
+use crate::domain::sweep::SUFFIX;
 use crate::spec::diagnostic::{Problem, Spot};
 use crate::spec::raw;
 use crate::spec::source_map::{Path, SourceMap, Span};
@@ -26,6 +27,9 @@ pub(in crate::spec) fn tell_duplicates(
     for file in routes {
         for item in &file.routes {
             names.note_route(&file.map, item);
+            if item.json.get("sweep").is_some() {
+                names.note_sweep(&file.map, item);
+            }
         }
         for item in &file.sources {
             if let Some(name) = item.text("name") {
@@ -94,6 +98,19 @@ impl Names<'_> {
             }
             (None, None) => {}
         }
+    }
+
+    /// A sweep has a schedule, whose name is made from the route's.
+    fn note_sweep(&mut self, map: &SourceMap, item: &Item<raw::Route>) {
+        let route = item.text("name").map(str::to_owned).or_else(|| item.text("path").map(made_name));
+        let Some(route) = route.filter(|route| !route.is_empty()) else { return };
+        let spot = spot(map, &item.path.with("sweep"));
+        self.note(
+            "schedules",
+            format!("{route}{SUFFIX}"),
+            spot,
+            "the sweep of a route has a schedule; give the other one another `name`",
+        );
     }
 
     fn note(&mut self, kind: &'static str, name: String, spot: Spot, help: &str) {

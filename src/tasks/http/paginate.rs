@@ -85,10 +85,18 @@ pub(in crate::tasks) struct Position {
     at: Option<Target>,
 }
 
+/// A page that was taken in.
+#[derive(Debug)]
+pub(in crate::tasks) struct Turned {
+    pub(in crate::tasks) items: Vec<Value>,
+    /// Where the next page is; the pages end here when there is none.
+    pub(in crate::tasks) next: Option<Target>,
+}
+
 /// Where a page is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Target {
+pub(in crate::tasks) enum Target {
     /// At the call's own URL, with this query parameter.
     Parameter(String, String),
     /// At the call's own path, with this query.
@@ -187,7 +195,12 @@ impl Paginate {
     pub(in crate::tasks) fn position(&self, ctx: &TaskContext<'_>) -> Position {
         let known = ctx.checkpoint.and_then(|left| serde_json::from_value::<Position>(left.clone()).ok());
         let known = known.filter(|known| ctx.client.gathered().has(ctx.idempotency_key, known.pages).is_some());
-        known.unwrap_or_else(|| Position { pages: 0, at: self.beginning() })
+        known.unwrap_or_else(|| self.first_page())
+    }
+
+    /// The first page.
+    pub(in crate::tasks) fn first_page(&self) -> Position {
+        Position { pages: 0, at: self.beginning() }
     }
 
     fn beginning(&self) -> Option<Target> {
@@ -205,30 +218,15 @@ impl Paginate {
         position: &Position,
         page: &Page<'_>,
     ) -> Result<(Done, Option<Position>), Failure> {
-        let values = ctx.values.clone().with(RESPONSE, page.output.clone());
-        let failed = |error| expression_failure(&error).sent(Sent::Maybe);
-        let Value::Array(items) = self.items.eval(&values).map_err(failed)? else {
-            return Err(bad(
-                "`items` of `paginate` is no list in this answer",
-                "say where the list is; `| default([])`",
-            ));
-        };
-        let said_last = self.until.as_ref().map(|until| until.is_true(&values)).transpose().map_err(failed)?;
-        let count = items.len();
-        let bytes = serde_json::to_vec(&items).map_or(0, |text| text.len());
         let gathered = ctx.client.gathered();
         let before =
             if position.pages == 0 { 0 } else { gathered.has(ctx.idempotency_key, position.pages).unwrap_or(0) };
-        let next = match said_last {
-            Some(true) => None,
-            _ => self.next(page, &values, before, count, position)?,
-        };
-        let pages = position.pages + 1;
-        if next.is_some() && pages >= self.pages_max {
+        let Turned { items, next } = self.turn(position, page, before)?;
+        let next = self.position_of(position, next).inspect_err(|_| {
             gathered.take(ctx.idempotency_key);
-            let message = format!("there are more than {} pages", self.pages_max);
-            return Err(bad(&message, "raise `max_pages`, ask for larger pages, or for less"));
-        }
+        })?;
+        let bytes = serde_json::to_vec(&items).map_or(0, |text| text.len());
+        let pages = position.pages + 1;
         let all = gathered.add(ctx.idempotency_key, position.pages, items, bytes);
         if all > limits::TASK_OUTPUT_BYTES_MAX {
             gathered.take(ctx.idempotency_key);
@@ -237,12 +235,48 @@ impl Paginate {
             let failure = Failure::new("task.output_too_large", Fault::Config, message).sent(Sent::Maybe);
             return Err(failure.help("take only what is needed into `items`, or ask for less"));
         }
-        if let Some(at) = next {
-            let done = Done::Later { at: ctx.clock.now(), why: Pause::Page { number: pages + 1 } };
-            return Ok((done, Some(Position { pages, at: Some(at) })));
+        if next.is_some() {
+            return Ok((next_page(ctx, pages), next));
         }
         let items = gathered.take(ctx.idempotency_key).items;
         Ok((Done::Output(json!({ "items": items, "pages": pages, "status": page.output["status"] })), None))
+    }
+
+    /// What the page at `position` holds, behind `before` items of other pages, and where the next one is.
+    pub(in crate::tasks) fn turn(
+        &self,
+        position: &Position,
+        page: &Page<'_>,
+        before: usize,
+    ) -> Result<Turned, Failure> {
+        let values = page.ctx.values.clone().with(RESPONSE, page.output.clone());
+        let failed = |error| expression_failure(&error).sent(Sent::Maybe);
+        let Value::Array(items) = self.items.eval(&values).map_err(failed)? else {
+            return Err(bad(
+                "`items` of `paginate` is no list in this answer",
+                "say where the list is; `| default([])`",
+            ));
+        };
+        let said_last = self.until.as_ref().map(|until| until.is_true(&values)).transpose().map_err(failed)?;
+        let next = match said_last {
+            Some(true) => None,
+            _ => self.next(page, &values, before, items.len(), position)?,
+        };
+        Ok(Turned { items, next })
+    }
+
+    /// The position of the page behind the one at `position`, when there is one and it may still be read.
+    pub(in crate::tasks) fn position_of(
+        &self,
+        position: &Position,
+        next: Option<Target>,
+    ) -> Result<Option<Position>, Failure> {
+        let pages = position.pages + 1;
+        if next.is_some() && pages >= self.pages_max {
+            let message = format!("there are more than {} pages", self.pages_max);
+            return Err(bad(&message, "raise `max_pages`, ask for larger pages, or for less"));
+        }
+        Ok(next.map(|at| Position { pages, at: Some(at) }))
     }
 
     fn next(
@@ -324,6 +358,11 @@ impl Page<'_> {
 }
 
 impl Position {
+    /// Pages that were read before.
+    pub(in crate::tasks) fn pages(&self) -> u32 {
+        self.pages
+    }
+
     /// Makes `request` ask for the page at this position.
     pub(in crate::tasks) fn apply(&self, request: &mut Request) {
         match &self.at {
@@ -352,6 +391,11 @@ pub(in crate::tasks) fn remember(mut attempted: Attempted, old: &Position, new: 
         Ok(Done::Later { .. }) | Err(_) => serde_json::to_value(kept).ok(),
     };
     attempted
+}
+
+/// The task goes on at once with the page behind `pages` others.
+pub(in crate::tasks) fn next_page(ctx: &TaskContext<'_>, pages: u32) -> Done {
+    Done::Later { at: ctx.clock.now(), why: Pause::Page { number: pages + 1 } }
 }
 
 fn bad(message: &str, help: &str) -> Failure {

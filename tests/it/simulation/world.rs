@@ -216,6 +216,7 @@ fn intake(id: &str) -> Intake {
         headers: Vec::new(),
         remote: String::new(),
         verified_by: "shopify".to_owned(),
+        swept_by: None,
     };
     let route = RouteRef { name: RouteName::new("orders").unwrap(), revision: Revision::from("r1") };
     let trigger = Trigger::Delivery { route, delivery: Box::new(delivery) };
@@ -249,6 +250,7 @@ impl Script {
             workflow: WorkflowName::new("orders").unwrap(),
             inputs: Mapping::parse(&json!({})).unwrap(),
             alert_if_missed: None,
+            sweep: None,
             parts: clawhook::tasks::plan::Parts::new(),
         };
         Self { plan: Arc::new(script::plan(outside)), schedules: Mutex::new(vec![Arc::new(schedule)]) }

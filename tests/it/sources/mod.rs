@@ -314,7 +314,7 @@ async fn a_guarded_network_is_not_called() {
     app.stop().await;
 }
 
-/// An API destination of Amazon EventBridge is a webhook with a key: its body is the event, and a repeat has its id.
+/// An API destination of Amazon `EventBridge` is a webhook with a key: its body is the event, and a repeat has its id.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_api_destination_is_a_route() {
     let erp = Standin::start(&standin::Settings::default()).unwrap();
@@ -354,7 +354,7 @@ async fn a_test_delivers_to_a_route_of_a_source() {
     folder.write("workflows/push.yaml", workflow);
     let body = notification("n-1", "ORDER_CHANGE");
     let test = format!(
-        "version: 1\nworkflow: push\ntests:\n  - name: a notification\n    delivery: {{ route: amazon-orders, body: {body} }}\n    \
+        "version: 1\nworkflow: push\ntests:\n  - name: a notification\n    delivery: {{ route: amazon-orders, json: {body} }}\n    \
          expect: {{ run: succeeded, state: {{ kind: ORDER_CHANGE }} }}\n"
     );
     folder.write("workflows/push.test.yaml", &test);

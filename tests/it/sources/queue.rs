@@ -2,7 +2,7 @@
 //! moves. It checks the signature of every call by itself, throttles, refuses keys that have ended, and can be told to
 //! do what it is asked and lose its answer, or to hold a call until the test is done with something else.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -292,7 +292,7 @@ fn wrong(request: &HttpRequest, action: &str, asked: &Value) -> Option<String> {
     if request.path() != "/" || asked["QueueUrl"].as_str().is_none_or(|url| !url.ends_with("/123456789012/spapi")) {
         return Some(format!("{action}: the queue"));
     }
-    let ids: BTreeMap<_, _> = entries.into_iter().flatten().map(|entry| (entry["Id"].to_string(), ())).collect();
+    let ids: BTreeSet<_> = entries.into_iter().flatten().map(|entry| entry["Id"].to_string()).collect();
     if entries.is_some_and(|entries| entries.is_empty() || entries.len() > 10 || ids.len() != entries.len()) {
         return Some(format!("{action}: the entries"));
     }
@@ -318,8 +318,9 @@ fn proved(request: &HttpRequest, body: &[u8], secret: &str) -> Result<(), String
         return Err(format!("not all is signed: {signed}"));
     }
     let hex = |bytes: &[u8]| HEXLOWER.encode(digest::digest(&digest::SHA256, bytes).as_ref());
-    let lines: String = signed.split(';').map(|name| format!("{name}:{}\n", header(request, name).trim())).collect();
-    let canonical = format!("{}\n{}\n\n{lines}\n{signed}\n{}", request.method(), request.path(), hex(body));
+    let lines: Vec<_> = signed.split(';').map(|name| format!("{name}:{}", header(request, name).trim())).collect();
+    let (method, path, lines) = (request.method(), request.path(), lines.join("\n"));
+    let canonical = format!("{method}\n{path}\n\n{lines}\n\n{signed}\n{}", hex(body));
     let date = header(request, "x-amz-date");
     let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hex(canonical.as_bytes()));
     let sign =

@@ -86,6 +86,7 @@ pub(super) fn delivery(route: &str) -> Trigger {
         headers: vec![("x-shopify-topic".into(), "orders/create".into())],
         remote: "192.0.2.1".into(),
         verified_by: "shopify".into(),
+        swept_by: None,
     };
     Trigger::Delivery { route, delivery: Box::new(delivery) }
 }
