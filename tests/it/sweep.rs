@@ -268,7 +268,7 @@ async fn what_is_young_or_older_than_the_sweep_is_left_alone() {
     clock.advance(Duration::from_secs(1));
     let app = seen(&scene, &clock).await;
     scene.shop.order(4..=5);
-    clock.advance(HOUR - Duration::from_mins(2));
+    clock.advance(Duration::from_mins(58));
     scene.shop.order(6..=6);
     clock.advance(Duration::from_mins(2));
     clock.advance(Duration::ZERO);
