@@ -322,7 +322,7 @@ async fn an_api_destination_is_a_route() {
 version: 1
 routes:
   - path: /hooks/eventbridge
-    verify: { preset: api_key, header: x-api-key, secret_ref: aws-key }
+    verify: { preset: api_key, in: header, name: x-api-key, secret_ref: aws-key }
     dedupe: { key: "${{ body.id }}" }
     respond: { status: 200 }
     workflow: push
@@ -362,4 +362,19 @@ async fn a_test_delivers_to_a_route_of_a_source() {
     let output = clawhook(&folder.path(""), &["test"], none);
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
+}
+
+/// What was accepted is deleted before the gateway is gone, also when the queue is slow and fails meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stop_brings_what_was_received_to_its_end() {
+    let (erp, queue) = (Standin::start(&standin::Settings::default()).unwrap(), Queue::start());
+    let app = folder(&erp, &source(&queue.url(), "", "")).start().await;
+    queue.hold("DeleteMessageBatch");
+    queue.send(&notification("n-1", "ORDER_CHANGE"));
+    queue.until("nothing is deleted", |queue| queue.calls("DeleteMessageBatch").len() == 1).await;
+    let stopped = tokio::spawn(app.stop());
+    queue.release();
+    stopped.await.unwrap();
+    assert_eq!(queue.inside(), []);
+    assert_eq!(queue.calls("DeleteMessageBatch").len(), 2, "the first was lost");
 }
