@@ -208,6 +208,8 @@ pub const CALL_KEY_WINDOW: Duration = Duration::from_hours(3 * 24);
 /// How long it is remembered which run a step of another started, and which callback tells a run's end: longer than a
 /// person takes to resume a run.
 pub const CHILD_KEY_WINDOW: Duration = Duration::from_hours(90 * 24);
+/// How long a delivery key is remembered when `dedupe.window` is not set: longer than any platform retries.
+pub const DEDUPE_WINDOW: Duration = Duration::from_hours(3 * 24);
 /// Longest one outbound request may take, redirects and body included, when neither task nor connection says.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
 /// Longest that DNS, TCP and TLS may take together before an outbound request gives up.

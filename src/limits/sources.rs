@@ -1,4 +1,4 @@
-//! How long deliveries are remembered, and bounds of what is fetched instead of being sent here: queues.
+//! Bounds of what is fetched instead of being sent here: queues.
 
 use std::time::Duration;
 
@@ -17,8 +17,6 @@ pub const SQS_VISIBILITY_MAX: Duration = Duration::from_hours(12);
 /// How long messages are held while they cannot be accepted, as when the store is away. Every return to the queue counts
 /// towards its redrive policy, so this is long; another gateway may have a store that works, so it has an end.
 pub const SQS_HELD_MAX: Duration = Duration::from_hours(1);
-/// How long a delivery key is remembered when `dedupe.window` is not set: longer than any platform retries.
-pub const DEDUPE_WINDOW: Duration = Duration::from_hours(3 * 24);
 /// How long a delivery of a queue is remembered when `dedupe.window` is not set: Amazon SQS keeps a message for at most
 /// 14 days, and one that was accepted may come again as long as that.
 pub const SQS_DEDUPE_WINDOW: Duration = Duration::from_hours(15 * 24);
