@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Brings Azurite, a Key Vault, a managed-identity endpoint and PostgreSQL up for tests, and down again.
+# Brings Azurite, a Key Vault, a managed-identity endpoint, PostgreSQL and a queue server (moto, for Amazon SQS) up for tests, and down again.
 # What the variables mean is in infra/emulators/README.md. On two cores the first `up` takes 13 s, and 26 s where
 # PostgreSQL must be installed too; a later one 2 to 4 s; one that finds all up 0.1 to 0.3 s.
 set -euo pipefail
@@ -7,8 +7,8 @@ set -euo pipefail
 export PYTHONDONTWRITEBYTECODE=1
 
 # shellcheck disable=SC2016 # the quotes of a sentence
-usage='usage: infra/emulators.sh up [azurite] [vault] [postgres]
-       infra/emulators.sh run [azurite] [vault] [postgres] -- COMMAND…
+usage='usage: infra/emulators.sh up [azurite] [vault] [postgres] [sqs]
+       infra/emulators.sh run [azurite] [vault] [postgres] [sqs] -- COMMAND…
        infra/emulators.sh status
        infra/emulators.sh down
        infra/emulators.sh check
@@ -45,7 +45,7 @@ die() {
 # `run`, absent for `up`), and `vars.SERVICE` for each service that is up. The temporary folder has `SERVICE.pid`.
 instance=$top/up
 data=
-all=(identity azurite azurite-http vault postgres)
+all=(identity azurite azurite-http vault postgres sqs)
 declare -A launched=()
 
 # What the command line of a service names, and no other process has reason to start with.
@@ -55,6 +55,7 @@ marker() {
         azurite | azurite-http) printf '%s/%s/main.js' "$data" "$1" ;;
         vault) printf '%s/vault.port' "$data" ;;
         postgres) printf '%s/postgres/data' "$data" ;;
+        sqs) printf '%s/sqs/moto_server' "$data" ;;
     esac
 }
 
@@ -173,6 +174,18 @@ install_azurite() {
         >"$cache/npm.log" 2>&1 </dev/null || die "npm could not install Azurite: $(tail -n 3 "$cache/npm.log")" \
         "the whole story is in $cache/npm.log"
     mv -- "$new" "$cache/azurite"
+}
+
+install_sqs() {
+    cmp -s "$here/sqs/requirements.txt" "$cache/sqs/requirements.txt" && return
+    say 'installing moto'
+    rm -rf -- "$cache/sqs"
+    {
+        python3 -m venv "$cache/sqs" &&
+            timeout "$install_seconds_max" "$cache/sqs/bin/pip" install --quiet --requirement "$here/sqs/requirements.txt"
+    } >"$cache/sqs.log" 2>&1 </dev/null || die "moto could not be installed: $(tail -n 3 "$cache/sqs.log")" \
+        'on Debian and Ubuntu: apt-get install python3-venv' "the whole story is in $cache/sqs.log"
+    cp -- "$here/sqs/requirements.txt" "$cache/sqs"
 }
 
 # The folder of initdb and pg_ctl: Debian keeps them off the path, one folder a version. Fails when there is none.
@@ -363,17 +376,34 @@ await_postgres() {
     vars postgres "CLAWHOOK_TEST_POSTGRES_URL=postgres://clawhook:$postgres_password@127.0.0.1:$port/postgres"
 }
 
+launch_sqs() {
+    mkdir -p -- "$data/sqs"
+    # Under this name it can be told from another set's.
+    ln -sfn -- "$cache/sqs/bin/moto_server" "$data/sqs/moto_server"
+    launch sqs "$cache/sqs/bin/python" "$data/sqs/moto_server" -H 127.0.0.1 -p 0
+}
+# moto chooses the port, and its log tells which.
+sqs_port() { sed -n 's/.*Running on http:\/\/127\.0\.0\.1:\([0-9]*\).*/\1/p' "$data/sqs.log" | grep .; }
+await_sqs() {
+    local port
+    await sqs sqs_port
+    port=$(sqs_port)
+    await sqs python3 "$here/tools.py" answers "http://127.0.0.1:$port/moto-api/"
+    vars sqs "CLAWHOOK_TEST_SQS_URL=http://127.0.0.1:$port"
+}
+
 # What the words of the command line stand for, in the order of starting. All want the test CA; two the identity.
 services() {
     case " $* " in *' azurite '* | *' vault '*) printf 'identity\n' ;; esac
     case " $* " in *' azurite '*) printf 'azurite\nazurite-http\n' ;; esac
     case " $* " in *' vault '*) printf 'vault\n' ;; esac
     case " $* " in *' postgres '*) printf 'postgres\n' ;; esac
+    case " $* " in *' sqs '*) printf 'sqs\n' ;; esac
 }
 
 bring_up() {
     local service words=("$@") new=()
-    ((${#words[@]})) || words=(azurite vault postgres)
+    ((${#words[@]})) || words=(azurite vault postgres sqs)
     need_tools
     mkdir -p -- "$top" "$cache"
     # Two at once would install over each other.
@@ -381,6 +411,7 @@ bring_up() {
     flock 8
     case " ${words[*]} " in *' azurite '*) install_azurite ;; esac
     case " ${words[*]} " in *' postgres '*) install_postgres ;; esac
+    case " ${words[*]} " in *' sqs '*) install_sqs ;; esac
     exec 8>&-
     open_instance
     for service in $(services "${words[@]}"); do
@@ -406,7 +437,7 @@ check_words() {
     local word
     for word in "$@"; do
         case $word in
-            azurite | vault | postgres) ;;
+            azurite | vault | postgres | sqs) ;;
             *) die "there is no emulator called \`$word\`" "$usage" ;;
         esac
     done

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs all tests. Arguments go to cargo test: `infra/test.sh --test it webhook`.
 #
-# Tests that need Azurite, a vault or PostgreSQL use those of `infra/emulators.sh up`, and say loudly that they are
+# Tests that need Azurite, a vault, PostgreSQL or a queue server use those of `infra/emulators.sh up`, and say loudly that they are
 # skipped when it was not called. With CI set nothing is skipped: emulators are brought up for the tests, and down after.
 set -euo pipefail
 

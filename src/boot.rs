@@ -31,6 +31,7 @@ use crate::limits;
 use crate::outbound::Client;
 use crate::secrets::Vault;
 use crate::settings::{self, DoorTls, Settings, TlsFiles};
+use crate::sources;
 use crate::store;
 use crate::store::records::Records;
 use crate::tasks::blob::Blobs;
@@ -89,6 +90,8 @@ pub struct Running {
     upkeep: CancellationToken,
     tracker: TaskTracker,
     serving: Vec<JoinHandle<Result<(), server::Error>>>,
+    /// Fetches from the sources; ends by `doors`.
+    fetching: JoinHandle<()>,
 }
 
 /// Reads the files, opens the backends and the doors, and takes over what an earlier process left.
@@ -117,11 +120,12 @@ pub async fn start(start: Start) -> Result<Running, Error> {
     let artifacts = Artifacts::open(settings.artifacts.clone(), Arc::clone(&azure), Arc::clone(&secrets));
     let databases = Databases::new(&settings.databases, &settings.egress, &azure);
     let blobs = Blobs::new(&settings.blobs, &azure, &secrets, &start.clock);
+    let client = Arc::new(Client::new(settings.egress.clone()));
     let engine = Engine::new(engine::Parts {
         store: Arc::clone(&store),
         clock: Arc::clone(&start.clock),
         files: Arc::clone(&files) as Arc<dyn Files>,
-        client: Arc::new(Client::new(settings.egress.clone())),
+        client: Arc::clone(&client),
         secrets: Arc::clone(&secrets),
         commands,
         artifacts: artifacts.clone(),
@@ -160,6 +164,13 @@ pub async fn start(start: Start) -> Result<Running, Error> {
     // The doors take deliveries while what an earlier process left is looked through: accepting needs none of it.
     engine.take_over().await?;
     engine.start();
+    let parts = sources::Parts {
+        gateway: gateway.clone(),
+        client,
+        secrets: Arc::clone(&secrets),
+        clock: Arc::clone(&start.clock),
+    };
+    let fetching = tracker.spawn(sources::run(parts, doors.clone()));
     let keeper = gateway.clone();
     let until = stop.clone();
     tracker.spawn(async move { keeper.keep_refusals(refused, until).await });
@@ -179,7 +190,7 @@ pub async fn start(start: Start) -> Result<Running, Error> {
     let detail = json!({ "version": env!("CARGO_PKG_VERSION"), "hooks": hooks_url, "control": control_url });
     note(&gateway, "gateway.started", detail).await;
     tracing::info!(hooks = %hooks_url, control = %control_url, "gateway started");
-    Ok(Running { gateway, hooks_url, control_url, settings, doors, upkeep: stop, tracker, serving })
+    Ok(Running { gateway, hooks_url, control_url, settings, doors, upkeep: stop, tracker, serving, fetching })
 }
 
 impl Running {
@@ -214,6 +225,8 @@ impl Running {
             // A door that is slow to close, because a sender is slow, must not hold the work up.
             let _ = tokio::time::timeout(limits::DRAIN_TIMEOUT, door).await;
         }
+        // What was fetched is accepted and deleted, or given back, while that can still be done.
+        let _ = tokio::time::timeout(limits::DRAIN_TIMEOUT, self.fetching).await;
         self.gateway.engine().stop(limits::DRAIN_TIMEOUT).await;
         note(&self.gateway, "gateway.stopped", json!({})).await;
         self.upkeep.cancel();

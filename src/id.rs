@@ -101,6 +101,8 @@ name!(/// The name of a route: written, or made from its path.
     RouteName, "route");
 name!(/// The `name` of a schedule.
     ScheduleName, "schedule");
+name!(/// The `name` of a source: where deliveries are fetched.
+    SourceName, "source");
 name!(/// The `id` of a task, unique in its workflow.
     TaskId, "task");
 name!(/// The name of a secret ref: freely printed, unlike its value.

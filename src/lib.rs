@@ -60,6 +60,9 @@ pub mod gateway;
 /// [7] The hooks door and the control door.
 pub mod http;
 
+/// [7] What is fetched instead of being sent here.
+pub mod sources;
+
 /// [7] Logs and metrics of the process.
 pub mod telemetry;
 

@@ -5,6 +5,7 @@ mod alerts;
 mod clocks;
 mod files;
 mod places;
+mod sources;
 mod stores;
 mod trials;
 
@@ -15,6 +16,7 @@ pub use self::alerts::*;
 pub use self::clocks::*;
 pub use self::files::*;
 pub use self::places::*;
+pub use self::sources::*;
 pub use self::stores::*;
 pub use self::trials::*;
 

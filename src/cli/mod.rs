@@ -31,6 +31,7 @@ mod schema;
 mod secrets;
 mod serve;
 mod show;
+mod sources;
 mod state;
 mod store;
 mod systemd;
@@ -117,6 +118,9 @@ enum Verb {
     /// Lists, pauses and resumes routes
     #[command(subcommand)]
     Routes(routes::Routes),
+    /// Lists what is fetched instead of being sent here
+    #[command(subcommand)]
+    Sources(sources::Sources),
     /// Lists requests that were refused, and why
     #[command(subcommand)]
     Refusals(journals::Refusals),
@@ -186,6 +190,7 @@ async fn dispatch(verb: Verb, output: Output) -> Result<ExitCode, Error> {
         Verb::State(state) => state::run(&state).await,
         Verb::Approvals(approvals) => approvals::run(&approvals).await,
         Verb::Routes(routes) => routes::run(&routes).await,
+        Verb::Sources(sources) => sources::run(&sources).await,
         Verb::Refusals(refusals) => journals::refusals(&refusals).await,
         Verb::Audit(audit) => journals::audit(&audit).await,
         Verb::Reload(at) => reload::run(&at).await,
@@ -234,6 +239,7 @@ mod tests {
             "clawhook runs cancel run_01k4q8zr5m2c7 --reason wrong",
             "clawhook schedules backfill s --since 2d --until 1d",
             "clawhook routes pause r --reason maintenance",
+            "clawhook sources list --json",
             "clawhook refusals list --route r",
             "clawhook audit --limit 5",
             "clawhook reload --url http://127.0.0.1:9",

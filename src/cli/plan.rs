@@ -21,7 +21,7 @@ use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::domain::schedule::State;
 use crate::limits;
 use crate::spec::diagnostic::Report;
-use crate::tasks::plan::{Catalog, Parts, SchedulePlan, Verify};
+use crate::tasks::plan::{Catalog, Parts, SchedulePlan};
 
 /// Which files, and which gateway.
 #[derive(Debug, Clone, Args)]
@@ -126,11 +126,8 @@ fn key_of(shown: &str) -> String {
 fn on_disk(catalog: &Catalog, clocks: &BTreeMap<String, Dial>, at: Timestamp) -> Standing {
     let workflows = catalog.workflows.values().map(|plan| (plan.name.to_string(), plan.revision.to_string()));
     let routes = catalog.routes.values().map(|plan| {
-        let verify = match &plan.verify {
-            Verify::Nobody => "none",
-            Verify::Scheme { verifier, .. } => verifier.kind().name,
-        };
-        let known = [("path", plan.path.as_str()), ("verify", verify), ("workflow", plan.workflow.as_str())];
+        let known =
+            [("path", plan.path.as_str()), ("verify", plan.verify.name()), ("workflow", plan.workflow.as_str())];
         (plan.name.to_string(), written(&plan.parts, &known))
     });
     let schedules = catalog.schedules.values().map(|plan| {

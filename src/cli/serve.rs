@@ -127,7 +127,7 @@ async fn sample(running: &Running) -> Option<String> {
     let catalog = running.catalog();
     let is_shopify = |plan: &&Arc<RoutePlan>| match &plan.verify {
         Verify::Scheme { verifier, .. } => plan.enabled && verifier.kind().name == "shopify",
-        Verify::Nobody => false,
+        Verify::Nobody | Verify::Fetched(_) => false,
     };
     let plan = catalog.routes.values().find(is_shopify)?;
     let Verify::Scheme { secrets, .. } = &plan.verify else { return None };

@@ -23,7 +23,7 @@ use crate::id::{RouteName, RunId};
 use crate::limits;
 use crate::signature::{self, Answer, Headers, Part, Proof, Verdict, ip_allow};
 use crate::store;
-use crate::tasks::plan::{DedupeKey, RoutePlan, Verify};
+use crate::tasks::plan::{DedupeKey, RoutePlan};
 
 /// A request at the hooks door.
 #[derive(Debug)]
@@ -218,7 +218,7 @@ impl Gateway {
     }
 
     /// Filters, then accepts for all routes that want it, in one write.
-    async fn accept(&self, inbound: &Inbound<'_>, admitted: Vec<Admitted>) -> Result<Receipt, Refused> {
+    pub(super) async fn accept(&self, inbound: &Inbound<'_>, admitted: Vec<Admitted>) -> Result<Receipt, Refused> {
         let Wanted { name, intake, status, answer } = match self.sort(inbound, admitted) {
             Sorted::Wanted(wanted) => *wanted,
             Sorted::Filtered { status, answer } => return Ok(Receipt::Filtered { status, answer }),
@@ -313,6 +313,11 @@ impl Gateway {
 }
 
 impl Admitted {
+    /// A route with a delivery that was fetched for it.
+    pub(super) fn fetched(door: &Arc<Door>, proof: &Proof) -> Self {
+        Self { door: Arc::clone(door), proof: proof.clone(), ready: None, parts: Vec::new() }
+    }
+
     /// The same route with one of the request's deliveries. A route whose own scheme sees only one takes each as well.
     fn part(&self, place: usize) -> Self {
         let proof = self.parts.get(place).map_or_else(|| self.proof.clone(), |part| part.proof.clone());
@@ -332,7 +337,7 @@ fn not_accepted(route: RouteName, error: &AcceptError) -> Refused {
     Refused::new(Some(route), RefusalKind::Unavailable { retry_after }, code, error.to_string())
 }
 
-fn count_refused(route: Option<&RouteName>, code: &'static str) {
+pub(super) fn count_refused(route: Option<&RouteName>, code: &'static str) {
     let route = route.map_or_else(|| "-".to_owned(), ToString::to_string);
     metrics::counter!(DELIVERIES, "route" => route, "outcome" => code).increment(1);
 }
@@ -346,10 +351,7 @@ fn keys_refused(plan: &RoutePlan, error: &KeysError) -> Refused {
 
 /// What is kept of the request beside its body.
 fn describe(inbound: &Inbound<'_>, admitted: &[Admitted], first: &Admitted) -> Delivery {
-    let verified_by = match &first.door.plan.verify {
-        Verify::Nobody => "none".to_owned(),
-        Verify::Scheme { verifier, .. } => verifier.kind().name.to_owned(),
-    };
+    let verified_by = first.door.plan.verify.name().to_owned();
     // A key that signs the body is not sent along; a password or a token is.
     let sent_along = admitted.iter().filter(|one| !one.proof.body_is_signed);
     let maskers: Vec<_> = sent_along.filter_map(|one| Some(Arc::clone(&one.ready.as_ref()?.masker))).collect();
@@ -359,7 +361,8 @@ fn describe(inbound: &Inbound<'_>, admitted: &[Admitted], first: &Admitted) -> D
         path: inbound.request.path.to_owned(),
         query: masked(&maskers, inbound.request.query.to_owned()),
         headers: kept_headers(inbound.request.headers, &maskers),
-        remote: inbound.peer.to_string(),
+        // What was fetched has no sender.
+        remote: if first.door.plan.is_fetched() { String::new() } else { inbound.peer.to_string() },
         verified_by,
         swept_by: None,
     }

@@ -231,6 +231,7 @@ impl Gateway {
         files.now.store(Arc::new(Now::of(loaded)));
         self.0.doors.store(Arc::new(doors));
         self.0.engine.nudge();
+        self.0.sources.reloaded();
         let detail = json!({
             "workflows": reloaded.workflows, "routes": reloaded.routes, "schedules": reloaded.schedules, "changed": reloaded.changed,
         });

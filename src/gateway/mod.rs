@@ -8,6 +8,7 @@ mod artifacts;
 mod blobs;
 mod callouts;
 mod deliveries;
+mod fetched;
 mod files;
 mod journals;
 mod pauses;
@@ -15,6 +16,7 @@ mod refusals;
 mod routes;
 mod runs;
 mod schedules;
+mod sources;
 mod sweeps;
 /// What callers are shown.
 pub mod view;
@@ -32,6 +34,7 @@ use tokio::sync::mpsc;
 pub use self::access::{Caller, Scope, Scopes};
 pub use self::approvals::Answer;
 pub use self::deliveries::{Inbound, Receipt, Refusal, RefusalKind};
+pub use self::fetched::Fetched;
 pub use self::files::{FilesInForce, Loaded, Source};
 pub use self::runs::Filter;
 pub use self::workflows::Trigger;
@@ -139,6 +142,7 @@ struct Inner {
     paused: RwLock<BTreeSet<String>>,
     refusals: refusals::Inbox,
     callouts: callouts::Callouts,
+    sources: sources::Board,
 }
 
 impl Gateway {
@@ -153,8 +157,9 @@ impl Gateway {
         let (refusals, receiver) = refusals::Inbox::new();
         let doors = ArcSwap::from_pointee(routes::Doors::new(&files.catalog()));
         let global_rate = settings.rate.map(|(rate, burst)| routes::limiter(rate, burst));
-        let (paused, callouts) = (RwLock::default(), callouts::Callouts::new());
-        let inner = Inner { engine, files, doors, secrets, clock, settings, global_rate, paused, refusals, callouts };
+        let (paused, callouts, sources) = (RwLock::default(), callouts::Callouts::new(), sources::Board::new());
+        let inner =
+            Inner { engine, files, doors, secrets, clock, settings, global_rate, paused, refusals, callouts, sources };
         let inner = Arc::new(inner);
         inner.engine.enter_by(Arc::new(sweeps::Way(Arc::downgrade(&inner))));
         (Self(inner), receiver)

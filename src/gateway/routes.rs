@@ -43,6 +43,8 @@ pub(super) fn over_rate(limiter: &Limiter) -> Option<Duration> {
 #[derive(Debug)]
 pub(super) struct Doors {
     by_path: HashMap<String, Vec<Arc<Door>>>,
+    /// Those whose deliveries are fetched: no request finds them.
+    by_source: HashMap<String, Vec<Arc<Door>>>,
 }
 
 /// One route, ready to be called.
@@ -85,7 +87,7 @@ pub(super) enum KeysError {
 
 impl Doors {
     pub(super) fn new(catalog: &Catalog) -> Self {
-        let mut by_path: HashMap<String, Vec<Arc<Door>>> = HashMap::new();
+        let (mut by_path, mut by_source) = (HashMap::<_, Vec<_>>::new(), HashMap::<_, Vec<_>>::new());
         for plan in catalog.routes.values() {
             let limiter = plan.rate.map(|limit| limiter(limit.rate, limit.burst));
             let door = Arc::new(Door {
@@ -94,9 +96,15 @@ impl Doors {
                 taken: Taken::new(&plan.name),
                 keys: Mutex::new(None),
             });
-            by_path.entry(plan.path.clone()).or_default().push(door);
+            let map = if plan.is_fetched() { &mut by_source } else { &mut by_path };
+            map.entry(plan.path.clone()).or_default().push(door);
         }
-        Self { by_path }
+        Self { by_path, by_source }
+    }
+
+    /// The routes that take what a source fetches.
+    pub(super) fn of_source(&self, path: &str) -> &[Arc<Door>] {
+        self.by_source.get(path).map_or(&[], Vec::as_slice)
     }
 
     pub(super) fn at(&self, path: &str) -> &[Arc<Door>] {
@@ -174,14 +182,10 @@ impl Gateway {
     }
 
     fn show_route(&self, plan: &RoutePlan) -> view::Route {
-        let verify = match &plan.verify {
-            Verify::Nobody => "none".to_owned(),
-            Verify::Scheme { verifier, .. } => verifier.kind().name.to_owned(),
-        };
         view::Route {
             name: plan.name.to_string(),
             path: plan.path.clone(),
-            verify,
+            verify: plan.verify.name().to_owned(),
             workflow: plan.workflow.to_string(),
             enabled: plan.enabled,
             paused: plan.paused || self.is_paused(&plan.name),

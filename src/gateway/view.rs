@@ -374,6 +374,39 @@ pub struct RouteResumed {
     pub released: usize,
 }
 
+/// A source in force, as this gateway sees it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Source {
+    pub name: String,
+    /// What is asked: `sqs`.
+    pub kind: String,
+    /// Where it fetches.
+    pub place: String,
+    /// `fetching`, `starting`, `failing` or `disabled`.
+    pub state: String,
+    /// The routes that its deliveries take.
+    pub routes: Vec<String>,
+    /// When the far end last answered this gateway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answered_at: Option<String>,
+    /// When a message last came to this gateway.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fetched_at: Option<String>,
+    /// Messages that are held because they cannot be accepted yet.
+    pub held: usize,
+    /// Why nothing comes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<SourceTrouble>,
+}
+
+/// Why a source gives nothing.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct SourceTrouble {
+    pub since: String,
+    pub code: String,
+    pub message: String,
+}
+
 /// A schedule in force.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Schedule {

@@ -26,6 +26,8 @@ mod redirect;
 mod request;
 mod response;
 mod retry_after;
+/// Signed calls to Amazon Web Services.
+pub mod sigv4;
 mod stream;
 mod tls;
 mod token;

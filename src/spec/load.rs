@@ -6,8 +6,8 @@ use std::sync::{Arc, LazyLock};
 use super::diagnostic::{Problem, Severity};
 use super::folder::{Files, SourceFile};
 use super::resolve::{
-    Callee, Callees, Desk, SecretUse, callee, flow_schemas, resolve_route, resolve_schedule, resolve_sweep,
-    resolve_workflow, tell_duplicates, tell_shared_paths, verify_schema,
+    Callee, Callees, Desk, SecretUse, callee, flow_schemas, resolve_route, resolve_schedule, resolve_source,
+    resolve_sweep, resolve_workflow, tell_duplicates, tell_shared_paths, verify_schema,
 };
 use super::schema::Extensions;
 use super::source_map::{Source, SourceMap};
@@ -18,7 +18,7 @@ use crate::limits;
 use crate::signature;
 use crate::tasks;
 use crate::tasks::command::settings as command;
-use crate::tasks::plan::{Catalog, Plan, RoutePlan, SchedulePlan};
+use crate::tasks::plan::{Catalog, Plan, RoutePlan, SchedulePlan, SourcePlan};
 
 /// What files are held against that is not in them.
 #[derive(Debug, Clone)]
@@ -68,10 +68,12 @@ impl Loaded {
     }
 }
 
-/// The routes and schedules of one file.
+/// The routes, sources and schedules of one file.
 #[derive(Debug, Default)]
 pub struct RoutesCompiled {
+    /// Those of the sources are among them.
     pub routes: Vec<RoutePlan>,
+    pub sources: Vec<SourcePlan>,
     pub schedules: Vec<SchedulePlan>,
 }
 
@@ -194,6 +196,10 @@ fn compile(desk: &mut Desk<'_>, file: &RoutesFile, callees: Callees<'_>, revisio
         compiled.schedules.extend(sweep);
         compiled.routes.extend(route);
     }
+    for (source, own) in file.sources.iter().filter_map(|item| resolve_source(desk, item, callees, revision)) {
+        compiled.sources.push(source);
+        compiled.routes.extend(own);
+    }
     let schedules = file.schedules.iter().filter_map(|item| resolve_schedule(desk, item, callees, revision));
     compiled.schedules.extend(schedules);
     compiled
@@ -225,6 +231,9 @@ impl Loaded {
         self.catalog.documents.insert(text.revision.clone(), Arc::clone(&text.text));
         for route in compiled.routes {
             self.catalog.routes.entry(route.name.clone()).or_insert_with(|| Arc::new(route));
+        }
+        for source in compiled.sources {
+            self.catalog.sources.entry(source.name.clone()).or_insert_with(|| Arc::new(source));
         }
         for schedule in compiled.schedules {
             self.catalog.schedules.entry(schedule.schedule.name.clone()).or_insert_with(|| Arc::new(schedule));

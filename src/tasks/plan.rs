@@ -1,6 +1,8 @@
 //! Everything that the files say, made runnable: workflows, routes and schedules whose expressions are parsed, whose
 //! durations are durations, and whose names exist. Only `spec` makes these; nothing here can be wrong any more.
 
+mod source;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -8,6 +10,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use self::source::{AccessKeyId, SourceKind, SourcePlan, Sqs, Unwrap};
 use super::{Task, TaskKind};
 use crate::domain::input::Input;
 use crate::domain::rate::Rate;
@@ -16,7 +19,7 @@ use crate::domain::schedule::Schedule;
 use crate::domain::secret::SecretRef;
 use crate::domain::state::State;
 use crate::expr::{Expression, Mapping, Template};
-use crate::id::{ConnectionName, Revision, RouteName, ScheduleName, TaskId, WorkflowName};
+use crate::id::{ConnectionName, Revision, RouteName, ScheduleName, SourceName, TaskId, WorkflowName};
 use crate::outbound::Redaction;
 use crate::signature::Verifier;
 
@@ -25,6 +28,7 @@ use crate::signature::Verifier;
 pub struct Catalog {
     pub workflows: BTreeMap<WorkflowName, Arc<Plan>>,
     pub routes: BTreeMap<RouteName, Arc<RoutePlan>>,
+    pub sources: BTreeMap<SourceName, Arc<SourcePlan>>,
     pub schedules: BTreeMap<ScheduleName, Arc<SchedulePlan>>,
     /// The text behind every revision.
     pub documents: BTreeMap<Revision, Arc<str>>,
@@ -212,12 +216,13 @@ impl Plan {
     }
 }
 
-/// A path that takes webhooks.
+/// A path that takes webhooks, or what becomes of the deliveries of a source.
 #[derive(Debug)]
 pub struct RoutePlan {
     pub name: RouteName,
     /// Of the file it stands in.
     pub revision: Revision,
+    /// Of a source: `source:NAME`, which no request can name.
     pub path: String,
     pub verify: Verify,
     pub filter: Option<Expression>,
@@ -247,6 +252,19 @@ pub enum Verify {
     Nobody,
     /// By a scheme, with the secrets it names.
     Scheme { verifier: Arc<Verifier>, secrets: Vec<(String, Vec<SecretRef>)> },
+    /// Nobody calls it: what it takes is fetched, by the kind of source of this name.
+    Fetched(&'static str),
+}
+
+impl Verify {
+    /// The word for it: `none`, the name of the scheme, or the kind of the source.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Nobody => "none",
+            Self::Scheme { verifier, .. } => verifier.kind().name,
+            Self::Fetched(kind) => kind,
+        }
+    }
 }
 
 /// What makes two deliveries of a route the same.

@@ -94,11 +94,13 @@ impl Ground {
     }
 
     fn loaded(&self) -> gateway::Loaded {
-        let Catalog { workflows, routes, schedules, documents } = &self.catalog;
+        let Catalog { workflows, routes, sources: _, schedules, documents } = &self.catalog;
         gateway::Loaded {
             catalog: Catalog {
                 workflows: workflows.clone(),
                 routes: routes.clone(),
+                // Nothing is fetched in a test.
+                sources: std::collections::BTreeMap::new(),
                 schedules: schedules.clone(),
                 documents: documents.clone(),
             },

@@ -20,6 +20,7 @@ const CONSTRUCTORS: &[&str] = &[
     "told(",
     "far(",
     "refuse(",
+    "refuse_fetched(",
     "code: ",
     "let code = ",
 ];
@@ -30,6 +31,7 @@ const TABLES: &[(&str, &str)] = &[
     ("signature/inbound.rs", "pub fn code(&self)"),
     ("gateway/mod.rs", "pub fn code(&self)"),
     ("gateway/deliveries.rs", "let code = match error"),
+    ("sources/sqs/queue.rs", "fn code(&self)"),
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

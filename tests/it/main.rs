@@ -45,6 +45,7 @@ mod schemas;
 mod secrecy;
 mod signature_vectors;
 mod simulation;
+mod sources;
 mod spec_errors;
 mod spec_semantics;
 mod sql;

@@ -13,6 +13,7 @@ mod reload;
 mod routes;
 mod runs;
 mod schedules;
+mod sources;
 mod stream;
 mod workflows;
 
@@ -41,6 +42,7 @@ static PARTS: &[Part] = &[
     artifacts::PART,
     blobs::PART,
     routes::PART,
+    sources::PART,
     schedules::PART,
     refusals::PART,
     audit::PART,

@@ -7,9 +7,9 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::{Condition, Duration, Rate, Size, Sweep, Version};
+use super::{Condition, Duration, Rate, Size, Source, Sweep, Version};
 
-/// Routes and schedules: what starts work. Each names a workflow and its inputs.
+/// Routes, sources and schedules: what starts work. Each names a workflow and its inputs.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Routes {
@@ -18,6 +18,9 @@ pub struct Routes {
     /// The webhooks.
     #[serde(default)]
     pub routes: Vec<Route>,
+    /// What is fetched instead of being sent here.
+    #[serde(default)]
+    pub sources: Vec<Source>,
     /// The clocks.
     #[serde(default)]
     pub schedules: Vec<Schedule>,
@@ -226,6 +229,6 @@ pub enum Catchup {
     All,
 }
 
-fn yes() -> bool {
+pub(super) fn yes() -> bool {
     true
 }

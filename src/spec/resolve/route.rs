@@ -1,6 +1,7 @@
 //! One route: the path, who may call it, what it makes of a delivery.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde_json::{Map, Value};
@@ -46,13 +47,14 @@ pub(in crate::spec) fn resolve_route(
         Some(raw::Condition::Fixed(true)) => None,
         filter => desk.condition(&path.with("filter"), filter.as_ref(), &scope),
     };
-    let dedupe = dedupe(desk, path, raw, &scope);
+    let guarded = is_guarded(&raw.verify);
+    let dedupe = dedupe(desk, path, raw.dedupe.as_ref(), &scope, limits::DEDUPE_WINDOW, guarded);
     let limits = Limits::resolve(desk, &path.with("limits"), raw.limits.as_ref());
     let allow_ip = networks(desk, &path.with("allow_ip"), raw.allow_ip.as_deref());
     let redact = redact::paths(desk, &path.with("redact"), &raw.redact);
     let inputs = inputs(desk, path, &raw.inputs, &raw.workflow, callees, &scope);
     if let Some(inputs) = &inputs {
-        tell_redacted(desk, &path.with("inputs"), raw, inputs);
+        tell_redacted(desk, &path.with("inputs"), &raw.redact, &raw.inputs, inputs);
     }
     if desk.errors() > errors {
         return None;
@@ -216,18 +218,25 @@ pub(super) fn check_inputs(
     }
 }
 
-fn dedupe(desk: &mut Desk<'_>, path: &Path, raw: &raw::Route, scope: &Scope<'_>) -> Dedupe {
+/// `window_usual` and `guarded` rule when the file does not.
+pub(super) fn dedupe(
+    desk: &mut Desk<'_>,
+    path: &Path,
+    dedupe: Option<&raw::Dedupe>,
+    scope: &Scope<'_>,
+    window_usual: Duration,
+    guarded: bool,
+) -> Dedupe {
     let path = path.with("dedupe");
-    let dedupe = raw.dedupe.as_ref();
     let window = dedupe.and_then(|dedupe| desk.duration(&path.with("window"), dedupe.window.as_ref()));
     let key = dedupe.and_then(|dedupe| dedupe.key.as_deref());
     let key = key.and_then(|key| dedupe_key(desk, &path.with("key"), key, scope)).unwrap_or(DedupeKey::DeliveryId);
     let guard = dedupe.and_then(|dedupe| dedupe.replay_guard);
     let replay_guard = match guard {
         Some(guard) => guard == raw::ReplayGuard::Body,
-        None => is_guarded(&raw.verify),
+        None => guarded,
     };
-    Dedupe { key, window: window.unwrap_or(limits::DEDUPE_WINDOW), replay_guard }
+    Dedupe { key, window: window.unwrap_or(window_usual), replay_guard }
 }
 
 fn dedupe_key(desk: &mut Desk<'_>, path: &Path, text: &str, scope: &Scope<'_>) -> Option<DedupeKey> {
@@ -257,11 +266,17 @@ fn is_guarded(verify: &raw::Verify) -> bool {
 }
 
 /// Tells inputs that read what is blanked before they are made.
-fn tell_redacted(desk: &mut Desk<'_>, path: &Path, raw: &raw::Route, inputs: &Mapping) {
-    let given = Value::Object(raw.inputs.clone());
+pub(super) fn tell_redacted(
+    desk: &mut Desk<'_>,
+    path: &Path,
+    redact: &[String],
+    given: &Map<String, Value>,
+    inputs: &Mapping,
+) {
+    let given = Value::Object(given.clone());
     for place in inputs.names() {
         let Some((root, keys)) = place.name.path.split_first() else { continue };
-        let Some(blanked) = redact::hit(&raw.redact, keys).filter(|_| root == "body") else { continue };
+        let Some(blanked) = redact::hit(redact, keys).filter(|_| root == "body") else { continue };
         let span = desk.blame(path, &given, &place.pointer, Some(&place.name.range));
         let message = format!("`redact` blanks `{blanked}` before this input is made of it");
         let problem = desk.problem("spec.redacted", message, span).label("this is `[redacted]`").warning();

@@ -31,6 +31,17 @@ pub(in crate::spec) fn tell_duplicates(
                 names.note_sweep(&file.map, item);
             }
         }
+        for item in &file.sources {
+            if let Some(name) = item.text("name") {
+                names.note("sources", name.to_owned(), spot(&file.map, &item.path.with("name")), HELP);
+            }
+            let routes = item.json.get("routes").and_then(serde_json::Value::as_array);
+            for (place, route) in routes.into_iter().flatten().enumerate() {
+                let Some(name) = route.get("name").and_then(serde_json::Value::as_str) else { continue };
+                let path = item.path.with("routes").with(place).with("name");
+                names.note("routes", name.to_owned(), spot(&file.map, &path), HELP);
+            }
+        }
         for item in &file.schedules {
             if let Some(name) = item.text("name") {
                 names.note("schedules", name.to_owned(), spot(&file.map, &item.path.with("name")), HELP);

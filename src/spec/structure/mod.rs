@@ -83,6 +83,8 @@ pub struct RoutesFile {
     pub map: SourceMap,
     /// The routes.
     pub routes: Vec<Item<raw::Route>>,
+    /// The sources.
+    pub sources: Vec<Item<raw::Source>>,
     /// The schedules.
     pub schedules: Vec<Item<raw::Schedule>>,
 }
@@ -169,6 +171,7 @@ impl Reader {
         let mut parts = Parts::read(&self.routes, source, problems)?;
         Some(RoutesFile {
             routes: parts.items("routes", problems),
+            sources: parts.items("sources", problems),
             schedules: parts.items("schedules", problems),
             map: parts.map,
         })
