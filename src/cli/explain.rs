@@ -198,6 +198,7 @@ pub static CODES: &[(&str, &str)] = &[
     ("token.unavailable", include_str!("../../docs/errors/token.unavailable.md")),
     ("token_claim", include_str!("../../docs/errors/token_claim.md")),
     ("token_head", include_str!("../../docs/errors/token_head.md")),
+    ("token_request", include_str!("../../docs/errors/token_request.md")),
     ("transform.failed", include_str!("../../docs/errors/transform.failed.md")),
     ("transform.timeout", include_str!("../../docs/errors/transform.timeout.md")),
     ("trial.fault", include_str!("../../docs/errors/trial.fault.md")),

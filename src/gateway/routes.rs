@@ -94,6 +94,11 @@ impl Doors {
                 taken: Taken::new(&plan.name),
                 keys: Mutex::new(None),
             });
+            if let Verify::Scheme { verifier, .. } = &plan.verify
+                && let Some(path) = verifier.also_at()
+            {
+                by_path.entry(path.to_owned()).or_default().push(Arc::clone(&door));
+            }
             by_path.entry(plan.path.clone()).or_default().push(door);
         }
         Self { by_path }

@@ -57,6 +57,8 @@ enum Refused {
     Headers,
     Body(body::Error),
     Gateway(RefusalKind),
+    /// In words of the platform's protocol.
+    Told(Box<Answer>),
 }
 
 impl Hooks {
@@ -64,7 +66,7 @@ impl Hooks {
         let _in_flight = self.requests.token();
         let answer = match self.receive(request, payload).await {
             Ok(receipt) => accepted(receipt),
-            Err(refused) => refuse(&refused),
+            Err(refused) => refuse(refused),
         };
         tracing::debug!(
             path = request.path(),
@@ -107,7 +109,10 @@ impl Hooks {
         };
         let mut inbound = inbound(&body);
         inbound.request.body = &body.bytes;
-        self.gateway.receive(inbound).await.map_err(|Refusal { kind, .. }| Refused::Gateway(kind))
+        self.gateway
+            .receive(inbound)
+            .await
+            .map_err(|Refusal { kind, answer, .. }| answer.map_or(Refused::Gateway(kind), Refused::Told))
     }
 }
 
@@ -188,7 +193,7 @@ fn accepted_body(runs: &[RunId]) -> String {
 }
 
 /// What a stranger is told: a status and its own words, the same for every check behind it.
-fn refuse(refused: &Refused) -> HttpResponse {
+fn refuse(refused: Refused) -> HttpResponse {
     let store_is_busy = Duration::from_secs(u64::from(limits::RETRY_AFTER_SECS));
     let (status, retry_after) = match refused {
         Refused::Headers => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, None),
@@ -198,12 +203,13 @@ fn refuse(refused: &Refused) -> HttpResponse {
         Refused::Body(body::Error::TooSlow) => (StatusCode::REQUEST_TIMEOUT, None),
         Refused::Body(body::Error::Broken) => (StatusCode::BAD_REQUEST, None),
         Refused::Body(body::Error::Full) => (StatusCode::SERVICE_UNAVAILABLE, Some(store_is_busy)),
+        Refused::Told(answer) => return own(*answer),
         Refused::Gateway(RefusalKind::NoRoute) => (StatusCode::NOT_FOUND, None),
         Refused::Gateway(RefusalKind::Unverified) => (StatusCode::UNAUTHORIZED, None),
         Refused::Gateway(RefusalKind::Address) => (StatusCode::FORBIDDEN, None),
-        Refused::Gateway(RefusalKind::Rate { retry_after }) => (StatusCode::TOO_MANY_REQUESTS, Some(*retry_after)),
+        Refused::Gateway(RefusalKind::Rate { retry_after }) => (StatusCode::TOO_MANY_REQUESTS, Some(retry_after)),
         Refused::Gateway(RefusalKind::Unavailable { retry_after }) => {
-            (StatusCode::SERVICE_UNAVAILABLE, Some(*retry_after))
+            (StatusCode::SERVICE_UNAVAILABLE, Some(retry_after))
         }
     };
     let mut answer = HttpResponse::build(status);

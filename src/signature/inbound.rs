@@ -217,6 +217,9 @@ pub enum Reject {
     /// A claim of a verified token is not acceptable.
     #[error("the token's `{claim}` claim is not one that the route accepts")]
     TokenClaim { claim: &'static str },
+    /// A token endpoint says no, in a word of RFC 6749, section 5.2.
+    #[error("the request for a token is refused as `{error}`")]
+    TokenRequest { error: &'static str, challenge: bool },
     /// The signature fits, but the envelope does not open with the key that belongs to it.
     #[error("the encrypted message cannot be opened with the key that belongs to its signature")]
     Undecipherable,
@@ -245,10 +248,23 @@ impl Reject {
             Self::UntrustedCertificate { .. } => "untrusted_certificate",
             Self::TokenHead { .. } => "token_head",
             Self::TokenClaim { .. } => "token_claim",
+            Self::TokenRequest { .. } => "token_request",
             Self::Undecipherable => "undecipherable",
             Self::OtherReceiver => "other_receiver",
             Self::NotEncrypted => "not_encrypted",
         }
+    }
+
+    /// What the sender is told, where a protocol has words for it; otherwise it hears 401 and nothing else.
+    pub fn answer(&self) -> Option<Answer> {
+        let Self::TokenRequest { error, challenge } = self else { return None };
+        let mut answer = Answer::json(&serde_json::json!({ "error": error }));
+        answer.status = if *error == "invalid_client" { 401 } else { 400 };
+        answer.headers = vec![("cache-control", "no-store".to_owned()), ("pragma", "no-cache".to_owned())];
+        if *challenge {
+            answer.headers.push(("www-authenticate", r#"Basic realm="token", charset="UTF-8""#.to_owned()));
+        }
+        Some(answer)
     }
 
     pub(super) fn malformed(what: &str, wanted: &'static str) -> Self {

@@ -11,11 +11,13 @@ use crate::clock::Timestamp;
 mod chat;
 mod credentials;
 mod senders;
+mod walmart;
 
 const NOW: i64 = 1_795_338_000;
 const KEY: &str = "a key of some length, not secret";
 
 /// A route and a request for it; `Err` holds the code of the refusal.
+#[derive(Clone)]
 struct Case<'a> {
     preset: &'a str,
     with: Value,
@@ -90,6 +92,7 @@ fn every_kind_builds_and_has_a_schema() {
             "tiktok_shop" | "lazada" => json!({ "app_key": "k1" }),
             "shopee" => json!({ "callback_url": "https://gw.example.com/hooks/shopee" }),
             "walmart_hmac" => json!({ "auth_header_name": "X-WM-Signature" }),
+            "walmart_oauth" => json!({ "token_path": "/hooks/walmart/token", "client_id": "walmart" }),
             "azure_monitor" => json!({ "query_param": "code" }),
             "aws_sns" => json!({ "topic_arns": "arn:aws:sns:us-east-1:123456789012:a" }),
             "azure_event_grid" => json!({ "query_param": "code", "topics": "/t" }),
