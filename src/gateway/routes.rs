@@ -43,6 +43,7 @@ pub(super) fn over_rate(limiter: &Limiter) -> Option<Duration> {
 #[derive(Debug)]
 pub(super) struct Doors {
     by_path: HashMap<String, Vec<Arc<Door>>>,
+    wants_client_certificates: bool,
 }
 
 /// One route, ready to be called.
@@ -86,6 +87,7 @@ pub(super) enum KeysError {
 impl Doors {
     pub(super) fn new(catalog: &Catalog) -> Self {
         let mut by_path: HashMap<String, Vec<Arc<Door>>> = HashMap::new();
+        let mut wants_client_certificates = false;
         for plan in catalog.routes.values() {
             let limiter = plan.rate.map(|limit| limiter(limit.rate, limit.burst));
             let door = Arc::new(Door {
@@ -94,14 +96,15 @@ impl Doors {
                 taken: Taken::new(&plan.name),
                 keys: Mutex::new(None),
             });
-            if let Verify::Scheme { verifier, .. } = &plan.verify
-                && let Some(path) = verifier.also_at()
-            {
-                by_path.entry(path.to_owned()).or_default().push(Arc::clone(&door));
+            if let Verify::Scheme { verifier, .. } = &plan.verify {
+                wants_client_certificates |= plan.enabled && verifier.wants_client_certificate();
+                if let Some(path) = verifier.also_at() {
+                    by_path.entry(path.to_owned()).or_default().push(Arc::clone(&door));
+                }
             }
             by_path.entry(plan.path.clone()).or_default().push(door);
         }
-        Self { by_path }
+        Self { by_path, wants_client_certificates }
     }
 
     pub(super) fn at(&self, path: &str) -> &[Arc<Door>] {
@@ -169,6 +172,11 @@ impl Gateway {
     /// Longest body that any route of this path takes; nothing when there is no route.
     pub fn body_bytes_max(&self, path: &str) -> Option<usize> {
         self.0.doors.load().at(path).iter().map(|door| door.plan.body_bytes_max).max()
+    }
+
+    /// Whether any route in force judges certificates of clients.
+    pub fn wants_client_certificates(&self) -> bool {
+        self.0.doors.load().wants_client_certificates
     }
 
     /// All routes, in the order of their names.

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::body::{self, Body, Budget};
 use super::problem;
 use super::server::{self, Door};
+use super::tls::{self, ClientChain};
 use crate::clock::Clock;
 use crate::gateway::{Gateway, Inbound, Receipt, Refusal, RefusalKind};
 use crate::id::RunId;
@@ -41,8 +42,18 @@ pub fn open(
     stop: CancellationToken,
 ) -> Result<Door, server::Error> {
     let requests = TaskTracker::new();
+    let asks: tls::Asks = {
+        let gateway = gateway.clone();
+        Arc::new(move || gateway.wants_client_certificates())
+    };
+    if matches!(settings.encryption, server::Encryption::Plain { .. }) && asks() {
+        tracing::warn!(
+            "routes verify with `mtls`, but the hooks door does not speak TLS: no client certificate reaches it, and every \
+             delivery to them is refused; set `listen.hooks.tls`, or verify in another way behind a proxy"
+        );
+    }
     let hooks = Arc::new(Hooks { gateway, clock, budget: Budget::default(), requests: requests.clone() });
-    server::open(KIND, settings, stop, requests, move |config| {
+    server::open(KIND, settings, stop, requests, Some(asks), move |config| {
         let hooks = hooks.clone();
         // No middleware, no router: whatever comes is one call.
         config.default_service(web::to(move |request: HttpRequest, payload: web::Payload| {
@@ -90,6 +101,7 @@ impl Hooks {
                 url: url.as_deref(),
                 headers: &headers,
                 body: &[],
+                client_chain: request.conn_data::<ClientChain>().map_or(&[], ClientChain::certificates),
                 received_at,
                 random,
             },

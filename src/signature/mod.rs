@@ -25,6 +25,7 @@ mod jwks;
 mod jwt;
 mod keys;
 mod members;
+mod mtls;
 mod params;
 mod presets;
 mod query;
@@ -62,6 +63,7 @@ static SCHEMES: &[SchemeKind] = &[
     bearer::SCHEME,
     api_key::SCHEME,
     jwt::SCHEME,
+    mtls::SCHEME,
 ];
 
 /// Everything that `preset:` may name, in the order of the docs: platforms, then general schemes.
@@ -125,6 +127,11 @@ trait Scheme: Send + Sync {
     /// Another path that the scheme answers by itself, such as a token endpoint.
     fn also_at(&self) -> Option<&str> {
         None
+    }
+
+    /// Whether the listener has to ask for a certificate of the client.
+    fn wants_client_certificate(&self) -> bool {
+        false
     }
 
     /// A header that brings what lets people in, and is no secret of the configuration.
@@ -221,6 +228,11 @@ impl Verifier {
     /// Another path that the route is to be asked at: its scheme answers there by itself, and starts nothing.
     pub fn also_at(&self) -> Option<&str> {
         self.scheme.also_at()
+    }
+
+    /// Whether the listener has to ask for a certificate of the client.
+    pub fn wants_client_certificate(&self) -> bool {
+        self.scheme.wants_client_certificate()
     }
 
     /// A header that must not be kept, because its value lets people in.

@@ -27,6 +27,7 @@ mod kept;
 mod key_vault;
 mod kit;
 mod migrate;
+mod mtls;
 mod notify;
 mod numbered;
 mod outage;

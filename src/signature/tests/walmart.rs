@@ -25,6 +25,7 @@ fn ask(case: &Case<'_>, method: &str, headers: &[(&str, &str)], body: &str) -> (
         url: None,
         headers: &headers,
         body: body.as_bytes(),
+        client_chain: &[],
         received_at: case.now,
         random: [7; RANDOM_BYTES],
     };
