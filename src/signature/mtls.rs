@@ -81,13 +81,12 @@ fn build(with: &Map<String, Value>) -> Built {
     }
     for text in list(fingerprints) {
         let bytes = HEXLOWER_PERMISSIVE.decode(text.replace(':', "").as_bytes()).ok();
-        match bytes.filter(|bytes| bytes.len() == digest::SHA256_OUTPUT_LEN) {
-            Some(bytes) => pins.fingerprints.push(bytes),
-            None => {
-                let help = "write what `openssl x509 -noout -fingerprint -sha256 -in client.pem` prints";
-                let message = format!("`{text}` is not a SHA-256 fingerprint of 64 hex digits");
-                problems.push(ConfigError::new("fingerprints", message, help));
-            }
+        if let Some(bytes) = bytes.filter(|bytes| bytes.len() == digest::SHA256_OUTPUT_LEN) {
+            pins.fingerprints.push(bytes);
+        } else {
+            let help = "write what `openssl x509 -noout -fingerprint -sha256 -in client.pem` prints";
+            let message = format!("`{text}` is not a SHA-256 fingerprint of 64 hex digits");
+            problems.push(ConfigError::new("fingerprints", message, help));
         }
     }
     if problems.is_empty() && pins.subjects.is_empty() && pins.sans.is_empty() && pins.fingerprints.is_empty() {

@@ -44,6 +44,7 @@ mod returns;
 mod schedule;
 mod schemas;
 mod secrecy;
+mod senders;
 mod signature_vectors;
 mod simulation;
 mod spec_errors;
