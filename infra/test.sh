@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Runs all tests. Arguments go to cargo test: `infra/test.sh --test it webhook`.
 #
-# Tests that need Azurite, a vault, PostgreSQL or a queue server use those of `infra/emulators.sh up`, and say loudly that they are
-# skipped when it was not called. With CI set nothing is skipped: emulators are brought up for the tests, and down after.
+# Tests that need Azurite, a vault, PostgreSQL or a queue server use those of `infra/emulators.sh up`, those that let libraries
+# of platforms send use what `infra/senders.sh` installed, and both say loudly that they are skipped when these were not
+# called. With CI set nothing is skipped: emulators are brought up for the tests, and down after, and the libraries are
+# installed.
 set -euo pipefail
 
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
@@ -14,6 +16,13 @@ command -v cargo >/dev/null || {
 
 # Everything that Cargo.lock names, so that the tests themselves need no network.
 cargo fetch --locked --quiet
+senders=$PWD/${CLAWHOOK_SENDERS_DIR:-target/senders}
+if [[ -n ${CI:-} ]]; then
+    senders=$(infra/senders.sh)
+fi
+if [[ -f $senders/installed ]]; then
+    export CLAWHOOK_SENDERS=$senders
+fi
 if [[ -n ${CI:-} ]]; then
     exec infra/emulators.sh run -- cargo test --locked --offline "$@"
 fi

@@ -199,6 +199,10 @@ pub const XML_ELEMENTS_MAX: usize = 10_000;
 pub const XML_ATTRIBUTES_MAX: usize = 32;
 /// Bytes of a JSON web token; more does not fit the usual header limits anyway.
 pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
+/// Certificates that a client may bring, its own included: a longer chain costs more to judge than any real one is worth.
+pub const CLIENT_CHAIN_MAX: usize = 8;
+/// Bytes of a request for a token: an id, a secret and three words.
+pub const TOKEN_REQUEST_BYTES_MAX: usize = 8 * 1024;
 /// Longest that `tolerance` and `leeway` of a verifier may be: past a day, replay protection is only a word.
 pub const SIGNATURE_TOLERANCE_MAX: Duration = Duration::from_hours(24);
 /// How long a slot's key is remembered: longer than any backfill reaches back.

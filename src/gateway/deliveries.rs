@@ -23,7 +23,7 @@ use crate::id::{RouteName, RunId};
 use crate::limits;
 use crate::signature::{self, Answer, Headers, Part, Proof, Verdict, ip_allow};
 use crate::store;
-use crate::tasks::plan::{DedupeKey, RoutePlan};
+use crate::tasks::plan::{DedupeKey, RoutePlan, Verify};
 
 /// A request at the hooks door.
 #[derive(Debug)]
@@ -53,6 +53,8 @@ pub struct Refusal {
     pub kind: RefusalKind,
     /// Our word for it, for the counter and the kept copy.
     pub code: &'static str,
+    /// The protocol's own words, where it has some.
+    pub answer: Option<Box<Answer>>,
 }
 
 /// The kinds of refusal, as the sender sees them.
@@ -213,7 +215,10 @@ impl Gateway {
             }
             None => Ok(Verdict::Deliver(Proof::default())),
         };
-        let verdict = verdict.map_err(|reject| refuse(RefusalKind::Unverified, reject.code(), reject.to_string()))?;
+        let verdict = verdict.map_err(|reject| {
+            let refused = refuse(RefusalKind::Unverified, reject.code(), reject.to_string());
+            refused.in_words(reject.answer())
+        })?;
         Ok((verdict, ready))
     }
 
@@ -360,7 +365,7 @@ fn describe(inbound: &Inbound<'_>, admitted: &[Admitted], first: &Admitted) -> D
         method: inbound.request.method.to_owned(),
         path: inbound.request.path.to_owned(),
         query: masked(&maskers, inbound.request.query.to_owned()),
-        headers: kept_headers(inbound.request.headers, &maskers),
+        headers: kept_headers(inbound.request.headers, &maskers, admitted.iter().map(|one| &*one.door.plan)),
         // What was fetched has no sender.
         remote: if first.door.plan.is_fetched() { String::new() } else { inbound.peer.to_string() },
         verified_by,
@@ -369,11 +374,20 @@ fn describe(inbound: &Inbound<'_>, admitted: &[Admitted], first: &Admitted) -> D
 }
 
 /// Headers without those that carry credentials; a key that is sent along elsewhere is masked.
-pub(super) fn kept_headers(headers: &signature::Headers<'_>, maskers: &[Arc<Masker>]) -> Vec<(String, String)> {
+pub(super) fn kept_headers<'p>(
+    headers: &signature::Headers<'_>,
+    maskers: &[Arc<Masker>],
+    plans: impl Iterator<Item = &'p RoutePlan>,
+) -> Vec<(String, String)> {
+    let named = plans.filter_map(|plan| match &plan.verify {
+        Verify::Scheme { verifier, .. } => verifier.credential_header(),
+        Verify::Nobody | Verify::Fetched(_) => None,
+    });
+    let credentials: Vec<_> = CREDENTIAL_HEADERS.into_iter().chain(named).collect();
     headers
         .iter()
         .map(|(name, value)| (name.to_ascii_lowercase(), value))
-        .filter(|(name, _)| !CREDENTIAL_HEADERS.contains(&name.as_str()))
+        .filter(|(name, _)| !credentials.iter().any(|credential| credential.eq_ignore_ascii_case(name)))
         .map(|(name, value)| (name, masked(maskers, String::from_utf8_lossy(value).into_owned())))
         .collect()
 }

@@ -39,7 +39,7 @@ impl Gateway {
         let admitted: Vec<_> = enabled.map(|door| Admitted::fetched(door, &proof)).collect();
         let Some(first) = admitted.first().map(|one| std::sync::Arc::clone(&one.door)) else {
             let code = if doors.is_empty() { "route.unknown" } else { "route.disabled" };
-            return Err(Refusal { kind: RefusalKind::NoRoute, code });
+            return Err(Refusal { kind: RefusalKind::NoRoute, code, answer: None });
         };
         match self.accept(&inbound, admitted).await {
             Ok(receipt) => {
@@ -76,6 +76,7 @@ fn inbound<'a>(path: &'a str, headers: &'a Headers<'a>, fetched: &'a Fetched) ->
         headers,
         body: &fetched.body,
         received_at: fetched.received_at,
+        client_chain: &[],
         random: [0; 24],
     };
     Inbound { request, body: fetched.body.clone(), peer: IpAddr::V4(Ipv4Addr::UNSPECIFIED) }

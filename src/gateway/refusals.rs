@@ -18,6 +18,7 @@ use crate::domain::masking::Masker;
 use crate::domain::secret::Secrets;
 use crate::id::RouteName;
 use crate::limits;
+use crate::signature::Answer;
 use crate::store::JournalQuery;
 
 /// A refusal with what only we are to know.
@@ -30,7 +31,13 @@ pub(super) struct Refused {
 
 impl Refused {
     pub(super) fn new(route: Option<RouteName>, kind: RefusalKind, code: &'static str, why: String) -> Self {
-        Self { route, refusal: Refusal { kind, code }, why }
+        Self { route, refusal: Refusal { kind, code, answer: None }, why }
+    }
+
+    /// The same, told in words of the protocol.
+    pub(super) fn in_words(mut self, answer: Option<Answer>) -> Self {
+        self.refusal.answer = answer.map(Box::new);
+        self
     }
 }
 
@@ -66,8 +73,12 @@ impl Inbox {
                 Err(_) => return place.send(entry(inbound, refused, &[], Bytes::new())),
             }
         }
-        let headers = kept_headers(inbound.request.headers, &maskers);
-        let body = kept_body(doors, &maskers, inbound);
+        let headers = kept_headers(inbound.request.headers, &maskers, doors.iter().map(|door| &*door.plan));
+        // What a token endpoint refuses holds what somebody takes for a secret.
+        let body = match refused.refusal.answer {
+            Some(_) => Bytes::new(),
+            None => kept_body(doors, &maskers, inbound),
+        };
         place.send(entry(inbound, refused, &headers, body));
     }
 }

@@ -45,6 +45,7 @@ pub(super) struct Doors {
     by_path: HashMap<String, Vec<Arc<Door>>>,
     /// Those whose deliveries are fetched: no request finds them.
     by_source: HashMap<String, Vec<Arc<Door>>>,
+    wants_client_certificates: bool,
 }
 
 /// One route, ready to be called.
@@ -88,6 +89,7 @@ pub(super) enum KeysError {
 impl Doors {
     pub(super) fn new(catalog: &Catalog) -> Self {
         let (mut by_path, mut by_source) = (HashMap::<_, Vec<_>>::new(), HashMap::<_, Vec<_>>::new());
+        let mut wants_client_certificates = false;
         for plan in catalog.routes.values() {
             let limiter = plan.rate.map(|limit| limiter(limit.rate, limit.burst));
             let door = Arc::new(Door {
@@ -96,10 +98,16 @@ impl Doors {
                 taken: Taken::new(&plan.name),
                 keys: Mutex::new(None),
             });
+            if let Verify::Scheme { verifier, .. } = &plan.verify {
+                wants_client_certificates |= plan.enabled && verifier.wants_client_certificate();
+                if let Some(path) = verifier.also_at() {
+                    by_path.entry(path.to_owned()).or_default().push(Arc::clone(&door));
+                }
+            }
             let map = if plan.is_fetched() { &mut by_source } else { &mut by_path };
             map.entry(plan.path.clone()).or_default().push(door);
         }
-        Self { by_path, by_source }
+        Self { by_path, by_source, wants_client_certificates }
     }
 
     /// The routes that take what a source fetches.
@@ -172,6 +180,11 @@ impl Gateway {
     /// Longest body that any route of this path takes; nothing when there is no route.
     pub fn body_bytes_max(&self, path: &str) -> Option<usize> {
         self.0.doors.load().at(path).iter().map(|door| door.plan.body_bytes_max).max()
+    }
+
+    /// Whether any route in force judges certificates of clients.
+    pub fn wants_client_certificates(&self) -> bool {
+        self.0.doors.load().wants_client_certificates
     }
 
     /// All routes, in the order of their names.

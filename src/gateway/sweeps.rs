@@ -257,6 +257,7 @@ fn kept(wanted: &[Admitted], delivery: &Delivery, body: &Bytes, now: crate::cloc
         headers: &headers,
         body,
         received_at: now,
+        client_chain: &[],
         random: [0; signature::RANDOM_BYTES],
     };
     redacted(wanted, &Inbound { request, body: body.clone(), peer: IpAddr::V4(Ipv4Addr::UNSPECIFIED) })

@@ -59,7 +59,7 @@ pub fn open(settings: &server::Settings, parts: Parts, stop: CancellationToken) 
     }
     let requests = TaskTracker::new();
     let configure = configure(parts, stop.clone(), requests.clone());
-    server::open(KIND, settings, stop, requests, configure)
+    server::open(KIND, settings, stop, requests, None, configure)
 }
 
 /// Everything that is mounted, for the door and for tests.

@@ -128,12 +128,14 @@ impl fmt::Debug for Door {
     }
 }
 
-/// Binds a door that serves what `configure` mounts, until `stop`. Every request holds a token of `requests`.
+/// Binds a door that serves what `configure` mounts, until `stop`. Every request holds a token of `requests`. Where `asks` is
+/// given, clients may bring certificates, and requests find them as [`tls::ClientChain`].
 pub(super) fn open(
     kind: Kind,
     settings: &Settings,
     stop: CancellationToken,
     requests: TaskTracker,
+    asks: Option<tls::Asks>,
     configure: impl Fn(&mut ServiceConfig) + Clone + Send + 'static,
 ) -> Result<Door, Error> {
     let Settings { address, encryption, workers } = settings;
@@ -147,9 +149,10 @@ pub(super) fn open(
         .client_request_timeout(limits::HTTP_HEAD_TIMEOUT)
         .tls_handshake_timeout(limits::TLS_HANDSHAKE_TIMEOUT)
         .shutdown_timeout(limits::DOOR_CLOSE_TIMEOUT.as_secs())
-        .shutdown_signal(stop.clone().cancelled_owned());
+        .shutdown_signal(stop.clone().cancelled_owned())
+        .on_connect(tls::ClientChain::keep);
     let (server, scheme) = match encryption {
-        Encryption::Tls(certificate) => (server.bind_rustls_0_23(address, certificate.server_config()?), "https"),
+        Encryption::Tls(certificate) => (server.bind_rustls_0_23(address, certificate.server_config(asks)?), "https"),
         Encryption::Plain { insecure } if *insecure || address.ip().is_loopback() => (server.bind(address), "http"),
         Encryption::Plain { .. } => return Err(Error::Plain { door: kind.name, address: *address }),
     };
@@ -205,7 +208,7 @@ mod tests {
         let stop = CancellationToken::new();
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let check = |address: &str, expected: &str| {
-            let error = open(KIND, &settings(address, plain.clone()), stop.clone(), TaskTracker::new(), hello)
+            let error = open(KIND, &settings(address, plain.clone()), stop.clone(), TaskTracker::new(), None, hello)
                 .unwrap_err()
                 .to_string();
             assert!(error.contains(expected), "{error}");
@@ -222,6 +225,7 @@ mod tests {
             &settings("127.0.0.1:0", Encryption::Plain { insecure: false }),
             stop.clone(),
             TaskTracker::new(),
+            None,
             hello,
         )
         .unwrap();
@@ -255,7 +259,7 @@ mod tests {
         let certificate = Certificate::load(tls::Origin::Files(files.clone()), used).await.unwrap();
         let stop = CancellationToken::new();
         let settings = settings("127.0.0.1:0", Encryption::Tls(certificate.clone()));
-        let door = open(KIND, &settings, stop.clone(), TaskTracker::new(), hello).unwrap();
+        let door = open(KIND, &settings, stop.clone(), TaskTracker::new(), Some(Arc::new(|| true)), hello).unwrap();
         let url = format!("https://localhost:{}", door.address().port());
         let tracker = TaskTracker::new();
         let running = tracker.spawn(door.run());

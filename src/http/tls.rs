@@ -3,8 +3,10 @@
 //!
 //! A connection keeps the certificate that it was opened with; the next one gets the new pair. A pair that cannot be
 //! used is reported and the old one stays. TLS 1.2 and 1.3 only (RFC 8996 retires the rest), one crypto provider that
-//! is named here, never the process default. This module asks no client for a certificate and obtains none.
+//! is named here, never the process default. This module obtains no certificate. It asks clients for theirs when it is told to,
+//! and leaves it to others to judge them.
 
+mod client;
 mod pair;
 
 use std::fmt;
@@ -17,7 +19,7 @@ use arc_swap::ArcSwap;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem;
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use tokio::sync::watch;
@@ -25,6 +27,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::client::AnyClient;
+pub use self::client::{Asks, ClientChain};
 use self::pair::{Pair, Seen};
 use crate::azure::chain;
 use crate::clock::{Clock, Timestamp};
@@ -153,12 +157,16 @@ impl Certificate {
         self.current.load().cert.len()
     }
 
-    /// The settings of a listener that answers with this certificate. ALPN is the listener's own business.
-    pub fn server_config(self: &Arc<Self>) -> Result<ServerConfig, Error> {
+    /// The settings of a listener that answers with this certificate, and asks clients for theirs while `asks` says so. ALPN
+    /// is the listener's own business.
+    pub fn server_config(self: &Arc<Self>, asks: Option<Asks>) -> Result<ServerConfig, Error> {
         let config = ServerConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&TLS13, &TLS12])
             .map_err(Error::Setup)?
-            .with_no_client_auth()
+            .with_client_cert_verifier(match asks {
+                Some(asks) => Arc::new(AnyClient::new(asks, &self.provider)),
+                None => WebPkiClientVerifier::no_client_auth(),
+            })
             .with_cert_resolver(self.clone());
         Ok(config)
     }
@@ -367,7 +375,7 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let one = pair();
         let files = write(&folder, &one.cert.pem(), &one.signing_key.serialize_pem());
-        let config = load(files).await.unwrap().server_config().unwrap();
+        let config = load(files).await.unwrap().server_config(None).unwrap();
         let suites = &config.crypto_provider().cipher_suites;
         assert!(suites.iter().all(|suite| [&TLS12.version, &TLS13.version].contains(&&suite.version().version)));
     }

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use super::body::{self, Body, Budget};
 use super::problem;
 use super::server::{self, Door};
+use super::tls::{self, ClientChain};
 use crate::clock::Clock;
 use crate::gateway::{Gateway, Inbound, Receipt, Refusal, RefusalKind};
 use crate::id::RunId;
@@ -41,8 +42,18 @@ pub fn open(
     stop: CancellationToken,
 ) -> Result<Door, server::Error> {
     let requests = TaskTracker::new();
+    let asks: tls::Asks = {
+        let gateway = gateway.clone();
+        Arc::new(move || gateway.wants_client_certificates())
+    };
+    if matches!(settings.encryption, server::Encryption::Plain { .. }) && asks() {
+        tracing::warn!(
+            "routes verify with `mtls`, but the hooks door does not speak TLS: no client certificate reaches it, and every \
+             delivery to them is refused; set `listen.hooks.tls`, or verify in another way behind a proxy"
+        );
+    }
     let hooks = Arc::new(Hooks { gateway, clock, budget: Budget::default(), requests: requests.clone() });
-    server::open(KIND, settings, stop, requests, move |config| {
+    server::open(KIND, settings, stop, requests, Some(asks), move |config| {
         let hooks = hooks.clone();
         // No middleware, no router: whatever comes is one call.
         config.default_service(web::to(move |request: HttpRequest, payload: web::Payload| {
@@ -57,6 +68,8 @@ enum Refused {
     Headers,
     Body(body::Error),
     Gateway(RefusalKind),
+    /// In words of the platform's protocol.
+    Told(Box<Answer>),
 }
 
 impl Hooks {
@@ -64,7 +77,7 @@ impl Hooks {
         let _in_flight = self.requests.token();
         let answer = match self.receive(request, payload).await {
             Ok(receipt) => accepted(receipt),
-            Err(refused) => refuse(&refused),
+            Err(refused) => refuse(refused),
         };
         tracing::debug!(
             path = request.path(),
@@ -88,6 +101,7 @@ impl Hooks {
                 url: url.as_deref(),
                 headers: &headers,
                 body: &[],
+                client_chain: request.conn_data::<ClientChain>().map_or(&[], ClientChain::certificates),
                 received_at,
                 random,
             },
@@ -107,7 +121,10 @@ impl Hooks {
         };
         let mut inbound = inbound(&body);
         inbound.request.body = &body.bytes;
-        self.gateway.receive(inbound).await.map_err(|Refusal { kind, .. }| Refused::Gateway(kind))
+        self.gateway
+            .receive(inbound)
+            .await
+            .map_err(|Refusal { kind, answer, .. }| answer.map_or(Refused::Gateway(kind), Refused::Told))
     }
 }
 
@@ -188,7 +205,7 @@ fn accepted_body(runs: &[RunId]) -> String {
 }
 
 /// What a stranger is told: a status and its own words, the same for every check behind it.
-fn refuse(refused: &Refused) -> HttpResponse {
+fn refuse(refused: Refused) -> HttpResponse {
     let store_is_busy = Duration::from_secs(u64::from(limits::RETRY_AFTER_SECS));
     let (status, retry_after) = match refused {
         Refused::Headers => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, None),
@@ -198,12 +215,13 @@ fn refuse(refused: &Refused) -> HttpResponse {
         Refused::Body(body::Error::TooSlow) => (StatusCode::REQUEST_TIMEOUT, None),
         Refused::Body(body::Error::Broken) => (StatusCode::BAD_REQUEST, None),
         Refused::Body(body::Error::Full) => (StatusCode::SERVICE_UNAVAILABLE, Some(store_is_busy)),
+        Refused::Told(answer) => return own(*answer),
         Refused::Gateway(RefusalKind::NoRoute) => (StatusCode::NOT_FOUND, None),
         Refused::Gateway(RefusalKind::Unverified) => (StatusCode::UNAUTHORIZED, None),
         Refused::Gateway(RefusalKind::Address) => (StatusCode::FORBIDDEN, None),
-        Refused::Gateway(RefusalKind::Rate { retry_after }) => (StatusCode::TOO_MANY_REQUESTS, Some(*retry_after)),
+        Refused::Gateway(RefusalKind::Rate { retry_after }) => (StatusCode::TOO_MANY_REQUESTS, Some(retry_after)),
         Refused::Gateway(RefusalKind::Unavailable { retry_after }) => {
-            (StatusCode::SERVICE_UNAVAILABLE, Some(*retry_after))
+            (StatusCode::SERVICE_UNAVAILABLE, Some(retry_after))
         }
     };
     let mut answer = HttpResponse::build(status);

@@ -2,6 +2,7 @@
 //! allocation, a body none.
 
 use bytes::Bytes;
+use rustls::pki_types::CertificateDer;
 
 use crate::clock::Timestamp;
 use crate::limits;
@@ -21,6 +22,9 @@ pub struct Inbound<'a> {
     pub headers: &'a Headers<'a>,
     /// The raw bytes: never decoded, trimmed or re-serialised.
     pub body: &'a [u8],
+    /// The certificates that the client proved to hold in the TLS handshake, its own first; usually none. Nobody has judged
+    /// them yet.
+    pub client_chain: &'a [CertificateDer<'static>],
     /// The moment that signed times are held against.
     pub received_at: Timestamp,
     /// Fresh random bytes, for schemes whose answer is encrypted.
@@ -208,8 +212,8 @@ pub enum Reject {
     /// The signed time lies outside the window.
     #[error("the signed time is {skew_ms} ms from ours, more than the tolerance of {tolerance_ms} ms")]
     Stale { skew_ms: i128, tolerance_ms: u128 },
-    /// The certificate that a message is signed with proves nothing.
-    #[error("the signing certificate is not trusted: {why}")]
+    /// The certificate that a message is signed with, or that a client has, proves nothing.
+    #[error("the certificate is not trusted: {why}")]
     UntrustedCertificate { why: &'static str },
     /// A member of a token's head is not acceptable.
     #[error("the token's `{member}` is not one that the route accepts")]
@@ -217,6 +221,15 @@ pub enum Reject {
     /// A claim of a verified token is not acceptable.
     #[error("the token's `{claim}` claim is not one that the route accepts")]
     TokenClaim { claim: &'static str },
+    /// The connection has no certificate of the client, or ends at a proxy.
+    #[error("the connection brought no client certificate; one does not come through a proxy that ends TLS")]
+    NoClientCertificate,
+    /// The client's certificate is good, and for somebody else.
+    #[error("the client's certificate has no name or fingerprint that the route expects")]
+    UnknownClient,
+    /// A token endpoint says no, in a word of RFC 6749, section 5.2.
+    #[error("the request for a token is refused as `{error}`")]
+    TokenRequest { error: &'static str, challenge: bool },
     /// The signature fits, but the envelope does not open with the key that belongs to it.
     #[error("the encrypted message cannot be opened with the key that belongs to its signature")]
     Undecipherable,
@@ -245,10 +258,25 @@ impl Reject {
             Self::UntrustedCertificate { .. } => "untrusted_certificate",
             Self::TokenHead { .. } => "token_head",
             Self::TokenClaim { .. } => "token_claim",
+            Self::NoClientCertificate => "no_client_certificate",
+            Self::UnknownClient => "unknown_client",
+            Self::TokenRequest { .. } => "token_request",
             Self::Undecipherable => "undecipherable",
             Self::OtherReceiver => "other_receiver",
             Self::NotEncrypted => "not_encrypted",
         }
+    }
+
+    /// What the sender is told, where a protocol has words for it; otherwise it hears 401 and nothing else.
+    pub fn answer(&self) -> Option<Answer> {
+        let Self::TokenRequest { error, challenge } = self else { return None };
+        let mut answer = Answer::json(&serde_json::json!({ "error": error }));
+        answer.status = if *error == "invalid_client" { 401 } else { 400 };
+        answer.headers = vec![("cache-control", "no-store".to_owned()), ("pragma", "no-cache".to_owned())];
+        if *challenge {
+            answer.headers.push(("www-authenticate", r#"Basic realm="token", charset="UTF-8""#.to_owned()));
+        }
+        Some(answer)
     }
 
     pub(super) fn malformed(what: &str, wanted: &'static str) -> Self {

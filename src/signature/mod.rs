@@ -25,11 +25,13 @@ mod jwks;
 mod jwt;
 mod keys;
 mod members;
+mod mtls;
 mod params;
 mod presets;
 mod query;
 mod sender;
 mod template;
+mod walmart_oauth;
 mod wecom;
 mod window;
 mod xml;
@@ -52,6 +54,7 @@ static SCHEMES: &[SchemeKind] = &[
     dingtalk_event::SCHEME,
     wecom::SCHEME,
     feishu::SCHEME,
+    walmart_oauth::SCHEME,
     aws_sns::SCHEME,
     azure_event_grid::SCHEME,
     azure_monitor::SCHEME,
@@ -60,6 +63,7 @@ static SCHEMES: &[SchemeKind] = &[
     bearer::SCHEME,
     api_key::SCHEME,
     jwt::SCHEME,
+    mtls::SCHEME,
 ];
 
 /// Everything that `preset:` may name, in the order of the docs: platforms, then general schemes.
@@ -118,6 +122,21 @@ trait Scheme: Send + Sync {
     /// Whether all of these must have a value, and not just one.
     fn needs_every(&self) -> bool {
         false
+    }
+
+    /// Another path that the scheme answers by itself, such as a token endpoint.
+    fn also_at(&self) -> Option<&str> {
+        None
+    }
+
+    /// Whether the listener has to ask for a certificate of the client.
+    fn wants_client_certificate(&self) -> bool {
+        false
+    }
+
+    /// A header that brings what lets people in, and is no secret of the configuration.
+    fn credential_header(&self) -> Option<&str> {
+        None
     }
 
     /// Decodes the keys once, so that no request has to.
@@ -204,6 +223,21 @@ impl Verifier {
     /// What the route's `preset:` names.
     pub fn kind(&self) -> &'static SchemeKind {
         self.kind
+    }
+
+    /// Another path that the route is to be asked at: its scheme answers there by itself, and starts nothing.
+    pub fn also_at(&self) -> Option<&str> {
+        self.scheme.also_at()
+    }
+
+    /// Whether the listener has to ask for a certificate of the client.
+    pub fn wants_client_certificate(&self) -> bool {
+        self.scheme.wants_client_certificate()
+    }
+
+    /// A header that must not be kept, because its value lets people in.
+    pub fn credential_header(&self) -> Option<&str> {
+        self.scheme.credential_header()
     }
 
     /// Decodes the secret values as they are now. Call it again whenever they were read anew.

@@ -282,7 +282,7 @@ fn click(body: &[u8], timestamp: &[u8]) -> Option<String> {
 }
 
 /// Where Walmart's notifications hold their id: the newer form, then the older.
-const WALMART_EVENT_ID: &[members::Place] = &[&["source", "eventId"], &["eventId"]];
+pub(super) const WALMART_EVENT_ID: &[members::Place] = &[&["source", "eventId"], &["eventId"]];
 
 /// What a user may set on a row.
 #[derive(Debug, Clone, Copy)]
@@ -435,7 +435,7 @@ impl Knobs {
 }
 
 /// The header that a Walmart subscription names.
-fn walmart_header(name: Option<String>) -> Result<String, Vec<ConfigError>> {
+pub(super) fn walmart_header(name: Option<String>) -> Result<String, Vec<ConfigError>> {
     let missing = || {
         let help = "add `auth_header_name: X-WM-Signature`, the `authHeaderName` of the subscription";
         vec![ConfigError::new("auth_header_name", "the header that proves the sender is not named", help)]

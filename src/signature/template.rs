@@ -147,6 +147,7 @@ mod tests {
             url: Some("https://gw.example/a"),
             headers: &headers,
             body: b"{}",
+            client_chain: &[],
             received_at: Timestamp::from_secs(0),
             random: [0; crate::signature::RANDOM_BYTES],
         };

@@ -327,6 +327,7 @@ impl World {
                     url: None,
                     headers: &headers,
                     body,
+                    client_chain: &[],
                     received_at: self.clock.now(),
                     random: rand::random(),
                 };

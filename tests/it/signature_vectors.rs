@@ -84,6 +84,7 @@ impl Request {
             url: None,
             headers: &headers,
             body: &self.body,
+            client_chain: &[],
             received_at: self.now,
             random: [7; RANDOM_BYTES],
         };

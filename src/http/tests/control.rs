@@ -188,6 +188,6 @@ async fn pauses_and_lists() {
     let (_, schedules) = doors.get("/v1/schedules").await;
     assert_eq!(schedules["items"][0]["next"].as_array().map(Vec::len), Some(5), "{schedules}");
     let (status, reloaded) = doors.post("/v1/reload", &json!({})).await;
-    assert_eq!((status, &reloaded["routes"]), (200, &json!(6)), "{reloaded}");
+    assert_eq!((status, &reloaded["routes"]), (200, &json!(7)), "{reloaded}");
     doors.close().await;
 }

@@ -78,6 +78,12 @@ routes:
     verify: { preset: jwt, algorithms: [EdDSA], audience: us, jwks_url: 'https://login.example.com/keys' }
     workflow: double
     inputs: { n: '${{ body.n }}' }
+  - path: /hooks/walmart
+    name: walmart
+    verify: { preset: walmart_oauth, token_path: /hooks/walmart/token, client_id: wm, auth_header_name: X-WM-Auth, secret_ref: key }
+    limits: { rate: 1/h, burst: 6 }
+    workflow: long
+    inputs: {}
 schedules:
   - name: nightly
     cron: '0 2 * * *'

@@ -8,3 +8,4 @@ mod fixture;
 mod hooks;
 mod issuer;
 mod sns;
+mod walmart;

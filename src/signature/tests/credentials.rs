@@ -200,3 +200,26 @@ fn jwt_public_keys_are_found_by_kid_and_fit_their_algorithm() {
     assert!(refused(jwk(json!({ "d": "AAAA" })))[0].contains("a secret one"));
     assert!(refused(jwk(json!({ "y": BASE64URL_NOPAD.encode(&[1; 32]) })))[0].contains("not on the curve"));
 }
+
+#[test]
+fn client_certificates_are_pinned() {
+    let check = |with: Value, expected: &[&str]| {
+        let found = problems("mtls", &with, &["ca"]);
+        assert_eq!(found.len(), expected.len(), "{with}: {found:#?}");
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.starts_with(expected), "{found} does not start with {expected}");
+        }
+    };
+    check(json!({}), &[": every certificate of the authority"]);
+    check(json!({ "subjects": "a", "ca_pem": "no PEM" }), &["ca_pem: an entry holds no certificate"]);
+    check(json!({ "subjects": ["a", ""], "sans": "" }), &["subjects: an empty name", "sans: an empty name"]);
+    let print = "ab".repeat(32);
+    check(json!({ "fingerprints": [print, format!("AB:{}", &print[2..])] }), &[]);
+    check(json!({ "fingerprints": [&print[2..], "x"] }), &["fingerprints: `", "fingerprints: `x`"]);
+    assert!(problems("mtls", &json!({ "subjects": "a" }), &[])[0].contains("has no key"));
+    // No connection without TLS has a certificate.
+    let pem = include_str!("../../../tests/vectors/aws_sns.json");
+    let pem: Value = serde_json::from_str(pem).unwrap();
+    let with = json!({ "subjects": "a", "ca_pem": pem[0]["config"]["trust_ca_pem"] });
+    assert_eq!(case("mtls", with, &[]).send(&[("x-ssl-client-cert", "a")], b"{}"), Err("no_client_certificate"));
+}

@@ -11,11 +11,13 @@ use crate::clock::Timestamp;
 mod chat;
 mod credentials;
 mod senders;
+mod walmart;
 
 const NOW: i64 = 1_795_338_000;
 const KEY: &str = "a key of some length, not secret";
 
 /// A route and a request for it; `Err` holds the code of the refusal.
+#[derive(Clone)]
 struct Case<'a> {
     preset: &'a str,
     with: Value,
@@ -48,6 +50,7 @@ impl Case<'_> {
             url: None,
             headers: &headers,
             body,
+            client_chain: &[],
             received_at: self.now,
             random: [7; RANDOM_BYTES],
         };
@@ -90,6 +93,8 @@ fn every_kind_builds_and_has_a_schema() {
             "tiktok_shop" | "lazada" => json!({ "app_key": "k1" }),
             "shopee" => json!({ "callback_url": "https://gw.example.com/hooks/shopee" }),
             "walmart_hmac" => json!({ "auth_header_name": "X-WM-Signature" }),
+            "walmart_oauth" => json!({ "token_path": "/hooks/walmart/token", "client_id": "walmart" }),
+            "mtls" => json!({ "subjects": "partner" }),
             "azure_monitor" => json!({ "query_param": "code" }),
             "aws_sns" => json!({ "topic_arns": "arn:aws:sns:us-east-1:123456789012:a" }),
             "azure_event_grid" => json!({ "query_param": "code", "topics": "/t" }),
@@ -106,8 +111,9 @@ fn every_kind_builds_and_has_a_schema() {
         assert_eq!(matches!(without, Err(KeyError::Missing { .. })), !secrets.is_empty(), "{}", kind.name);
         let schema = serde_json::to_value(kind.schema()).unwrap();
         assert_eq!(schema["additionalProperties"], false, "{} {schema}", kind.name);
-        // A smart bot of WeCom has no receiver, and Azure may bring a token: the schema cannot ask for these.
-        let optional = |name: &String| kind.name == "wecom" || name == "query_param";
+        // A smart bot of WeCom has no receiver, Azure may bring a token, and clients have one of several names: the schema
+        // cannot ask for these.
+        let optional = |name: &String| ["wecom", "mtls"].contains(&kind.name) || name == "query_param";
         for name in with.as_object().unwrap().keys().filter(|name| !optional(name)) {
             assert!(schema["required"].as_array().unwrap().contains(&json!(name)), "{} {schema}", kind.name);
         }

@@ -77,6 +77,17 @@ pub(in crate::spec) fn tell_shared_paths(files: &[&RoutesFile], problems: &mut V
             problems.push(told("spec.same_path", message, map.value(&item.path.with("path"))).warning().help(help));
         }
     }
+    for (map, item) in files.iter().flat_map(|file| file.routes.iter().map(|item| (&file.map, item))) {
+        let Some(path) = item.json.get("verify").and_then(|verify| verify.get("token_path")?.as_str()) else {
+            continue;
+        };
+        let Some((first_map, first)) = firsts.get(path) else { continue };
+        let span = map.value(&item.path.with("verify").with("token_path"));
+        let message = format!("tokens are asked for at `{path}`, where deliveries come in");
+        let problem = Problem::new("spec.same_path", message, map.source(), span);
+        let told = also(problem, &spot(first_map, &first.path.with("path")), "this route's path");
+        problems.push(told.help(format!("give the token endpoint a path of its own, such as `{path}/token`")));
+    }
 }
 
 /// The names seen so far, and where.
