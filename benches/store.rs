@@ -234,6 +234,7 @@ fn acceptance(route: u64, body: &Bytes, at: Timestamp) -> Acceptance {
         .into(),
         remote: "192.0.2.17".into(),
         verified_by: "shopify".into(),
+        swept_by: None,
     };
     let route_ref =
         RouteRef { name: RouteName::new(&format!("route-{route}")).unwrap(), revision: Revision::of(b"route") };

@@ -85,6 +85,7 @@ fn accepted(number: usize) -> Result<Accepted> {
         headers: vec![("content-type".into(), "application/json".into())],
         remote: "127.0.0.1".into(),
         verified_by: "generic_hmac".into(),
+        swept_by: None,
     };
     let route = RouteRef { name: RouteName::new("fill")?, revision: Revision::of(b"route") };
     Ok(Accepted {
