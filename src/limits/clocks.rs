@@ -29,3 +29,7 @@ pub const SWEEP_RETRIES: u32 = 8;
 pub const SWEEP_RETRY_DELAY: Duration = Duration::from_secs(10);
 /// How long one sweep may take in all, pauses for quota included.
 pub const SWEEP_TIMEOUT: Duration = Duration::from_hours(6);
+/// Pages of a platform's subscriptions that are read: a hundred of a hundred each.
+pub const SUBSCRIPTION_PAGES_MAX: usize = 100;
+/// Longest that a command waits for the quota of a platform's subscriptions.
+pub const SUBSCRIPTION_WAIT_MAX: Duration = Duration::from_mins(2);

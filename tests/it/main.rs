@@ -52,6 +52,7 @@ mod sql;
 #[path = "../../infra/standin/standin.rs"]
 mod standin;
 mod store_contract;
+mod subscriptions;
 mod sweep;
 mod systemd;
 mod tables;

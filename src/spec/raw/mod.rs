@@ -14,6 +14,7 @@ mod databases;
 mod parts;
 mod route;
 mod settings;
+mod subscription;
 mod sweep;
 mod trial;
 mod workflow;
@@ -32,6 +33,7 @@ pub use self::settings::{
     JwtAuth, ListenTls, Listeners, Paths, PostgresAuth, Records, Retention, SecretSource, Secrets, Settings,
     SettingsLimits, Storage, StorageBackend,
 };
+pub use self::subscription::{Platform, Subscription};
 pub use self::sweep::{ListCall, Sweep};
 pub use self::trial::{
     CallText, DecisionText, Exchange, Expect, ExpectCall, ExpectCalls, ExpectFailure, ExpectNotice, ExpectRun,

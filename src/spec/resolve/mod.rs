@@ -11,6 +11,7 @@ mod route;
 mod schedule;
 mod scope;
 mod secrets;
+mod subscription;
 mod sweep;
 mod task;
 mod unique;
