@@ -51,6 +51,9 @@ pub mod spec;
 /// [5] Drives runs from their logs.
 pub mod engine;
 
+/// [5] What platforms were asked to send here.
+pub mod subscriptions;
+
 /// [6] What `clawhook.yaml` and the environment say.
 pub mod settings;
 

@@ -34,6 +34,7 @@ mod show;
 mod sources;
 mod state;
 mod store;
+mod subscriptions;
 mod systemd;
 mod table;
 mod test;
@@ -97,6 +98,9 @@ enum Verb {
     Notify(notify::Notify),
     /// Compares the files with the running gateway: what a reload would change, and what it would leave
     Plan(plan::Planning),
+    /// Compares what platforms send here with what routes want, and mends it
+    #[command(subcommand)]
+    Subscriptions(subscriptions::Subscriptions),
     /// Shows when the schedules are due
     Next(next::Next),
     /// Opens the doors and runs what comes in
@@ -182,6 +186,7 @@ async fn dispatch(verb: Verb, output: Output) -> Result<ExitCode, Error> {
         Verb::Record(wanted) => record::run(&wanted).await,
         Verb::Notify(notify) => notify::run(&notify, output).await,
         Verb::Plan(plan) => plan::run(&plan, output).await,
+        Verb::Subscriptions(asked) => subscriptions::run(asked, output).await,
         Verb::Next(next) => next::run(&next),
         Verb::Serve(serve) => serve::run(serve).await,
         Verb::Trigger(trigger) => trigger::run(&trigger).await,

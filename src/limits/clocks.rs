@@ -21,8 +21,6 @@ pub const SWEEP_SETTLE: Duration = Duration::from_mins(5);
 pub const SWEEP_LOOKBACK: Duration = Duration::from_hours(3);
 /// Objects that one sweep looks at when `max_items` is not set.
 pub const SWEEP_ITEMS_DEFAULT: u32 = 20_000;
-/// The most that `max_items` may ask for: more is a migration, not a gap.
-pub const SWEEP_ITEMS_MAX: u32 = 1_000_000;
 /// Objects of a page that are accepted in one write.
 pub const SWEEP_ACCEPTS_MAX: usize = 64;
 /// How often a page that fails is asked for again: about half an hour in all.
@@ -31,3 +29,7 @@ pub const SWEEP_RETRIES: u32 = 8;
 pub const SWEEP_RETRY_DELAY: Duration = Duration::from_secs(10);
 /// How long one sweep may take in all, pauses for quota included.
 pub const SWEEP_TIMEOUT: Duration = Duration::from_hours(6);
+/// Pages of a platform's subscriptions that are read: a hundred of a hundred each.
+pub const SUBSCRIPTION_PAGES_MAX: usize = 100;
+/// Longest that a command waits for the quota of a platform's subscriptions.
+pub const SUBSCRIPTION_WAIT_MAX: Duration = Duration::from_mins(2);

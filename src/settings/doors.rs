@@ -26,6 +26,8 @@ pub struct HooksDoor {
     pub trusted_proxies: Vec<IpNet>,
     /// Deliveries that all routes together take, and how many at once.
     pub rate: Option<(Rate, NonZeroU32)>,
+    /// How platforms reach it.
+    pub public_url: Option<String>,
 }
 
 /// The door for people and programs.
@@ -135,10 +137,31 @@ impl Table<'_> {
             let usual = if door == "control" { CONTROL } else { HOOKS };
             self.desk.push(problem.help(format!("give this one another port, such as `{usual}`")));
         }
-        let hooks =
-            first.map(|Door { address, tls, insecure }| HooksDoor { address, tls, insecure, trusted_proxies, rate });
+        let public_url = self.public_url(&hooks_path.with("public_url"), hooks.public_url);
+        let hooks = first.map(|Door { address, tls, insecure }| HooksDoor {
+            address,
+            tls,
+            insecure,
+            trusted_proxies,
+            rate,
+            public_url,
+        });
         let hosts = control.hosts;
         (hooks, second.map(|Door { address, tls, insecure }| ControlDoor { address, tls, insecure, hosts }))
+    }
+
+    /// An address that paths can go behind.
+    fn public_url(&mut self, path: &Path, text: Option<String>) -> Option<String> {
+        let text = text?;
+        let fits = url::Url::parse(&text).is_ok_and(|url| {
+            ["http", "https"].contains(&url.scheme()) && url.query().is_none() && url.fragment().is_none()
+        });
+        if !fits {
+            let sentence = "expected an address that platforms can call";
+            self.desk.bad_value(path, sentence, "write it like `public_url: https://gw.example.com`");
+            return None;
+        }
+        Some(text)
     }
 
     fn door(

@@ -239,10 +239,58 @@ pub struct RoutePlan {
     pub respond_status: u16,
     pub workflow: WorkflowName,
     pub inputs: Mapping,
+    /// What the platform is to send here.
+    pub subscription: Option<Subscription>,
     pub enabled: bool,
     pub paused: bool,
     /// What its file says, key by key.
     pub parts: Parts,
+}
+
+/// `subscription`: what the platform is to send to a route.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Subscription {
+    pub connection: ConnectionName,
+    pub platform: SubscriptionPlatform,
+    /// As the platform writes them.
+    pub topics: Vec<String>,
+    /// The whole address of the route; that of the settings and the path when absent.
+    pub url: Option<String>,
+    /// The version of the platform's API.
+    pub api_version: Option<String>,
+    pub proof: SubscriptionProof,
+}
+
+/// Platforms whose subscriptions can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubscriptionPlatform {
+    Shopify,
+    Woocommerce,
+    Walmart,
+}
+
+impl SubscriptionPlatform {
+    /// The word that people type.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Shopify => "shopify",
+            Self::Woocommerce => "woocommerce",
+            Self::Walmart => "walmart",
+        }
+    }
+}
+
+/// How a platform is told to prove itself.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SubscriptionProof {
+    /// It signs with what it knows already.
+    Own,
+    /// It signs with this secret.
+    Secret(SecretRef),
+    /// It sends an HMAC in this header.
+    Hmac { header: String, secret: SecretRef },
+    /// It sends user and password, one secret with a colon between, in this header.
+    Basic { header: String, secret: SecretRef },
 }
 
 /// How a route knows its sender.

@@ -55,6 +55,7 @@ mod sql;
 #[path = "../../infra/standin/standin.rs"]
 mod standin;
 mod store_contract;
+mod subscriptions;
 mod sweep;
 mod systemd;
 mod tables;

@@ -15,6 +15,7 @@ mod parts;
 mod route;
 mod settings;
 mod source;
+mod subscription;
 mod sweep;
 mod trial;
 mod workflow;
@@ -34,6 +35,7 @@ pub use self::settings::{
     SettingsLimits, Storage, StorageBackend,
 };
 pub use self::source::{Source, SourceLimits, SourceRoute, Sqs, Unwrap};
+pub use self::subscription::{Platform, Subscription};
 pub use self::sweep::{ListCall, Sweep};
 pub use self::trial::{
     CallText, DecisionText, Exchange, Expect, ExpectCall, ExpectCalls, ExpectFailure, ExpectNotice, ExpectRun,

@@ -7,7 +7,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::{Condition, Duration, Rate, Size, Source, Sweep, Version};
+use super::{Condition, Duration, Rate, Size, Source, Subscription, Sweep, Version};
 
 /// Routes, sources and schedules: what starts work. Each names a workflow and its inputs.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
@@ -58,6 +58,8 @@ pub struct Route {
     pub inputs: Map<String, Value>,
     /// Asks the platform now and then what it holds, and runs what no webhook brought.
     pub sweep: Option<Sweep>,
+    /// What the platform is asked to send to this route, by `clawhook subscriptions`.
+    pub subscription: Option<Subscription>,
     /// `false` refuses every delivery.
     #[serde(default = "yes")]
     pub enabled: bool,

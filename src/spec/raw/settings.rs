@@ -94,6 +94,8 @@ pub struct HooksListener {
     /// How many deliveries may come at once before `rate` counts.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub burst: Option<u32>,
+    /// How platforms reach this door, such as `https://gw.example.com`; paths of routes go behind it.
+    pub public_url: Option<String>,
 }
 
 /// The control door.

@@ -7,7 +7,6 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::Duration;
-use crate::limits;
 
 /// Asks the platform now and then what changed lately, and runs what no webhook brought. It has a schedule of its own,
 /// named after the route: `orders.sweep`.
@@ -37,7 +36,7 @@ pub struct Sweep {
     /// How far to look back behind where the last sweep ended: `3h` when left out.
     pub lookback: Option<Duration>,
     /// Objects that one sweep looks at: 20,000 when left out. More fail it, and the next one begins where it did.
-    #[schemars(range(min = 1, max = limits::SWEEP_ITEMS_MAX))]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub max_items: Option<u32>,
     /// The channel to tell when something was missing, when a sweep failed, and when one did not run.
     pub alert: Option<String>,

@@ -12,6 +12,7 @@ mod schedule;
 mod scope;
 mod secrets;
 mod source;
+mod subscription;
 mod sweep;
 mod task;
 mod unique;

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::desk::{Desk, entry};
 use super::scope::{Scope, Where};
-use super::{Callees, redact, verify};
+use super::{Callees, redact, subscription, verify};
 use crate::expr::Mapping;
 use crate::id::{Revision, RouteName, WorkflowName};
 use crate::limits;
@@ -43,6 +43,7 @@ pub(in crate::spec) fn resolve_route(
     let name = name(desk, path, raw);
     let workflow = workflow(desk, path, &raw.workflow, callees);
     let verify = verify::resolve(desk, &path.with("verify"), &raw.verify, &raw.workflow);
+    let subscription = subscription::resolve(desk, path, raw, verify.as_ref());
     let filter = match &raw.filter {
         Some(raw::Condition::Fixed(true)) => None,
         filter => desk.condition(&path.with("filter"), filter.as_ref(), &scope),
@@ -74,6 +75,7 @@ pub(in crate::spec) fn resolve_route(
         respond_status: raw.respond.as_ref().and_then(|respond| respond.status).unwrap_or(STATUS),
         workflow: workflow?,
         inputs: inputs?,
+        subscription,
         enabled: raw.enabled,
         paused: raw.paused,
         parts: parts(raw),
@@ -94,6 +96,7 @@ fn parts(raw: &raw::Route) -> Parts {
         ("workflow", format!("{:?}", raw.workflow)),
         ("inputs", format!("{:?}", raw.inputs)),
         ("sweep", format!("{:?}", raw.sweep)),
+        ("subscription", format!("{:?}", raw.subscription)),
         ("enabled", format!("{:?}", raw.enabled)),
         ("paused", format!("{:?}", raw.paused)),
     ];

@@ -98,6 +98,7 @@ impl Own<'_> {
             inputs: inputs?,
             enabled: raw.enabled,
             paused: raw.paused,
+            subscription: None,
             parts: self.parts(raw),
         })
     }
