@@ -14,6 +14,8 @@ mod blob_put;
 /// Programs of this machine.
 pub mod command;
 mod download;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod http;
 mod http_download;
 mod http_request;

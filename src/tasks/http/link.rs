@@ -1,7 +1,7 @@
 //! `Link` headers (RFC 8288): where the next page is.
 
 /// The target of the first link whose relation is `next`, as it is written: it may be relative to the page.
-pub(super) fn next<'h>(values: impl IntoIterator<Item = &'h str>) -> Option<&'h str> {
+pub(in crate::tasks) fn next<'h>(values: impl IntoIterator<Item = &'h str>) -> Option<&'h str> {
     values.into_iter().find_map(|value| links(value).find(|(_, params)| is_next(params)).map(|(target, _)| target))
 }
 

@@ -4,7 +4,7 @@
 mod answer;
 mod call;
 mod failures;
-mod link;
+pub(super) mod link;
 mod paginate;
 mod send;
 
