@@ -32,7 +32,7 @@ use crate::spec::overrides::Override;
 use crate::spec::source_map::{Path as YamlPath, Source, Span};
 use crate::spec::structure::SettingsFile;
 use crate::spec::{Around, Desk, SecretUse, raw, reader, yaml};
-use crate::tasks::Connections;
+use crate::tasks::{Connections, sql};
 use crate::{artifacts, secrets, store};
 
 pub use self::doors::{Auth, ControlDoor, DoorTls, HooksDoor, TlsFiles};
@@ -65,7 +65,7 @@ pub struct Settings {
     /// Where workflows may call beside the public internet.
     pub egress: Egress,
     /// The databases that workflows work with.
-    pub databases: BTreeMap<String, store::PostgresPlace>,
+    pub databases: BTreeMap<String, sql::Place>,
     /// The places for files that people and other systems fetch.
     pub blobs: crate::tasks::blob::Places,
     /// Where what is too large for the record of a run is kept.
@@ -132,7 +132,11 @@ impl Settings {
         Around {
             connections: self.connections.keys().cloned().collect(),
             channels: self.channels.keys().cloned().collect(),
-            databases: self.databases.keys().cloned().collect(),
+            databases: self
+                .databases
+                .iter()
+                .map(|(name, place)| (name.clone(), matches!(place, sql::Place::Postgres(_))))
+                .collect(),
             blobs: self.blobs.iter().map(|(name, place)| (name.clone(), place.gives_links())).collect(),
             commands: self.commands.clone(),
             body_bytes_max: self.body_bytes_max,
@@ -160,7 +164,7 @@ impl Table<'_> {
         let (hooks, control) = self.doors(head);
         let auth = self.auth(head, control.as_ref().map(|door| door.address.ip()));
         let storage = self.storage(&head.storage, azure.cloud());
-        let databases = self.databases(head);
+        let databases = self.databases(head, azure.cloud());
         let blobs = self.blobs(head, azure.cloud());
         let artifacts = self.artifacts(head, storage.as_ref(), azure.cloud());
         let secrets = self.secrets(&head.secrets, azure.cloud());

@@ -25,6 +25,7 @@ struct Facts {
     blob: &'static str,
     postgres: &'static str,
     postgres_resource: &'static str,
+    sql: &'static str,
     management: &'static str,
 }
 
@@ -40,6 +41,7 @@ impl Cloud {
                 blob: "blob.core.windows.net",
                 postgres: "postgres.database.azure.com",
                 postgres_resource: "https://ossrdbms-aad.database.windows.net",
+                sql: "database.windows.net",
                 management: "https://management.azure.com",
             },
             Self::China => &Facts {
@@ -48,6 +50,7 @@ impl Cloud {
                 blob: "blob.core.chinacloudapi.cn",
                 postgres: "postgres.database.chinacloudapi.cn",
                 postgres_resource: "https://ossrdbms-aad.database.chinacloudapi.cn",
+                sql: "database.chinacloudapi.cn",
                 management: "https://management.chinacloudapi.cn",
             },
             Self::UsGov => &Facts {
@@ -56,6 +59,7 @@ impl Cloud {
                 blob: "blob.core.usgovcloudapi.net",
                 postgres: "postgres.database.usgovcloudapi.net",
                 postgres_resource: "https://ossrdbms-aad.database.usgovcloudapi.net",
+                sql: "database.usgovcloudapi.net",
                 management: "https://management.usgovcloudapi.net",
             },
         }
@@ -86,6 +90,16 @@ impl Cloud {
         format!("{}/.default", self.facts().postgres_resource)
     }
 
+    /// The end of the host name of a server of Azure SQL.
+    pub fn sql_suffix(self) -> &'static str {
+        self.facts().sql
+    }
+
+    /// The scope of tokens that Azure SQL takes.
+    pub fn sql_scope(self) -> String {
+        format!("https://{}/.default", self.facts().sql)
+    }
+
     /// The scope of tokens for Azure Resource Manager.
     pub fn management_scope(self) -> String {
         format!("{}/.default", self.facts().management)
@@ -97,7 +111,7 @@ impl Cloud {
         let within = |suffix: &str| host.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'));
         Self::ALL.into_iter().find(|cloud| {
             let facts = cloud.facts();
-            within(facts.vault) || within(facts.blob) || within(facts.postgres)
+            [facts.vault, facts.blob, facts.postgres, facts.sql].into_iter().any(within)
         })
     }
 
@@ -128,6 +142,7 @@ mod tests {
         check("KV1.Vault.Azure.CN", Some(Cloud::China));
         check("orders.blob.core.usgovcloudapi.net", Some(Cloud::UsGov));
         check("db.postgres.database.azure.com", Some(Cloud::Public));
+        check("orders.database.chinacloudapi.cn", Some(Cloud::China));
         check("vault.azure.net", None);
         check("evilvault.azure.net", None);
         check("localhost", None);

@@ -14,6 +14,7 @@ use crate::secrets::{self, Vault};
 use crate::settings::{DoorTls, Settings};
 use crate::spec::diagnostic::{Problem, Report, Severity};
 use crate::spec::overrides::Override;
+use crate::spec::raw::DatabaseType;
 use crate::spec::structure::SettingsFile;
 use crate::spec::{Around, Files, Loaded, SecretUse, SourceFile, load, missing_secrets, raw, reader, unfit_keys, yaml};
 use crate::trials;
@@ -138,7 +139,11 @@ impl Known {
             around: Around {
                 connections,
                 channels,
-                databases: head.map(|head| head.databases.keys().cloned().collect()).unwrap_or_default(),
+                databases: head
+                    .into_iter()
+                    .flat_map(|head| &head.databases)
+                    .map(|(name, raw)| (name.clone(), raw.kind == DatabaseType::Postgres))
+                    .collect(),
                 // Of those that are not healthy it is not known, so nothing is said.
                 blobs: head.into_iter().flat_map(|head| head.blobs.keys().map(|name| (name.clone(), true))).collect(),
                 ..Around::default()

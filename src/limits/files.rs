@@ -82,6 +82,10 @@ pub const TABLE_QUERY_SQL_BYTES_MAX: i32 = 256 * 1024;
 pub const TABLE_QUERY_LOOK_STEPS: i32 = 1_000;
 /// Connections of tasks to one database: each costs the server a process.
 pub const SQL_CONNECTIONS_MAX: usize = 8;
+/// How long a connection of a task to Azure SQL may take to open, redirects, TLS and sign-in included.
+pub const SQL_CONNECT_MAX: Duration = Duration::from_secs(15);
+/// How often a server may send on to another one: the service does it once.
+pub const SQL_REDIRECTS_MAX: usize = 2;
 /// How long the end of a connection to a database may take.
 pub const SQL_GOODBYE_MAX: Duration = Duration::from_secs(1);
 /// Tries to make a table that another makes at the same moment.

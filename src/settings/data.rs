@@ -9,7 +9,8 @@ use crate::id::ConnectionName;
 use crate::limits;
 use crate::spec::raw::{self, ArtifactStore};
 use crate::spec::source_map::Path;
-use crate::store::{self, BlobPlace, PostgresPlace};
+use crate::store::{self, BlobPlace};
+use crate::tasks::sql::{AzureSqlAuth, AzureSqlPlace, Place as DatabasePlace};
 
 impl Table<'_> {
     /// What `artifacts` and `limits.inline_max` say; `None` when it cannot be told, and why is.
@@ -67,7 +68,7 @@ impl Table<'_> {
     }
 
     /// The healthy databases; what is wrong with the others is told.
-    pub(super) fn databases(&mut self, head: &raw::Settings) -> BTreeMap<String, PostgresPlace> {
+    pub(super) fn databases(&mut self, head: &raw::Settings, cloud: Cloud) -> BTreeMap<String, DatabasePlace> {
         let mut databases = BTreeMap::new();
         for (name, raw) in &head.databases {
             let path = Path::root().with("databases").with(name.as_str());
@@ -77,19 +78,64 @@ impl Table<'_> {
                 let problem = self.desk.problem("spec.name", message, self.desk.map.entry(&path));
                 self.desk.push(problem.help("write another name"));
             }
-            let raw::DatabaseType::Postgres = raw.kind;
-            let place = raw::Storage {
-                host: Some(raw.host.clone()),
-                port: raw.port,
-                database: Some(raw.database.clone()),
-                user: Some(raw.user.clone()),
-                auth: raw.auth,
-                password: raw.password.clone(),
-                ca: raw.ca.clone(),
-                ..raw::Storage::default()
+            let place = match raw.kind {
+                raw::DatabaseType::Postgres => {
+                    let place = raw::Storage {
+                        host: Some(raw.host.clone()),
+                        port: raw.port,
+                        database: Some(raw.database.clone()),
+                        user: raw.user.clone(),
+                        auth: raw.auth,
+                        password: raw.password.clone(),
+                        ca: raw.ca.clone(),
+                        ..raw::Storage::default()
+                    };
+                    self.postgres(&path, &place).map(DatabasePlace::Postgres)
+                }
+                raw::DatabaseType::AzureSql => self.azure_sql(&path, raw, cloud).map(DatabasePlace::AzureSql),
             };
-            databases.extend(self.postgres(&path, &place).map(|place| (name.clone(), place)));
+            databases.extend(place.map(|place| (name.clone(), place)));
         }
         databases
+    }
+
+    fn azure_sql(&mut self, path: &Path, raw: &raw::Database, cloud: Cloud) -> Option<AzureSqlPlace> {
+        let host = self.needed(path, "host", Some(&raw.host), &format!("host: NAME.{}", cloud.sql_suffix()));
+        let database = self.needed(path, "database", Some(&raw.database), "database: reports");
+        let ca = raw.ca.as_ref().map(|ca| self.file(&path.with("ca"), ca, limits::CA_BYTES_MAX));
+        let auth = match raw.auth.unwrap_or(raw::PostgresAuth::Password) {
+            raw::PostgresAuth::Password => {
+                let user = self.needed(path, "user", raw.user.as_deref(), "user: clawhook");
+                let secret = if let Some(secret) = &raw.password {
+                    self.secret(&path.with("password"), secret)
+                } else {
+                    self.needed(path, "password", None, "password: { secret_ref: sql-password }`, or `auth: entra");
+                    None
+                };
+                user.zip(secret).map(|(user, password)| AzureSqlAuth::Password { user: user.to_owned(), password })
+            }
+            raw::PostgresAuth::Entra => {
+                for key in [raw.user.as_ref().map(|_| "user"), raw.password.as_ref().map(|_| "password")] {
+                    let Some(key) = key else { continue };
+                    let message = format!("`{key}` does not go with `auth: entra` of Azure SQL");
+                    let problem = self.desk.problem("spec.no_effect", message, self.desk.map.key(path, key));
+                    self.desk.push(problem.help("remove it: the token of the identity says who we are"));
+                }
+                if let Some(other) = Cloud::of_host(&raw.host).filter(|other| *other != cloud) {
+                    let message = format!("this host is of the cloud `{other}`, not `{cloud}`");
+                    let problem = self.desk.at("spec.value", message, &path.with("host"));
+                    let help = format!("write `azure: {{ cloud: {other} }}`, or correct the address");
+                    self.desk.push(problem.help(help));
+                }
+                Some(AzureSqlAuth::Entra)
+            }
+        };
+        Some(AzureSqlPlace {
+            host: host?.to_owned(),
+            port: raw.port.unwrap_or(1433),
+            database: database?.to_owned(),
+            auth: auth?,
+            authorities: ca.map_or(Some(None), |ca| ca.map(Some))?,
+        })
     }
 }

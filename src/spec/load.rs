@@ -27,8 +27,8 @@ pub struct Around {
     pub connections: BTreeSet<ConnectionName>,
     /// The channels of the settings.
     pub channels: BTreeSet<ChannelName>,
-    /// The databases of the settings.
-    pub databases: BTreeSet<String>,
+    /// The databases of the settings, and whether tables can be loaded there.
+    pub databases: BTreeMap<String, bool>,
     /// The places for files of the settings, and whether they give links.
     pub blobs: BTreeMap<String, bool>,
     /// The programs that the settings allow.
@@ -42,7 +42,7 @@ impl Default for Around {
         Self {
             connections: BTreeSet::new(),
             channels: BTreeSet::new(),
-            databases: BTreeSet::new(),
+            databases: BTreeMap::new(),
             blobs: BTreeMap::new(),
             commands: command::Settings::default(),
             body_bytes_max: limits::BODY_BYTES_MAX,

@@ -208,6 +208,11 @@ pub trait Task: Send + Sync + fmt::Debug {
         Vec::new()
     }
 
+    /// Whether it loads tables into them, which not every kind of server can.
+    fn loads(&self) -> bool {
+        false
+    }
+
     /// What its expressions look up in the answer, as `response`, and where.
     fn of_answer(&self) -> Vec<Place> {
         Vec::new()

@@ -11,7 +11,7 @@ use schemars::{JsonSchema, schema_for};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::sql::{self, Merge, Refused, Session, Upsert};
+use super::sql::{self, Loads, Merge, Refused, Session, Upsert, sql_failure};
 use super::sql_exec::repeated;
 use super::table::source::{RawSource, Source};
 use super::{Attempted, Done, Effect, Task, TaskContext, TaskKind, WithProblem, read_with};
@@ -157,6 +157,10 @@ impl Task for SqlLoad {
         vec![("/database", &self.database)]
     }
 
+    fn loads(&self) -> bool {
+        true
+    }
+
     async fn attempt(&self, ctx: &TaskContext<'_>) -> Attempted {
         // What was refused is kept also when the load fails: that is when it is wanted.
         let rejects = std::sync::Mutex::new(None);
@@ -182,6 +186,7 @@ impl SqlLoad {
         session: &mut dyn Session,
         kept: &std::sync::Mutex<Option<Handle>>,
     ) -> Result<Value, Failure> {
+        loads(session)?;
         let found = self.source.find(ctx.values, "source")?;
         if self.once {
             session.prepare_once().await?;
@@ -192,14 +197,15 @@ impl SqlLoad {
         {
             return Ok(repeated(before));
         }
-        let target = session.target(&self.table).await?;
+        let target = loads(session)?.target(&self.table).await?;
         // Nothing is never in conflict with nothing: without its key, a row would be put in anew at each repeat.
         let keys = self.upsert.as_ref().map(|upsert| upsert.keys.as_slice()).unwrap_or_default();
-        let staged = stage::fill(ctx, session, found, self.columns.as_ref(), &self.nulls, keys, &target).await?;
+        let staged =
+            stage::fill(ctx, loads(session)?, found, self.columns.as_ref(), &self.nulls, keys, &target).await?;
         let merge = Merge { target: &target, columns: &staged.columns, upsert: self.upsert.as_ref() };
         let mut refused = staged.refused;
         merge.check_keys()?;
-        let merged = session.merge(&merge, &mut refused).await?;
+        let merged = loads(session)?.merge(&merge, &mut refused).await?;
         let (read, rejected) = (staged.read, refused.count());
         let rejects = self.keep(refused, kept).await?;
         if !self.threshold.allows(rejected, read) {
@@ -236,6 +242,11 @@ impl SqlLoad {
         kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone_from(&handle);
         Ok(handle)
     }
+}
+
+/// How the server is loaded; `check` says the same where it knows the databases.
+fn loads(session: &mut dyn Session) -> Result<&mut dyn Loads, Failure> {
+    session.loads().ok_or_else(|| sql_failure(sql::NO_LOAD).help(sql::NO_LOAD_HELP))
 }
 
 #[cfg(test)]

@@ -66,6 +66,10 @@ impl Task for Actor {
         self.inner.databases()
     }
 
+    fn loads(&self) -> bool {
+        self.inner.loads()
+    }
+
     fn of_answer(&self) -> Vec<Place> {
         self.inner.of_answer()
     }

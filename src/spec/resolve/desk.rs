@@ -36,8 +36,8 @@ pub(crate) struct Desk<'a> {
     pub(crate) callees: Callees<'a>,
     /// The channels that tasks and schedules may name; any when absent.
     pub(crate) channels: Option<&'a BTreeSet<ChannelName>>,
-    /// The databases that tasks may name; any when absent.
-    pub(crate) databases: Option<&'a BTreeSet<String>>,
+    /// The databases that tasks may name, and whether tables can be loaded there; any when absent.
+    pub(crate) databases: Option<&'a BTreeMap<String, bool>>,
     /// The places that tasks may name, and whether they give links; any when absent.
     pub(crate) blobs: Option<&'a BTreeMap<String, bool>>,
     /// The programs that tasks may run; any when absent.

@@ -17,7 +17,7 @@ use crate::outbound::Redaction;
 use crate::spec::raw;
 use crate::spec::source_map::Path;
 use crate::tasks::plan::{KindTask, PlannedTask, Work};
-use crate::tasks::{self, Task, TaskKind, WithProblem};
+use crate::tasks::{self, Task, TaskKind, WithProblem, sql};
 
 /// Makes a task runnable. `None` when it is not; why is told.
 pub(super) fn resolve_task(desk: &mut Desk<'_>, task: &Written<'_>, around: &Around<'_>) -> Option<PlannedTask> {
@@ -113,9 +113,16 @@ fn settings(
     desk.channels_of(&path, &with, &*task);
     for (pointer, name) in task.databases() {
         let (place, _) = below(&path, &with, pointer);
-        if let Some(known) = desk.databases.filter(|known| !known.contains(name)) {
-            let known: Vec<&str> = known.iter().map(String::as_str).collect();
-            desk.unknown("sql.database", format!("there is no database `{name}`"), &place, name, &known);
+        match desk.databases.map(|known| (known, known.get(name))) {
+            Some((known, None)) => {
+                let known: Vec<&str> = known.keys().map(String::as_str).collect();
+                desk.unknown("sql.database", format!("there is no database `{name}`"), &place, name, &known);
+            }
+            Some((_, Some(false))) if task.loads() => {
+                let problem = desk.at("spec.later", sql::NO_LOAD, &place);
+                desk.push(problem.help(sql::NO_LOAD_HELP));
+            }
+            _ => {}
         }
     }
     if let Some((name, wants_link)) = task.blob_place() {

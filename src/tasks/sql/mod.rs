@@ -3,6 +3,7 @@
 //! one folder for each kind of server.
 
 mod answer;
+mod azure_sql;
 mod load;
 mod postgres;
 
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -17,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 pub(super) use self::answer::Answer;
+pub use self::azure_sql::{AzureSqlAuth, AzureSqlPlace};
 pub(super) use self::load::{Merge, Merged, Piece, Pieces, Refused, Said, Target, Upsert};
 use super::TaskContext;
 use crate::azure::Azure;
@@ -29,26 +32,46 @@ use crate::store::PostgresPlace;
 #[derive(Debug, Clone, Default)]
 pub struct Databases(Arc<BTreeMap<String, Database>>);
 
+/// Where a database is, and who we are there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    Postgres(PostgresPlace),
+    AzureSql(AzureSqlPlace),
+}
+
 /// One database.
 pub struct Database {
-    server: postgres::Server,
+    server: Server,
     turns: Semaphore,
+}
+
+/// Each kind of server, in its own words.
+enum Server {
+    Postgres(postgres::Server),
+    AzureSql(azure_sql::Server),
 }
 
 impl Databases {
     /// Nothing is opened yet.
-    pub fn new(places: &BTreeMap<String, PostgresPlace>, egress: &Egress, azure: &Arc<Azure>) -> Self {
-        let database = |place: &PostgresPlace| Database {
-            server: postgres::Server::new(place.clone(), egress.clone(), Arc::clone(azure)),
-            turns: Semaphore::new(limits::SQL_CONNECTIONS_MAX),
+    pub fn new(places: &BTreeMap<String, Place>, egress: &Egress, azure: &Arc<Azure>) -> Self {
+        let server = |place: &Place| match place.clone() {
+            Place::Postgres(place) => Server::Postgres(postgres::Server::new(place, egress.clone(), Arc::clone(azure))),
+            Place::AzureSql(place) => {
+                Server::AzureSql(azure_sql::Server::new(place, egress.clone(), Arc::clone(azure)))
+            }
         };
+        let database =
+            |place: &Place| Database { server: server(place), turns: Semaphore::new(limits::SQL_CONNECTIONS_MAX) };
         Self(Arc::new(places.iter().map(|(name, place)| (name.clone(), database(place))).collect()))
     }
 }
 
 impl fmt::Debug for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Database({})", self.server)
+        match &self.server {
+            Server::Postgres(server) => write!(f, "Database({server})"),
+            Server::AzureSql(server) => write!(f, "Database({server})"),
+        }
     }
 }
 
@@ -76,6 +99,13 @@ pub(super) trait Session: Send {
     /// Puts what the task gives to its mark.
     async fn keep_once(&mut self, key: &str, output: &Value) -> Result<(), Failure>;
 
+    /// How tables are loaded; none where the server's kind cannot yet.
+    fn loads(&mut self) -> Option<&mut dyn Loads>;
+}
+
+/// What a load asks beside that, inside the open transaction.
+#[async_trait]
+pub(super) trait Loads: Send {
     /// Reads what columns a table has.
     async fn target(&mut self, table: &[String]) -> Result<Target, Failure>;
 
@@ -96,6 +126,11 @@ enum Stage {
     /// Whether it was written is not known when this fails.
     Committing,
 }
+
+/// What a load into Azure SQL is told.
+pub(crate) const NO_LOAD: &str = "`sql_load` does not load into Azure SQL yet";
+pub(crate) const NO_LOAD_HELP: &str =
+    "write rows with `sql_exec`: `INSERT … SELECT … FROM OPENJSON(@P1) WITH (…)` takes a list as one parameter";
 
 const HELP: &str = "correct the statement, or the data that it is given";
 
@@ -125,13 +160,17 @@ where
     let here = |why: String| Failure::new("sql.connect", Fault::Here, why).retriable(Class::Connect, None);
     // Each connection costs the server a process.
     let _turn = database.turns.acquire().await.map_err(|error| here(error.to_string()))?;
-    database.server.with(ctx, work).await.map_err(|failure| failure.at(name))
+    let result = match &database.server {
+        Server::Postgres(server) => server.with(ctx, work).await,
+        Server::AzureSql(server) => Box::pin(server.with(ctx, work)).await,
+    };
+    result.map_err(|failure| failure.at(name))
 }
 
 /// A connection within the time that opening may take.
-async fn in_time<T>(opening: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    tokio::time::timeout(limits::POSTGRES_CONNECT_MAX, opening).await.unwrap_or_else(|_| {
-        let why = format!("there is no connection within {} s", limits::POSTGRES_CONNECT_MAX.as_secs());
+async fn in_time<T>(limit: Duration, opening: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::time::timeout(limit, opening).await.unwrap_or_else(|_| {
+        let why = format!("there is no connection within {} s", limit.as_secs());
         Err(Failure::new("sql.connect", Fault::Here, why).retriable(Class::Connect, None))
     })
 }

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use crate::domain::failure::Failure;
 use crate::limits;
 use crate::tasks::TaskContext;
-use crate::tasks::sql::{Piece, Pieces, Refused, Said, Session, Target, sql_failure};
+use crate::tasks::sql::{Loads, Piece, Pieces, Refused, Said, Target, sql_failure};
 use crate::tasks::table::aside::{Aside, aside};
 use crate::tasks::table::source::Found;
 use crate::tasks::table::{Row, Rows, Trouble};
@@ -27,7 +27,7 @@ pub(super) struct Staged<'a> {
 /// Reads the source into the temporary table.
 pub(super) async fn fill<'a>(
     ctx: &'a TaskContext<'_>,
-    session: &mut dyn Session,
+    session: &mut dyn Loads,
     found: Found,
     columns: Option<&BTreeMap<String, String>>,
     nulls: &[String],

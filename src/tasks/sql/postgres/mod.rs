@@ -64,7 +64,7 @@ impl Server {
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        let (client, connection) = super::in_time(self.open(ctx.secrets)).await?;
+        let (client, connection) = super::in_time(limits::POSTGRES_CONNECT_MAX, self.open(ctx.secrets)).await?;
         let mut driven = pin!(connection);
         let result = {
             let limit = ctx.time_limit;

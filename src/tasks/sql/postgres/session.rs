@@ -15,7 +15,7 @@ use super::params::bind;
 use super::told;
 use crate::domain::failure::Failure;
 use crate::limits;
-use crate::tasks::sql::{Answer, Merge, Merged, Piece, Pieces, Refused, Session, Stage, Target, sql_failure};
+use crate::tasks::sql::{Answer, Loads, Merge, Merged, Piece, Pieces, Refused, Session, Stage, Target, sql_failure};
 
 pub(super) struct PostgresSession {
     client: Client,
@@ -105,6 +105,13 @@ impl Session for PostgresSession {
         kept.map(|_| ()).map_err(told)
     }
 
+    fn loads(&mut self) -> Option<&mut dyn Loads> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Loads for PostgresSession {
     async fn target(&mut self, table: &[String]) -> Result<Target, Failure> {
         merge::target(&self.client, table).await
     }
