@@ -63,6 +63,12 @@ impl Platform {
         self.state.lock().unwrap()
     }
 
+    /// Tokens that were asked for, and calls that came.
+    fn counts(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.tokens, state.calls)
+    }
+
     fn connection(&self, kind: &str, extra: &Json) -> Arc<Connection> {
         let mut settings = json!({
             "token_url": self.far.url("/token"),
@@ -162,10 +168,8 @@ impl Desk {
         Self { client: local(), clock, secrets: Source(StdMutex::new("the-refresh-token".to_owned())) }
     }
 
-    async fn call(&self, connection: &Connection) -> Called {
-        let request = connection.request(Method::POST, "/orders", &[]).unwrap();
-        let mut masker = Masker::over(self.client.known(&self.secrets));
-        let caller = Caller {
+    fn caller<'c>(&'c self, connection: &'c Connection) -> Caller<'c> {
+        Caller {
             stead: None,
             connection: Some(connection),
             run: RunId::floor(self.clock.now()),
@@ -173,7 +177,26 @@ impl Desk {
             secrets: &self.secrets,
             clock: &self.clock,
             time_limit: Duration::from_mins(1),
-        };
+        }
+    }
+
+    /// A call whose answer streams: its status, and its body.
+    async fn open(&self, connection: &Connection) -> (u16, String) {
+        let request = connection.request(Method::GET, "/orders", &[]).unwrap();
+        let mut masker = Masker::over(self.client.known(&self.secrets));
+        let idle = Duration::from_secs(10);
+        let ended = self.client.call_open(&self.caller(connection), request, idle, &mut masker).await;
+        let Outcome::Answered(opened) = ended.outcome else { panic!("{ended:?}") };
+        let announced = opened.body.announced();
+        let (status, body) = (opened.status.as_u16(), opened.body.words(10_000).await);
+        assert_eq!(announced, Some(body.len() as u64), "what was read ahead is still there");
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    async fn call(&self, connection: &Connection) -> Called {
+        let request = connection.request(Method::POST, "/orders", &[]).unwrap();
+        let mut masker = Masker::over(self.client.known(&self.secrets));
+        let caller = self.caller(connection);
         let ended = self.client.call(&caller, request, &mut masker).await;
         let record = format!("{:?}", ended.request);
         assert!(!record.contains("the-client-secret") && !record.contains(": access-"), "{record}");
@@ -204,6 +227,26 @@ impl Desk {
 
 fn lwa(platform: &Platform) -> Arc<Connection> {
     platform.connection("lwa", &json!({"refresh_token": {"secret_ref": "refresh"}}))
+}
+
+#[tokio::test]
+async fn a_call_that_streams_replaces_a_refused_token_once() {
+    for (kind, extra, status) in [
+        ("lwa", json!({"refresh_token": {"secret_ref": "refresh"}}), 403),
+        ("oauth2_client_credentials", json!({}), 401),
+    ] {
+        let (platform, desk) = (Platform::start().await, Desk::new());
+        let connection = platform.connection(kind, &extra);
+        assert_eq!(desk.open(&connection).await, (200, r#"{"echo":"access-1"}"#.to_owned()));
+        platform.lock().valid = "gone".to_owned();
+        assert_eq!(desk.open(&connection).await, (200, r#"{"echo":"access-2"}"#.to_owned()));
+        assert_eq!(platform.counts(), (2, 3));
+        // One that is always refused is not replaced for ever, and the words of the refusal are whole.
+        platform.lock().refuses_all = true;
+        let (refused, words) = desk.open(&connection).await;
+        assert!(refused == status && words.contains("The access token you provided has expired."), "{refused} {words}");
+        assert_eq!(platform.counts(), (3, 5));
+    }
 }
 
 #[tokio::test]

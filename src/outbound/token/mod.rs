@@ -14,7 +14,7 @@ pub(in crate::outbound) use settings::Text;
 
 use super::auth::{Auth, Error, Means, Proof, put_secret};
 use super::request::Request;
-use super::response::Response;
+use super::response::Glance;
 use crate::domain::masking::Masker;
 use crate::domain::secret::SecretRef;
 
@@ -51,11 +51,11 @@ impl Auth for TokenAuth {
         Ok(Proof::Token(token.id))
     }
 
-    fn is_refusal(&self, response: &Response) -> bool {
-        match response.status.as_u16() {
+    fn is_refusal(&self, answer: &Glance<'_>) -> bool {
+        match answer.status.as_u16() {
             401 => true,
             403 if self.forbidden_is_refusal => {
-                let body = String::from_utf8_lossy(&response.body).to_ascii_lowercase();
+                let body = String::from_utf8_lossy(answer.body).to_ascii_lowercase();
                 body.contains("access token")
             }
             _ => false,
