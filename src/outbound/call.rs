@@ -197,6 +197,8 @@ impl Client {
             let (throttled, refused, redirected) =
                 W::see(&response, |answer| (budget.told(answer, now), over(answer), answer.redirected));
             drop(permit);
+            let replaces =
+                |token, means: &Means<'_>| connection.auth.as_ref().is_some_and(|auth| auth.may_replace(token, means));
             // Another place answered: the call was taken where it was sent first, whatever is said behind the redirect.
             if redirected {
                 return Called { outcome: Outcome::Answered(response), request: record };
@@ -207,7 +209,9 @@ impl Client {
             }
             match proof {
                 // What was refused for its token was not done, so it can be sent again, whatever its method.
-                Proof::Token(token) if refused && means.refused.is_none() => means.refused = Some(token),
+                Proof::Token(token) if refused && means.refused.is_none() && replaces(token, &means) => {
+                    means.refused = Some(token);
+                }
                 _ => return Called { outcome: Outcome::Answered(response), request: record },
             }
         }

@@ -73,6 +73,12 @@ pub trait Auth: fmt::Debug + Send + Sync {
         let _ = answer;
         false
     }
+
+    /// Whether it is worth asking for another token in place of one that was refused.
+    fn may_replace(&self, token: TokenId, with: &Means<'_>) -> bool {
+        let _ = (token, with);
+        true
+    }
 }
 
 /// What a way may use to make its proof.

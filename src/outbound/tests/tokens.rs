@@ -238,10 +238,12 @@ async fn a_call_that_streams_replaces_a_refused_token_once() {
         let (platform, desk) = (Platform::start().await, Desk::new());
         let connection = platform.connection(kind, &extra);
         assert_eq!(desk.open(&connection).await, (200, r#"{"echo":"access-1"}"#.to_owned()));
+        desk.clock.advance(limits::TOKEN_FRESH);
         platform.lock().valid = "gone".to_owned();
         assert_eq!(desk.open(&connection).await, (200, r#"{"echo":"access-2"}"#.to_owned()));
         assert_eq!(platform.counts(), (2, 3));
         // One that is always refused is not replaced for ever, and the words of the refusal are whole.
+        desk.clock.advance(limits::TOKEN_FRESH);
         platform.lock().refuses_all = true;
         let (refused, words) = desk.open(&connection).await;
         assert!(refused == status && words.contains("The access token you provided has expired."), "{refused} {words}");
@@ -285,16 +287,38 @@ async fn a_refused_token_is_replaced_once_for_all() {
         let connection = platform.connection(kind, &extra);
         desk.status(&connection).await;
         let tokens = platform.lock().tokens;
+        desk.clock.advance(limits::TOKEN_FRESH);
         platform.lock().valid = "none of ours".to_owned();
         assert_eq!(desk.crowd(&connection, 10).await, [200; 10], "{kind}");
         assert_eq!(platform.lock().tokens, tokens + 1, "{kind}");
         let calls = platform.lock().calls;
+        desk.clock.advance(limits::TOKEN_FRESH);
         platform.lock().refuses_all = true;
         assert!(matches!(desk.status(&connection).await, 401 | 403));
         assert_eq!(platform.lock().calls, calls + 2, "once more, and not for ever");
         platform.lock().refuses_all = false;
     }
     assert_eq!(platform.lock().wrongs, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_fresh_token_that_is_refused_is_not_replaced() {
+    let (platform, desk) = (Platform::start().await, Desk::new());
+    let connection = lwa(&platform);
+    platform.lock().refuses_all = true;
+    assert_eq!(desk.crowd(&connection, 20).await, [403; 20]);
+    assert_eq!(platform.counts(), (1, 20), "each call is made once, with the one token there is");
+    desk.clock.advance(limits::TOKEN_FRESH.saturating_sub(Duration::from_secs(1)));
+    assert_eq!((desk.status(&connection).await, platform.counts()), (403, (1, 21)));
+    desk.clock.advance(Duration::from_secs(1));
+    assert_eq!((desk.status(&connection).await, platform.counts()), (403, (2, 23)), "then another is asked for, once");
+    assert_eq!((desk.status(&connection).await, platform.counts()), (403, (2, 24)));
+    platform.lock().refuses_all = false;
+    assert_eq!(
+        (desk.status(&connection).await, platform.counts()),
+        (200, (2, 25)),
+        "and it serves when the platform takes it"
+    );
 }
 
 #[tokio::test]

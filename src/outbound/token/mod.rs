@@ -12,7 +12,7 @@ pub(super) use keep::Tokens;
 pub(super) use settings::Secret;
 pub(in crate::outbound) use settings::Text;
 
-use super::auth::{Auth, Error, Means, Proof, put_secret};
+use super::auth::{Auth, Error, Means, Proof, TokenId, put_secret};
 use super::request::Request;
 use super::response::Glance;
 use crate::domain::masking::Masker;
@@ -60,5 +60,9 @@ impl Auth for TokenAuth {
             }
             _ => false,
         }
+    }
+
+    fn may_replace(&self, token: TokenId, with: &Means<'_>) -> bool {
+        with.client.tokens().may_replace(&self.grant, token, with.clock.now())
     }
 }
