@@ -13,6 +13,7 @@ mod reload;
 mod routes;
 mod runs;
 mod schedules;
+mod settings;
 mod stream;
 mod workflows;
 
@@ -45,6 +46,7 @@ static PARTS: &[Part] = &[
     refusals::PART,
     audit::PART,
     reload::PART,
+    settings::PART,
     health::PART,
 ];
 
