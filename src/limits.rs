@@ -396,6 +396,9 @@ pub const TOKEN_LIFETIME: Duration = Duration::from_hours(1);
 pub const TOKEN_LIFETIME_MAX: Duration = Duration::from_hours(30 * 24);
 /// How long all calls that need a token take over a failure to get it, before somebody asks again.
 pub const TOKEN_FAILURE_KEPT: Duration = Duration::from_secs(1);
+/// How long a token is fresh: one that is refused before is not replaced, so a far end that refuses every token does not
+/// make us ask for a new one at every call. Token endpoints count such questions.
+pub const TOKEN_FRESH: Duration = Duration::from_secs(30);
 /// Sets of credentials whose tokens are kept; of more, those that can be asked for anew are forgotten.
 pub const TOKEN_GRANTS_MAX: usize = 1024;
 /// Tokens that are masked wherever they turn up, the newest ones.

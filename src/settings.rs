@@ -32,6 +32,7 @@ use crate::spec::overrides::Override;
 use crate::spec::source_map::{Path as YamlPath, Source, Span};
 use crate::spec::structure::SettingsFile;
 use crate::spec::{Around, Desk, SecretUse, raw, reader, yaml};
+use crate::tasks::plan::Written;
 use crate::tasks::{Connections, sql};
 use crate::{artifacts, secrets, store};
 
@@ -80,6 +81,8 @@ pub struct Settings {
     pub folder: PathBuf,
     /// The secrets that the settings name.
     pub secrets_named: Vec<SecretUse>,
+    /// Hashes of what is written, so that it can be held against what is in force.
+    pub written: Written,
 }
 
 impl Settings {
@@ -194,6 +197,7 @@ impl Table<'_> {
             workflows: self.absolute(head.paths.workflows.as_deref().unwrap_or("./workflows")),
             folder: self.folder.to_owned(),
             secrets_named: Vec::new(),
+            written: file.written.clone(),
         })
     }
 

@@ -65,8 +65,9 @@ pub(super) async fn read_all(config: &Path, env: &BTreeMap<String, String>) -> R
         tracing::warn!("the files have warnings:\n{}", render(warnings));
     }
     let (connections, channels) = (settings.connections.clone(), settings.channels.clone());
+    let written = settings.written.clone();
     let (catalog, secrets) = (loaded.catalog, loaded.secrets);
-    Ok(Read { settings, loaded: Loaded { catalog, connections, channels }, secrets })
+    Ok(Read { settings, loaded: Loaded { catalog, connections, channels, written }, secrets })
 }
 
 fn render(problems: Vec<Problem>) -> String {

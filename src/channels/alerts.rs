@@ -211,12 +211,15 @@ impl Alerts {
         self.send_batch(channels, plan, &mut line, &alert).await
     }
 
-    /// Takes back what waits in line, because there is nothing to tell any more. True when it went out before.
-    pub async fn withdraw(&self, name: &ChannelName, key: &str) -> bool {
+    /// Takes back what waits in line, because there is nothing to tell any more. True when it went out before; or the
+    /// moment at which to try again, when others are being told for too long.
+    pub async fn withdraw(&self, name: &ChannelName, key: &str) -> Result<bool, Timestamp> {
         let line = self.line(name);
-        let mut line = line.lock().await;
+        let Ok(mut line) = timeout(limits::CHANNEL_TURN_MAX, line.lock()).await else {
+            return Err(self.now().plus(limits::CHANNEL_TURN_MAX));
+        };
         line.leave(key);
-        matches!(line.take_done(key), Some(Ok(_)))
+        Ok(matches!(line.take_done(key), Some(Ok(_))))
     }
 
     /// Sends those who are first in line, in one message.
@@ -268,6 +271,7 @@ impl Alerts {
     ) -> Result<Told, Failure> {
         let now = self.now();
         let notices = (batch.len() > 1).then_some(batch.len());
+        let said_bytes = said.to_string().len();
         let fate = if batch.len() > 1 { Fate::Digested } else { Fate::Sent };
         for waiting in batch {
             let mut count = None;
@@ -283,7 +287,13 @@ impl Alerts {
             }
             let messages = u32::from(waiting.key == alert.key);
             let base = Report { messages, notices, count, ..report(fate) };
-            line.done(waiting.key, Ok(by(plan, channel.clone(), said.clone(), base)));
+            // Those who come for it later are many, and a platform may say much.
+            let said = if waiting.key == alert.key || said_bytes <= limits::NOTICE_SAID_BYTES_MAX {
+                said.clone()
+            } else {
+                Value::Null
+            };
+            line.done(waiting.key, Ok(by(plan, channel.clone(), said, base)));
         }
         self.own(plan, line, alert)
     }

@@ -42,6 +42,15 @@ pub(super) struct Waiting {
     pub(super) opens: bool,
 }
 
+impl Waiting {
+    /// What it takes of memory: its words.
+    fn bytes(&self) -> usize {
+        let group = self.group.as_ref().map_or(0, |(name, _)| name.len());
+        let people: usize = self.mention.people.iter().chain(&self.mention.phones).map(String::len).sum();
+        self.key.len() + group + people + self.message.bytes()
+    }
+}
+
 impl Line {
     /// Takes over what an earlier process did.
     pub(super) fn restore(&mut self, moments: Moments) {
@@ -121,7 +130,8 @@ impl Line {
 
     /// Whether no more can wait here; they wait in their runs.
     pub(super) fn is_full(&self) -> bool {
-        self.waiting.len() >= limits::NOTICES_WAITING_MAX
+        let bytes: usize = self.waiting.iter().map(Waiting::bytes).sum();
+        self.waiting.len() >= limits::NOTICES_WAITING_MAX || bytes >= limits::NOTICES_WAITING_BYTES_MAX
     }
 
     pub(super) fn waits(&self, key: &str) -> bool {
@@ -276,6 +286,22 @@ mod tests {
             keys.extend(batch.into_iter().map(|waiting| waiting.key));
         }
         assert_eq!(keys, (0..500).map(|key| key.to_string()).collect::<Vec<_>>());
+    }
+
+    /// What is left out waits in its run, and finds room when those before it went out.
+    #[test]
+    fn the_line_is_bounded_by_bytes_too() {
+        let mut line = Line::default();
+        let text = "x".repeat(limits::NOTICE_TEXT_BYTES_MAX);
+        let fit = limits::NOTICES_WAITING_BYTES_MAX / text.len();
+        (0..fit * 4).for_each(|key| line.wait(waiting(key, &text)));
+        assert!(line.is_full() && line.waits("0") && !line.waits(&fit.to_string()));
+        let bytes: usize = line.waiting.iter().map(Waiting::bytes).sum();
+        assert!(bytes < limits::NOTICES_WAITING_BYTES_MAX + 2 * text.len(), "{bytes}");
+        assert!(!line.batch(4096).is_empty(), "those in line go on");
+        assert!(!line.is_full());
+        line.wait(waiting(fit, &text));
+        assert!(line.waits(&fit.to_string()));
     }
 
     #[test]

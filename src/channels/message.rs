@@ -97,6 +97,12 @@ impl Message {
         self
     }
 
+    /// Bytes of its words.
+    pub(super) fn bytes(&self) -> usize {
+        let table = self.table.iter().flat_map(|table| table.columns.iter().chain(table.rows.iter().flatten()));
+        self.title.len() + self.text.len() + table.map(String::len).sum::<usize>()
+    }
+
     /// Title and text on one line, for digests and samples.
     pub fn line(&self, bytes_max: usize) -> String {
         let text = one_line(&self.text);

@@ -17,6 +17,7 @@ use crate::spec::overrides::Override;
 use crate::spec::raw::DatabaseType;
 use crate::spec::structure::SettingsFile;
 use crate::spec::{Around, Files, Loaded, SecretUse, SourceFile, load, missing_secrets, raw, reader, unfit_keys, yaml};
+use crate::tasks::plan::Written;
 use crate::trials;
 
 use super::check::render;
@@ -49,6 +50,8 @@ pub(super) struct Gathered {
     pub(super) certificates: Vec<(&'static str, SecretName)>,
     /// How many tests of workflows there are.
     pub(super) tests: usize,
+    /// Hashes of what the settings say.
+    pub(super) written: Written,
 }
 
 impl Gathered {
@@ -76,6 +79,7 @@ impl Gathered {
 /// Reads the settings and the folders that they name.
 pub(super) fn gather(file: &Path, env: &BTreeMap<String, String>) -> Gathered {
     let (settings, mut problems) = Settings::load(file, env.clone());
+    let written = settings.as_ref().map(|settings| settings.written.clone()).unwrap_or_default();
     let folder = folder_of(file);
     let known = match settings {
         Some(settings) => {
@@ -104,7 +108,7 @@ pub(super) fn gather(file: &Path, env: &BTreeMap<String, String>) -> Gathered {
     let secrets = known.named.iter().cloned().chain(loaded.secrets.iter().cloned()).collect();
     let Known { source, azure, certificates, .. } = known;
     let tests = tests.iter().map(|file| file.tests().count()).sum();
-    Gathered { loaded, problems, secrets, source, azure, certificates, tests }
+    Gathered { loaded, problems, secrets, source, azure, certificates, tests, written }
 }
 
 /// Codes of tests that a broken workflow alone can bring about.

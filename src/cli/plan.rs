@@ -19,9 +19,10 @@ use super::schedules::Where;
 use super::words::{count, list, text};
 use crate::clock::{Clock, SystemClock, Timestamp};
 use crate::domain::schedule::State;
+use crate::id::Revision;
 use crate::limits;
 use crate::spec::diagnostic::Report;
-use crate::tasks::plan::{Catalog, Parts, SchedulePlan};
+use crate::tasks::plan::{Catalog, Parts, SchedulePlan, Written, WrittenEntries};
 
 /// Which files, and which gateway.
 #[derive(Debug, Clone, Args)]
@@ -39,6 +40,15 @@ pub(super) struct Planning {
 const SLOTS_SHOWN: usize = 3;
 /// The exit code that says that there are changes; 2 says everywhere that the arguments are wrong.
 const CHANGES: u8 = 3;
+/// What is shown, in this order.
+const TITLES: [(What, &str); 6] = [
+    (What::Workflow, "workflows"),
+    (What::Route, "routes"),
+    (What::Schedule, "schedules"),
+    (What::Connection, "connections"),
+    (What::Channel, "channels"),
+    (What::Setting, "settings"),
+];
 /// Where runs stand that have not ended.
 const OPEN: &str = "queued,running,waiting,cancelling";
 
@@ -58,7 +68,7 @@ pub(super) async fn run(plan: &Planning, output: Output) -> Result<ExitCode, Err
     let api = Api::open(&plan.at.server)?;
     let at = SystemClock.now();
     let asked = in_force(&api).await?;
-    let files = on_disk(&gathered.loaded.catalog, &asked.clocks, at);
+    let files = on_disk(&gathered.loaded.catalog, &gathered.written, &asked.clocks, at);
     let changes = changes(&asked.standing, &files);
     let staying = staying(open_runs(&api).await?, &files);
     if plan.at.json {
@@ -90,6 +100,7 @@ async fn in_force(api: &Api) -> Result<Asked, Error> {
     let workflows = api.get(&Place::new(&["workflows"])).await?;
     let routes = api.get(&Place::new(&["routes"])).await?;
     let schedules = api.get(&Place::new(&["schedules"])).await?;
+    let settings = api.get(&Place::new(&["settings"])).await?;
     let named = |item: &Value| text(item, "name").to_owned();
     let clock = |item: &Value| {
         let next = list(item, "next").iter().take(SLOTS_SHOWN).map(|slot| text(slot, "due").to_owned());
@@ -103,10 +114,14 @@ async fn in_force(api: &Api) -> Result<Asked, Error> {
     };
     let revision = |item: &Value| (named(item), text(item, "revision").to_owned());
     let door = |item: &Value| (named(item), piece(item, &["path", "verify", "workflow"]));
+    let entry = |item: &Value| (named(item), piece(item, &[]));
     let standing = Standing {
         workflows: list(&workflows, "items").iter().map(revision).collect(),
         routes: list(&routes, "items").iter().map(door).collect(),
         schedules: list(&schedules, "items").iter().map(clock).collect(),
+        connections: list(&settings, "connections").iter().map(entry).collect(),
+        channels: list(&settings, "channels").iter().map(entry).collect(),
+        sections: list(&settings, "sections").iter().map(entry).collect(),
     };
     Ok(Asked { standing, clocks: list(&schedules, "items").iter().map(dial).collect() })
 }
@@ -123,7 +138,7 @@ fn key_of(shown: &str) -> String {
     if shown == "rule" { "cron".to_owned() } else { shown.to_owned() }
 }
 
-fn on_disk(catalog: &Catalog, clocks: &BTreeMap<String, Dial>, at: Timestamp) -> Standing {
+fn on_disk(catalog: &Catalog, said: &Written, clocks: &BTreeMap<String, Dial>, at: Timestamp) -> Standing {
     let workflows = catalog.workflows.values().map(|plan| (plan.name.to_string(), plan.revision.to_string()));
     let routes = catalog.routes.values().map(|plan| {
         let known =
@@ -135,7 +150,22 @@ fn on_disk(catalog: &Catalog, clocks: &BTreeMap<String, Dial>, at: Timestamp) ->
         let dial = clocks.get(&name);
         (name, clock(plan, dial, at))
     });
-    Standing { workflows: workflows.collect(), routes: routes.collect(), schedules: schedules.collect() }
+    Standing {
+        workflows: workflows.collect(),
+        routes: routes.collect(),
+        schedules: schedules.collect(),
+        connections: entries(&said.connections),
+        channels: entries(&said.channels),
+        sections: entries(&said.sections),
+    }
+}
+
+fn entries(entries: &WrittenEntries) -> BTreeMap<String, Piece> {
+    let piece = |keys: &BTreeMap<String, Revision>| {
+        let parts = keys.iter().map(|(key, hash)| (key.clone(), hash.to_string())).collect();
+        Piece { parts, ..Piece::default() }
+    };
+    entries.iter().map(|(name, keys)| (name.clone(), piece(keys))).collect()
 }
 
 fn written(parts: &Parts, known: &[(&str, &str)]) -> Piece {
@@ -190,7 +220,7 @@ async fn open_runs(api: &Api) -> Result<Vec<Staying>, Error> {
 
 fn show(changes: &[Change], staying: &[Staying]) -> String {
     let mut lines = Vec::new();
-    for (what, title) in [(What::Workflow, "workflows"), (What::Route, "routes"), (What::Schedule, "schedules")] {
+    for (what, title) in TITLES {
         let of_kind: Vec<_> = changes.iter().filter(|change| change.what == what).collect();
         if !of_kind.is_empty() {
             lines.push(title.to_owned());
@@ -208,10 +238,14 @@ fn show(changes: &[Change], staying: &[Staying]) -> String {
     }
     if changes.is_empty() {
         lines.push("nothing to do: the gateway has these files in force".to_owned());
-    } else {
-        let of = |action: Action| changes.iter().filter(|change| change.action == action).count();
-        let (add, change, remove) = (of(Action::Add), of(Action::Change), of(Action::Remove));
-        lines.push(format!("{add} to add, {change} to change, {remove} to remove; `clawhook reload` does it"));
+    }
+    for (is_reloaded, how) in [(true, "`clawhook reload` does it"), (false, "the settings take a restart")] {
+        let theirs: Vec<_> = changes.iter().filter(|change| change.what.is_reloaded() == is_reloaded).collect();
+        if !theirs.is_empty() {
+            let of = |action: Action| theirs.iter().filter(|change| change.action == action).count();
+            let (add, change, remove) = (of(Action::Add), of(Action::Change), of(Action::Remove));
+            lines.push(format!("{add} to add, {change} to change, {remove} to remove; {how}"));
+        }
     }
     lines.join("\n")
 }

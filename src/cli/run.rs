@@ -144,7 +144,7 @@ impl Here {
         let vault = Vault::open(&source, &azure, Arc::clone(&clock)).map_err(|error| Error::new(error.to_string()))?;
         let store: Arc<dyn Store> = Arc::new(Memory::new());
         FilesInForce::keep_documents(store.as_ref(), &catalog).await.map_err(told)?;
-        let loaded = gateway::Loaded { catalog, connections, channels };
+        let loaded = gateway::Loaded { catalog, connections, channels, ..gateway::Loaded::default() };
         let files = Arc::new(FilesInForce::new(Box::new(OneFile), Arc::clone(&store), loaded));
         let client = Arc::new(Client::new(egress));
         let secrets = Arc::new(vault);

@@ -18,7 +18,7 @@ use crate::engine::Files;
 use crate::id::{Revision, RouteName, ScheduleName, WorkflowName};
 use crate::store::Store;
 use crate::tasks::Connections;
-use crate::tasks::plan::{Catalog, Plan, RoutePlan, SchedulePlan};
+use crate::tasks::plan::{Catalog, Plan, RoutePlan, SchedulePlan, Written};
 
 /// Reads the files again, and compiles texts that were files once.
 #[async_trait]
@@ -37,6 +37,8 @@ pub struct Loaded {
     pub catalog: Catalog,
     pub connections: Connections,
     pub channels: Channels,
+    /// Hashes of what the settings say.
+    pub written: Written,
 }
 
 /// The files in force.
@@ -54,6 +56,7 @@ struct Now {
     catalog: Arc<Catalog>,
     connections: Arc<Connections>,
     channels: Arc<Channels>,
+    written: Arc<Written>,
 }
 
 impl Now {
@@ -62,6 +65,7 @@ impl Now {
             catalog: Arc::new(loaded.catalog),
             connections: Arc::new(loaded.connections),
             channels: Arc::new(loaded.channels),
+            written: Arc::new(loaded.written),
         }
     }
 }
@@ -90,6 +94,11 @@ impl FilesInForce {
     /// What is in force.
     pub fn catalog(&self) -> Arc<Catalog> {
         Arc::clone(&self.now.load().catalog)
+    }
+
+    /// What the settings in force say, as hashes.
+    pub fn written(&self) -> Arc<Written> {
+        Arc::clone(&self.now.load().written)
     }
 
     async fn document(&self, revision: &Revision, what: &str) -> Result<String, Failure> {
@@ -200,11 +209,17 @@ impl Files for FilesInForce {
 }
 
 impl Gateway {
+    /// What the settings in force say, as hashes by key.
+    pub fn settings(&self, caller: &Caller) -> Result<view::Settings, Error> {
+        caller.require(Scope::RunsRead)?;
+        Ok(view::Settings::of(&self.0.files.written()))
+    }
+
     /// Reads all files again and puts them in force together. When any is wrong, the ones before stay in force.
     pub async fn reload(&self, caller: &Caller) -> Result<view::Reloaded, Error> {
         caller.require(Scope::Admin)?;
         let files = &self.0.files;
-        let loaded = match files.source.load().await {
+        let mut loaded = match files.source.load().await {
             Ok(loaded) => loaded,
             Err(report) => {
                 self.audit(caller, "gateway.reload_refused", "files", json!({ "report": report })).await?;
@@ -228,6 +243,8 @@ impl Gateway {
             schedules: loaded.catalog.schedules.len(),
             changed,
         };
+        // Doors, store and the like stay as they were started.
+        loaded.written.sections.clone_from(&files.written().sections);
         files.now.store(Arc::new(Now::of(loaded)));
         self.0.doors.store(Arc::new(doors));
         self.0.engine.nudge();

@@ -507,3 +507,38 @@ pub struct Artifacts {
     #[schema(value_type = Vec<Object>)]
     pub items: Vec<Value>,
 }
+
+/// The settings in force, by the hashes of what is written: nothing of them is shown.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Settings {
+    pub connections: Vec<SettingsEntry>,
+    pub channels: Vec<SettingsEntry>,
+    /// Every other section, as the gateway was started with it.
+    pub sections: Vec<SettingsEntry>,
+}
+
+/// A connection, a channel, or a section of the settings.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct SettingsEntry {
+    pub name: String,
+    /// The hash of what is written there, by key.
+    pub parts: BTreeMap<String, String>,
+}
+
+impl Settings {
+    /// Hashes as they are shown.
+    pub fn of(written: &crate::tasks::plan::Written) -> Self {
+        let shown = |entries: &crate::tasks::plan::WrittenEntries| {
+            let entry = |(name, keys): (&String, &BTreeMap<String, crate::id::Revision>)| SettingsEntry {
+                name: name.clone(),
+                parts: keys.iter().map(|(key, hash)| (key.clone(), hash.to_string())).collect(),
+            };
+            entries.iter().map(entry).collect()
+        };
+        Self {
+            connections: shown(&written.connections),
+            channels: shown(&written.channels),
+            sections: shown(&written.sections),
+        }
+    }
+}

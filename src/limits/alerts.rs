@@ -30,8 +30,12 @@ pub const CHANNEL_DOWN_MAX: Duration = Duration::from_mins(2);
 pub const NOTICE_HELD_MAX: Duration = Duration::from_hours(1);
 /// Notices that wait in memory for one channel; the rest wait in their runs only.
 pub const NOTICES_WAITING_MAX: usize = 10_000;
+/// Bytes of those notices: many that are long must not fill the memory of a small machine.
+pub const NOTICES_WAITING_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Outcomes of waiting notices that are kept until their runs come for them.
 pub const NOTICES_DONE_MAX: usize = 10_000;
+/// Bytes of a platform's answer that are kept with the outcome of a notice that waited.
+pub const NOTICE_SAID_BYTES_MAX: usize = 512;
 /// Bytes of one notice in a digest.
 pub const DIGEST_LINE_BYTES_MAX: usize = 400;
 /// How long alerts of one group are counted instead of sent when `window` is not set.

@@ -38,6 +38,10 @@ pub const DOWNLOAD_CUTS_MAX: u32 = 8;
 pub const DOWNLOAD_CUT_PAUSE: Duration = Duration::from_millis(100);
 /// Bytes of the answer that holds a link.
 pub const DOWNLOAD_LINK_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of a refusal that are read to see whether a token or a quota is over: words of platforms come first.
+pub const REFUSAL_BYTES_MAX: usize = 4 * 1024;
+/// How long a file that broke off waits for its turn to be asked for its rest, before it is given up and begun anew.
+pub const DOWNLOAD_TURN_MAX: Duration = Duration::from_mins(5);
 /// Bytes of an unwanted answer that its failure quotes.
 pub const DOWNLOAD_WORDS_BYTES_MAX: usize = 400;
 /// Characters of the name of a file that came.

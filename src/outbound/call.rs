@@ -12,7 +12,8 @@ use super::budget::{Handle, Permit, Take, Ticket};
 use super::connection::Connection;
 use super::error::{Cause, Error};
 use super::request::Request;
-use super::response::Response;
+use super::response::{Glance, Response};
+use super::stream::Opened;
 use crate::clock::{Clock, Timestamp};
 use crate::domain::attempt::{ExchangeRequest, Pause};
 use crate::domain::failure::Class;
@@ -47,19 +48,19 @@ pub struct Stead<'c> {
 
 /// How a call ended, and what was sent last.
 #[derive(Debug)]
-pub struct Called {
-    pub outcome: Outcome,
+pub struct Called<A = Response> {
+    pub outcome: Outcome<A>,
     /// The request as people see it; none when nothing was sent.
     pub request: Option<ExchangeRequest>,
 }
 
 /// How a call ended.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum Outcome<A = Response> {
     /// With an answer, any status.
-    Answered(Response),
+    Answered(A),
     /// With the answer that the quota is used up, and it is known until when. Nothing was done.
-    Throttled { response: Response, at: Timestamp, place: String },
+    Throttled { response: A, at: Timestamp, place: String },
     /// Nothing was sent: it is not its turn before this moment. Its place is kept a while longer.
     Later { at: Timestamp, why: Pause },
     /// Nothing was sent: the request could not be given its proof.
@@ -75,16 +76,82 @@ impl Stead<'_> {
     }
 }
 
-impl From<Outcome> for Called {
-    fn from(outcome: Outcome) -> Self {
+impl<A> From<Outcome<A>> for Called<A> {
+    fn from(outcome: Outcome<A>) -> Self {
         Self { outcome, request: None }
+    }
+}
+
+/// How much of its answer a call waits for.
+trait Wait: Send + Sync {
+    type Answer: Send;
+
+    fn send(&self, client: &Client, request: Request) -> impl Future<Output = Result<Self::Answer, Error>> + Send;
+
+    /// Lets `look` see what of an answer tells of tokens and quotas.
+    fn see<T>(answer: &Self::Answer, look: impl FnOnce(&Glance<'_>) -> T) -> T;
+}
+
+/// All of it.
+struct Whole;
+
+impl Wait for Whole {
+    type Answer = Response;
+
+    async fn send(&self, client: &Client, request: Request) -> Result<Response, Error> {
+        client.send(request).await
+    }
+
+    fn see<T>(answer: &Response, look: impl FnOnce(&Glance<'_>) -> T) -> T {
+        look(&answer.glance())
+    }
+}
+
+/// Its head, and the words of a refusal. Nobody waits longer for the rest than `idle` at once.
+struct Head {
+    idle: Duration,
+}
+
+impl Wait for Head {
+    type Answer = Opened;
+
+    async fn send(&self, client: &Client, request: Request) -> Result<Opened, Error> {
+        let mut opened = client.open(request, self.idle).await?;
+        opened.look_into().await;
+        Ok(opened)
+    }
+
+    fn see<T>(answer: &Opened, look: impl FnOnce(&Glance<'_>) -> T) -> T {
+        look(&answer.glance(&answer.body.beginning()))
     }
 }
 
 impl Client {
     /// Makes a call. The masker knows every secret of it afterwards.
     pub async fn call(&self, caller: &Caller<'_>, request: Request, masker: &mut Masker) -> Called {
-        let Some(connection) = caller.connection else { return self.plainly(caller, request, masker).await };
+        self.make(&Whole, caller, request, masker).await
+    }
+
+    /// Makes a call whose answer is read piece by piece. What it counts for, it counts for by its head: a body that
+    /// breaks off later is no failure for the breaker, and holds nobody else up.
+    pub async fn call_open(
+        &self,
+        caller: &Caller<'_>,
+        request: Request,
+        idle: Duration,
+        masker: &mut Masker,
+    ) -> Called<Opened> {
+        self.make(&Head { idle }, caller, request, masker).await
+    }
+
+    async fn make<W: Wait>(
+        &self,
+        wait: &W,
+        caller: &Caller<'_>,
+        request: Request,
+        masker: &mut Masker,
+    ) -> Called<W::Answer> {
+        let Some(connection) = caller.connection else { return self.plainly(wait, caller, request, masker).await };
         let started = Instant::now();
         let path = connection.base_url.behind(&request.url);
         let budget = self.0.budgets.of(&connection.name, &connection.rate_limit, &request.method, path);
@@ -117,39 +184,50 @@ impl Client {
             };
             proved.timeout = proved.timeout.min(caller.time_limit.saturating_sub(started.elapsed()));
             let record = Some(proved.record(masker));
-            let sent = self.send(proved).await;
+            let sent = wait.send(self, proved).await;
             let now = caller.clock.now();
             if let Some(pass) = pass {
-                pass.ended(is_there(&sent), now);
+                pass.ended(is_there::<W>(&sent), now);
             }
             let response = match sent {
                 Ok(response) => response,
                 Err(error) => return Called { outcome: Outcome::Broken(error), request: record },
             };
-            let throttled = budget.told(&response, now);
+            let over = |answer: &Glance<'_>| connection.auth.as_ref().is_some_and(|auth| auth.is_refusal(answer));
+            let (throttled, refused, redirected) =
+                W::see(&response, |answer| (budget.told(answer, now), over(answer), answer.redirected));
             drop(permit);
+            let replaces =
+                |token, means: &Means<'_>| connection.auth.as_ref().is_some_and(|auth| auth.may_replace(token, means));
             // Another place answered: the call was taken where it was sent first, whatever is said behind the redirect.
-            if !response.redirects.is_empty() {
+            if redirected {
                 return Called { outcome: Outcome::Answered(response), request: record };
             }
             if let Some(at) = throttled {
                 let outcome = Outcome::Throttled { response, at, place: budget.place };
                 return Called { outcome, request: record };
             }
-            let refused = connection.auth.as_ref().is_some_and(|auth| auth.is_refusal(&response));
             match proof {
                 // What was refused for its token was not done, so it can be sent again, whatever its method.
-                Proof::Token(token) if refused && means.refused.is_none() => means.refused = Some(token),
+                Proof::Token(token) if refused && means.refused.is_none() && replaces(token, &means) => {
+                    means.refused = Some(token);
+                }
                 _ => return Called { outcome: Outcome::Answered(response), request: record },
             }
         }
     }
 
     /// A call that belongs to no connection.
-    async fn plainly(&self, caller: &Caller<'_>, mut request: Request, masker: &Masker) -> Called {
+    async fn plainly<W: Wait>(
+        &self,
+        wait: &W,
+        caller: &Caller<'_>,
+        mut request: Request,
+        masker: &Masker,
+    ) -> Called<W::Answer> {
         request.timeout = request.timeout.min(caller.time_limit);
         let record = Some(request.record(masker));
-        let outcome = match self.send(request).await {
+        let outcome = match wait.send(self, request).await {
             Ok(response) => Outcome::Answered(response),
             Err(error) => Outcome::Broken(error),
         };
@@ -184,9 +262,9 @@ async fn turn(budget: &Handle, caller: &Caller<'_>, started: Instant) -> Result<
 }
 
 /// Whether a far end is there and well, as a breaker sees it.
-fn is_there(sent: &Result<Response, Error>) -> bool {
+fn is_there<W: Wait>(sent: &Result<W::Answer, Error>) -> bool {
     match sent {
-        Ok(response) => !response.status.is_server_error(),
+        Ok(answer) => !W::see(answer, |answer| answer.status.is_server_error()),
         Err(error) => !matches!(error.cause.class(), Class::Connect | Class::Timeout),
     }
 }

@@ -59,7 +59,7 @@ pub use error::{Cause, Error, Phase};
 pub use gathered::{Gathered, Pages};
 pub use redaction::Redaction;
 pub use request::{Request, Tls, parse_url};
-pub use response::Response;
+pub use response::{Glance, Response};
 pub use retry_after::retry_after;
 pub use stream::{Opened, Pieces};
 

@@ -36,7 +36,31 @@ pub struct Response {
     pub remote: Option<SocketAddr>,
 }
 
+/// What of an answer tells of tokens and quotas.
+#[derive(Debug, Clone, Copy)]
+pub struct Glance<'a> {
+    pub status: StatusCode,
+    pub headers: &'a [(String, String)],
+    /// The body, or as much of it as was read.
+    pub body: &'a [u8],
+    /// Another place answered than the one that was asked.
+    pub redirected: bool,
+}
+
+impl<'a> Glance<'a> {
+    /// The first header of this name, any case.
+    pub fn header(&self, name: &str) -> Option<&'a str> {
+        self.headers.iter().find(|(there, _)| there.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+}
+
 impl Response {
+    /// What of it tells of tokens and quotas.
+    pub fn glance(&self) -> Glance<'_> {
+        let redirected = !self.redirects.is_empty();
+        Glance { status: self.status, headers: &self.headers, body: &self.body, redirected }
+    }
+
     /// The first header of this name, any case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(there, _)| there.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())

@@ -1,6 +1,7 @@
 //! An answer that is read piece by piece, for what is too large to hold. There is no limit on the whole: what is
 //! bounded is the time until the head is there, and the silence between two pieces.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use url::Url;
 
 use super::error::{Cause, Error, Phase};
 use super::request::{Request, place};
-use super::response::{Reading, broken, header_pairs};
+use super::response::{Glance, Reading, broken, header_pairs};
 use super::trace::Call;
 use super::{Client, exchange, redirect};
 use crate::domain::attempt::{ExchangeResponse, Timings};
@@ -31,6 +32,8 @@ pub struct Opened {
     /// The URL that answered, after redirects.
     pub url: Url,
     pub remote: Option<SocketAddr>,
+    /// Another place answered than the one that was asked.
+    pub redirected: bool,
     /// The time up to the head of the answer.
     pub timings: Timings,
     pub body: Pieces,
@@ -39,6 +42,8 @@ pub struct Opened {
 /// A body on its way. As sent: nothing is decompressed.
 #[derive(Debug)]
 pub struct Pieces {
+    /// What was read before anybody asked for it, in order.
+    ahead: VecDeque<Bytes>,
     incoming: Incoming,
     host: String,
     idle: Duration,
@@ -48,6 +53,18 @@ impl Opened {
     /// The first header of this name, any case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(there, _)| there.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    /// Reads the beginning of a refusal, which tells why; it is still there for whoever reads the body.
+    pub(super) async fn look_into(&mut self) {
+        if self.status.is_client_error() || self.status.is_server_error() {
+            self.body.look_ahead(limits::REFUSAL_BYTES_MAX).await;
+        }
+    }
+
+    /// What of it tells of tokens and quotas.
+    pub(super) fn glance<'a>(&'a self, beginning: &'a [u8]) -> Glance<'a> {
+        Glance { status: self.status, headers: &self.headers, body: beginning, redirected: self.redirected }
     }
 
     /// The answer as people see it, without its body.
@@ -60,6 +77,26 @@ impl Opened {
 impl Pieces {
     /// The next piece; none at the end. A body that ends before its announced length is an error.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Cause> {
+        match self.ahead.pop_front() {
+            Some(piece) => Ok(Some(piece)),
+            None => self.arriving().await,
+        }
+    }
+
+    /// Reads about so many bytes ahead. What breaks off breaks off again for whoever reads on.
+    async fn look_ahead(&mut self, bytes_max: usize) {
+        while self.ahead.iter().map(Bytes::len).sum::<usize>() < bytes_max {
+            let Ok(Some(piece)) = self.arriving().await else { break };
+            self.ahead.push_back(piece);
+        }
+    }
+
+    /// What was read ahead.
+    pub(super) fn beginning(&self) -> Vec<u8> {
+        self.ahead.iter().flat_map(|piece| piece.iter().copied()).collect()
+    }
+
+    async fn arriving(&mut self) -> Result<Option<Bytes>, Cause> {
         loop {
             let frame = timeout(self.idle, self.incoming.frame()).await;
             let late = |_| Cause::Timeout { host: self.host.clone(), phase: Phase::Body, after: self.idle };
@@ -74,7 +111,8 @@ impl Pieces {
 
     /// The bytes that are left, when the far end said.
     pub fn announced(&self) -> Option<u64> {
-        self.incoming.size_hint().exact()
+        let ahead: u64 = self.ahead.iter().map(|piece| piece.len() as u64).sum();
+        self.incoming.size_hint().exact().map(|left| left + ahead)
     }
 
     /// The rest, cut at `bytes_max`: the words of a refusal.
@@ -130,8 +168,9 @@ impl Client {
             let Some(next) = next else {
                 let (status, headers) = (answer.status(), header_pairs(answer.headers()));
                 let timings = call.timings();
-                let body = Pieces { incoming: answer.into_body(), host: at.clone(), idle };
-                return Ok(Opened { status, headers, url: request.url, remote: call.remote(), timings, body });
+                let body = Pieces { ahead: VecDeque::new(), incoming: answer.into_body(), host: at.clone(), idle };
+                let (remote, redirected) = (call.remote(), followed > 0);
+                return Ok(Opened { status, headers, url: request.url, remote, redirected, timings, body });
             };
             if followed == redirects_max {
                 let why = format!("it is one more than the {redirects_max} that are followed");

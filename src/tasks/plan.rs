@@ -369,3 +369,16 @@ pub struct SweepPlan {
 /// Each key of a route or a schedule with the hash of what is written there, so that two of them can be held against
 /// each other without showing anything. Secrets stand there by name.
 pub type Parts = BTreeMap<&'static str, Revision>;
+
+/// What `clawhook.yaml` says with the environment over it, as [`Parts`] say it of routes: for each name the hash of what
+/// is written under each of its keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Written {
+    pub connections: WrittenEntries,
+    pub channels: WrittenEntries,
+    /// Every other section: what a reload does not take over.
+    pub sections: WrittenEntries,
+}
+
+/// Hashes by name, then by key.
+pub type WrittenEntries = BTreeMap<String, BTreeMap<String, Revision>>;

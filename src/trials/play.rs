@@ -106,6 +106,7 @@ impl Ground {
             },
             connections: self.connections.clone(),
             channels: self.channels.clone(),
+            ..gateway::Loaded::default()
         }
     }
 }

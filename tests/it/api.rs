@@ -453,6 +453,7 @@ async fn the_description_lists_the_whole_api() {
         "get /v1/runs/{id}/artifacts/{artifact}",
         "get /v1/runs/{id}/events",
         "get /v1/schedules",
+        "get /v1/settings",
         "get /v1/sources",
         "get /v1/workflows",
         "get /v1/workflows/{name}",

@@ -187,6 +187,29 @@ async fn a_file_that_broke_off_goes_on_where_it_was() {
     app.stop().await;
 }
 
+/// The rest of a file waits for its turn in the budget; what came so far is not thrown away.
+#[tokio::test]
+async fn a_file_that_broke_off_keeps_to_the_budget() {
+    let table = line().repeat(100);
+    let (first, rest) = table.split_at(1_000);
+    let range = format!("etag: \"v1\"\r\ncontent-range: bytes {}-{}/{}\r\n", first.len(), table.len() - 1, table.len());
+    let far = FarEnd::start(vec![
+        Reply::Bytes(head("200 OK", table.len(), "etag: \"v1\"\r\n"), first.to_vec()),
+        Reply::Bytes(head("206 Partial Content", rest.len(), &range), rest.to_vec()),
+    ])
+    .await;
+    let folder = Folder::new(&settings(&far.url).replace("auth:", "rate_limit: { rate: 40/m, burst: 1 }, auth:"), None);
+    folder.secret("far-key", "s3cr3t-of-the-far-end");
+    let task = "{ id: file, type: http_download, connection: far, with: { path: /orders } }";
+    folder.write("workflows/get.yaml", &format!("version: 1\nname: get\ntasks:\n  - {task}\n"));
+    let app = folder.start().await;
+    let run = run(&app, "get").await;
+    assert!(bytes_of(&app, &run, &output(&run)["file"]).await == table, "{run}");
+    assert_eq!(run["attempts"], 1, "it waited in place: {run}");
+    assert!(far.requests()[1].contains("range: bytes=1000-"), "{:?}", far.requests());
+    app.stop().await;
+}
+
 #[tokio::test]
 async fn a_file_that_cannot_go_on_begins_anew() {
     let table = line().repeat(100);

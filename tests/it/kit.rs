@@ -104,9 +104,10 @@ impl Kit {
         Self::on(Given { room, ..Given::new(TestClock::at(START)) }, workflows, routes)
     }
 
-    /// A gateway whose connection `erp` is changed before it starts.
+    /// A gateway whose connection `erp` is changed before it starts, and that keeps artifacts.
     pub(crate) fn with_connection(workflows: &[&str], change: impl FnOnce(&mut Connection) + 'static) -> Self {
-        Self::on(Given { change: Box::new(change), ..Given::new(TestClock::at(START)) }, workflows, "")
+        let beside = Beside { folder: Some(Arc::new(tempfile::tempdir().unwrap())), ..Beside::default() };
+        Self::on(Given { change: Box::new(change), beside, ..Given::new(TestClock::at(START)) }, workflows, "")
     }
 
     /// A gateway that may run these commands.

@@ -35,6 +35,12 @@ fn folder(erp: &Standin, changed: bool) -> Folder {
         "routes/clock.yaml",
         &pick(clock, &clock.replace("every: 1h", "cron: '0 3 * * *', timezone: Asia/Shanghai")),
     );
+    let settings = std::fs::read_to_string(folder.path("clawhook.yaml")).unwrap();
+    let erp_settings = pick("rate_limit: { rate: 5/s }", "headers: { X-Shop: us }, rate_limit: { rate: 6/s }");
+    let settings = settings.replace("erp: { ", &format!("erp: {{ {erp_settings}, "));
+    let robot = "channels: { ops: { type: slack, url: { secret_ref: shop-key } } }\n";
+    let more = format!("retention: {{ runs: {} }}\n{}", pick("90d", "60d"), pick("", robot));
+    folder.write("clawhook.yaml", &format!("{settings}{more}"));
     if changed {
         folder.write("workflows/fresh.yaml", &HOLD.replace("name: hold", "name: fresh"));
     } else {
@@ -49,7 +55,7 @@ async fn files_are_held_against_the_gateway() {
     let (old, new) = (folder(&erp, false), folder(&erp, true));
     let gateway = Process::start(&old, "info").await;
     let nothing = "nothing to do: the gateway has these files in force\n".to_owned();
-    assert_eq!(plan(&old, &gateway, &["--detailed-exitcode"]), (nothing.clone(), Some(0)));
+    assert_eq!(plan(&old, &gateway, &["--detailed-exitcode"]), (nothing, Some(0)));
 
     let started = gateway.control.post("/v1/workflows/trigger", &json!({ "workflow": "hold" })).await;
     let run = started.run();
@@ -64,27 +70,40 @@ async fn files_are_held_against_the_gateway() {
         "schedules\n  ~ tick  cron every 1h → 0 3 * * *, every, timezone\n      next before: ",
         "      next after:  ",
         &format!("  hold at {revision}: 1 waiting\n"),
-        "1 to add, 3 to change, 1 to remove; `clawhook reload` does it\n",
+        "connections\n  ~ erp  headers, rate_limit\nchannels\n  + ops\nsettings\n  ~ retention  runs\n",
+        "2 to add, 4 to change, 1 to remove; `clawhook reload` does it\n",
+        "0 to add, 1 to change, 0 to remove; the settings take a restart\n",
     ] {
         assert!(said.contains(line), "no {line:?} in\n{said}");
     }
     assert!(!said.contains("same") && !said.contains("push") && !said.contains("catch up"), "{said}");
     assert_eq!(plan(&new, &gateway, &[]).1, Some(0));
     let told: Value = serde_json::from_str(&plan(&new, &gateway, &["--json"]).0).unwrap();
-    assert_eq!(told["changes"].as_array().unwrap().len(), 5, "{told}");
+    assert_eq!(told["changes"].as_array().unwrap().len(), 8, "{told}");
     assert_eq!(told["runs_that_stay"], json!([{ "workflow": "hold", "revision": revision, "runs": { "waiting": 1 } }]));
 
     // The gateway takes the files, and the plan is carried out. The run stays where it is.
-    for file in
-        ["workflows/hold.yaml", "workflows/fresh.yaml", "routes/orders.yaml", "routes/same.yaml", "routes/clock.yaml"]
-    {
+    for file in [
+        "workflows/hold.yaml",
+        "workflows/fresh.yaml",
+        "routes/orders.yaml",
+        "routes/same.yaml",
+        "routes/clock.yaml",
+        "clawhook.yaml",
+    ] {
         old.write(file, &std::fs::read_to_string(new.path(file)).unwrap());
     }
     std::fs::remove_file(old.path("routes/gone.yaml")).unwrap();
     gateway.control.post("/v1/reload", &json!({})).await.expect(200);
     let (said, code) = plan(&new, &gateway, &["--detailed-exitcode"]);
-    assert_eq!(code, Some(0), "{said}");
-    assert!(said.ends_with(&nothing) && said.contains(&format!("hold at {revision}: 1 waiting")), "{said}");
+    assert_eq!(code, Some(3), "{said}");
+    // What a reload does not take over is told until the restart.
+    let rest = "settings\n  ~ retention  runs\n";
+    assert!(said.starts_with(rest) && said.ends_with("remove; the settings take a restart\n"), "{said}");
+    assert!(
+        !said.contains("reload") && !said.contains("erp") && said.contains(&format!("hold at {revision}: 1 waiting")),
+        "{said}"
+    );
 
     new.write("workflows/hold.yaml", "version: 1\nname: hold\ntasks: []\n");
     let (said, code) = plan(&new, &gateway, &[]);

@@ -11,9 +11,13 @@ pub(super) struct Standing {
     pub(super) workflows: BTreeMap<String, String>,
     pub(super) routes: BTreeMap<String, Piece>,
     pub(super) schedules: BTreeMap<String, Piece>,
+    pub(super) connections: BTreeMap<String, Piece>,
+    pub(super) channels: BTreeMap<String, Piece>,
+    /// Everything else that settings say, by section.
+    pub(super) sections: BTreeMap<String, Piece>,
 }
 
-/// A route or a schedule.
+/// A route, a schedule, or what settings say under one name.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Piece {
     /// Hashes of what is written, by key.
@@ -69,6 +73,17 @@ pub(super) enum What {
     Workflow,
     Route,
     Schedule,
+    Connection,
+    Channel,
+    /// A section of the settings that a reload does not take over.
+    Setting,
+}
+
+impl What {
+    /// Whether a reload takes it over; anything else wants a restart.
+    pub(super) fn is_reloaded(self) -> bool {
+        self != Self::Setting
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -92,6 +107,9 @@ pub(super) fn changes(now: &Standing, files: &Standing) -> Vec<Change> {
     let mut changes = between(What::Workflow, &pieces(&now.workflows), &pieces(&files.workflows));
     changes.extend(between(What::Route, &now.routes, &files.routes));
     changes.extend(between(What::Schedule, &now.schedules, &files.schedules));
+    changes.extend(between(What::Connection, &now.connections, &files.connections));
+    changes.extend(between(What::Channel, &now.channels, &files.channels));
+    changes.extend(between(What::Setting, &now.sections, &files.sections));
     changes
 }
 
@@ -193,6 +211,27 @@ mod tests {
         check(&Standing::default(), &standing(&[], &[("orders", &[])]), &["Add Route orders [] 0"]);
         let gone = standing(&[("push", "1"), ("old", "1")], &[]);
         check(&now, &gone, &["Remove Route orders [] 0"]);
+    }
+
+    #[test]
+    fn settings_are_told_by_their_keys() {
+        let named = |name: &str, parts: &[(&str, &str)]| BTreeMap::from([(name.to_owned(), piece(parts))]);
+        let now = Standing {
+            connections: named("erp", &[("base_url", "a"), ("auth", "b")]),
+            sections: named("listen", &[("hooks", "a")]),
+            ..Standing::default()
+        };
+        let files = Standing {
+            connections: named("erp", &[("base_url", "a"), ("auth", "c")]),
+            channels: named("ops", &[("type", "a")]),
+            sections: named("listen", &[("hooks", "b"), ("control", "a")]),
+            ..Standing::default()
+        };
+        check(
+            &now,
+            &files,
+            &["Change Connection erp [auth] 1", "Add Channel ops [] 0", "Change Setting listen [control hooks] 1"],
+        );
     }
 
     #[test]

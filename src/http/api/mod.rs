@@ -13,6 +13,7 @@ mod reload;
 mod routes;
 mod runs;
 mod schedules;
+mod settings;
 mod sources;
 mod stream;
 mod workflows;
@@ -47,6 +48,7 @@ static PARTS: &[Part] = &[
     refusals::PART,
     audit::PART,
     reload::PART,
+    settings::PART,
     health::PART,
 ];
 

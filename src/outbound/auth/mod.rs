@@ -27,7 +27,7 @@ use serde_json::Value;
 use super::error::Cause;
 use super::request::Request;
 use super::token::Text;
-use super::{Client, Response};
+use super::{Client, Glance};
 use crate::azure::{self, Azure};
 use crate::clock::Clock;
 use crate::domain::failure::Failure;
@@ -69,9 +69,15 @@ pub trait Auth: fmt::Debug + Send + Sync {
     async fn apply(&self, request: &mut Request, with: &Means<'_>, masker: &mut Masker) -> Result<Proof, Error>;
 
     /// Whether the far end says by this answer that a token of ours is over before its time.
-    fn is_refusal(&self, response: &Response) -> bool {
-        let _ = response;
+    fn is_refusal(&self, answer: &Glance<'_>) -> bool {
+        let _ = answer;
         false
+    }
+
+    /// Whether it is worth asking for another token in place of one that was refused.
+    fn may_replace(&self, token: TokenId, with: &Means<'_>) -> bool {
+        let _ = (token, with);
+        true
     }
 }
 

@@ -21,7 +21,7 @@ use self::gauge::Gauge;
 pub use self::operation::Pattern;
 use self::queue::Queue;
 use self::told::{Throttled, Told};
-use super::Response;
+use super::Glance;
 use crate::clock::Timestamp;
 use crate::domain::rate::Rate;
 use crate::id::{ConnectionName, RunId};
@@ -130,8 +130,8 @@ impl Handle {
 
     /// Follows what an answer tells. When it refused the call for its quota: the moment at which there is some again,
     /// as far as it is known.
-    pub(super) fn told(&self, response: &Response, now: Timestamp) -> Option<Timestamp> {
-        let told = told::read(response, now);
+    pub(super) fn told(&self, answer: &Glance<'_>, now: Timestamp) -> Option<Timestamp> {
+        let told = told::read(answer, now);
         if told.throttled.is_some() {
             metrics::counter!("clawhook_throttled_total", "place" => self.place.clone()).increment(1);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::clock::Timestamp;
-use crate::outbound::{Response, retry_after};
+use crate::outbound::{Glance, retry_after};
 
 /// What an answer tells. All parts are absent in most answers.
 #[derive(Debug, Default, PartialEq)]
@@ -42,23 +42,23 @@ pub(super) struct Points {
 /// How much of the end of a body is looked at for a cost: it is the last member.
 const COST_BYTES_MAX: usize = 64 * 1024;
 
-/// Reads all that `response` tells.
-pub(super) fn read(response: &Response, now: Timestamp) -> Told {
-    let number = |name: &str| number(response.header(name)?);
+/// Reads all that an answer tells.
+pub(super) fn read(answer: &Glance<'_>, now: Timestamp) -> Told {
+    let number = |name: &str| number(answer.header(name)?);
     let mut told = Told {
         per_second: number("x-amzn-ratelimit-limit").filter(|rate| *rate > 0.0),
-        used: response.header("x-shopify-shop-api-call-limit").and_then(used),
+        used: answer.header("x-shopify-shop-api-call-limit").and_then(used),
         ..Told::default()
     };
     if let Some(left) = number("x-current-token-count") {
         let next = number("x-next-replenish-time").or_else(|| number("x-next-replenishment-time"));
         told.window = next.and_then(epoch).map(|at| (left, at));
     }
-    if response.status.as_u16() == 429 {
-        let after = response.header("retry-after").and_then(|text| retry_after(text, now));
+    if answer.status.as_u16() == 429 {
+        let after = answer.header("retry-after").and_then(|text| retry_after(text, now));
         told.throttled = Some(Throttled { retry_after: after });
     }
-    let (points, refused) = cost(&response.body);
+    let (points, refused) = cost(answer.body);
     told.points = points;
     if refused && told.throttled.is_none() {
         told.throttled = Some(Throttled { retry_after: None });
@@ -147,6 +147,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::domain::attempt::Timings;
+    use crate::outbound::Response;
 
     #[track_caller]
     fn check(status: u16, headers: &[(&str, &str)], body: &str, expected: &Told) {
@@ -160,7 +161,7 @@ mod tests {
             timings: Timings::default(),
             remote: None,
         };
-        assert_eq!(&read(&response, Timestamp::from_secs(1_795_338_000)), expected, "{headers:?} {body}");
+        assert_eq!(&read(&response.glance(), Timestamp::from_secs(1_795_338_000)), expected, "{headers:?} {body}");
     }
 
     fn throttled(after: Option<u64>) -> Throttled {

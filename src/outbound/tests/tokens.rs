@@ -63,6 +63,12 @@ impl Platform {
         self.state.lock().unwrap()
     }
 
+    /// Tokens that were asked for, and calls that came.
+    fn counts(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.tokens, state.calls)
+    }
+
     fn connection(&self, kind: &str, extra: &Json) -> Arc<Connection> {
         let mut settings = json!({
             "token_url": self.far.url("/token"),
@@ -162,10 +168,8 @@ impl Desk {
         Self { client: local(), clock, secrets: Source(StdMutex::new("the-refresh-token".to_owned())) }
     }
 
-    async fn call(&self, connection: &Connection) -> Called {
-        let request = connection.request(Method::POST, "/orders", &[]).unwrap();
-        let mut masker = Masker::over(self.client.known(&self.secrets));
-        let caller = Caller {
+    fn caller<'c>(&'c self, connection: &'c Connection) -> Caller<'c> {
+        Caller {
             stead: None,
             connection: Some(connection),
             run: RunId::floor(self.clock.now()),
@@ -173,7 +177,26 @@ impl Desk {
             secrets: &self.secrets,
             clock: &self.clock,
             time_limit: Duration::from_mins(1),
-        };
+        }
+    }
+
+    /// A call whose answer streams: its status, and its body.
+    async fn open(&self, connection: &Connection) -> (u16, String) {
+        let request = connection.request(Method::GET, "/orders", &[]).unwrap();
+        let mut masker = Masker::over(self.client.known(&self.secrets));
+        let idle = Duration::from_secs(10);
+        let ended = self.client.call_open(&self.caller(connection), request, idle, &mut masker).await;
+        let Outcome::Answered(opened) = ended.outcome else { panic!("{ended:?}") };
+        let announced = opened.body.announced();
+        let (status, body) = (opened.status.as_u16(), opened.body.words(10_000).await);
+        assert_eq!(announced, Some(body.len() as u64), "what was read ahead is still there");
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    async fn call(&self, connection: &Connection) -> Called {
+        let request = connection.request(Method::POST, "/orders", &[]).unwrap();
+        let mut masker = Masker::over(self.client.known(&self.secrets));
+        let caller = self.caller(connection);
         let ended = self.client.call(&caller, request, &mut masker).await;
         let record = format!("{:?}", ended.request);
         assert!(!record.contains("the-client-secret") && !record.contains(": access-"), "{record}");
@@ -204,6 +227,28 @@ impl Desk {
 
 fn lwa(platform: &Platform) -> Arc<Connection> {
     platform.connection("lwa", &json!({"refresh_token": {"secret_ref": "refresh"}}))
+}
+
+#[tokio::test]
+async fn a_call_that_streams_replaces_a_refused_token_once() {
+    for (kind, extra, status) in [
+        ("lwa", json!({"refresh_token": {"secret_ref": "refresh"}}), 403),
+        ("oauth2_client_credentials", json!({}), 401),
+    ] {
+        let (platform, desk) = (Platform::start().await, Desk::new());
+        let connection = platform.connection(kind, &extra);
+        assert_eq!(desk.open(&connection).await, (200, r#"{"echo":"access-1"}"#.to_owned()));
+        desk.clock.advance(limits::TOKEN_FRESH);
+        platform.lock().valid = "gone".to_owned();
+        assert_eq!(desk.open(&connection).await, (200, r#"{"echo":"access-2"}"#.to_owned()));
+        assert_eq!(platform.counts(), (2, 3));
+        // One that is always refused is not replaced for ever, and the words of the refusal are whole.
+        desk.clock.advance(limits::TOKEN_FRESH);
+        platform.lock().refuses_all = true;
+        let (refused, words) = desk.open(&connection).await;
+        assert!(refused == status && words.contains("The access token you provided has expired."), "{refused} {words}");
+        assert_eq!(platform.counts(), (3, 5));
+    }
 }
 
 #[tokio::test]
@@ -242,16 +287,38 @@ async fn a_refused_token_is_replaced_once_for_all() {
         let connection = platform.connection(kind, &extra);
         desk.status(&connection).await;
         let tokens = platform.lock().tokens;
+        desk.clock.advance(limits::TOKEN_FRESH);
         platform.lock().valid = "none of ours".to_owned();
         assert_eq!(desk.crowd(&connection, 10).await, [200; 10], "{kind}");
         assert_eq!(platform.lock().tokens, tokens + 1, "{kind}");
         let calls = platform.lock().calls;
+        desk.clock.advance(limits::TOKEN_FRESH);
         platform.lock().refuses_all = true;
         assert!(matches!(desk.status(&connection).await, 401 | 403));
         assert_eq!(platform.lock().calls, calls + 2, "once more, and not for ever");
         platform.lock().refuses_all = false;
     }
     assert_eq!(platform.lock().wrongs, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_fresh_token_that_is_refused_is_not_replaced() {
+    let (platform, desk) = (Platform::start().await, Desk::new());
+    let connection = lwa(&platform);
+    platform.lock().refuses_all = true;
+    assert_eq!(desk.crowd(&connection, 20).await, [403; 20]);
+    assert_eq!(platform.counts(), (1, 20), "each call is made once, with the one token there is");
+    desk.clock.advance(limits::TOKEN_FRESH.saturating_sub(Duration::from_secs(1)));
+    assert_eq!((desk.status(&connection).await, platform.counts()), (403, (1, 21)));
+    desk.clock.advance(Duration::from_secs(1));
+    assert_eq!((desk.status(&connection).await, platform.counts()), (403, (2, 23)), "then another is asked for, once");
+    assert_eq!((desk.status(&connection).await, platform.counts()), (403, (2, 24)));
+    platform.lock().refuses_all = false;
+    assert_eq!(
+        (desk.status(&connection).await, platform.counts()),
+        (200, (2, 25)),
+        "and it serves when the platform takes it"
+    );
 }
 
 #[tokio::test]

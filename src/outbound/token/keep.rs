@@ -45,6 +45,7 @@ struct Given {
 pub(super) struct Token {
     pub(super) id: TokenId,
     pub(super) value: SecretValue,
+    asked_at: Timestamp,
     refresh_at: Timestamp,
     expires_at: Timestamp,
 }
@@ -133,6 +134,15 @@ impl Tokens {
         masker.add(&chip(), &token.value);
         self.given(&grant.client_secret, &cell, &token);
         Ok(token)
+    }
+
+    /// Whether another token may be asked for in place of a refused one. Who refuses one that is fresh refuses the next
+    /// one too, and a token endpoint that is asked at every call shuts its door before long.
+    pub(super) fn may_replace(&self, grant: &Grant, refused: TokenId, now: Timestamp) -> bool {
+        let cell = self.cell(grant);
+        let state = cell.lock();
+        let same = state.token.as_ref().filter(|token| token.id == refused);
+        same.is_none_or(|token| now.since(token.asked_at) >= limits::TOKEN_FRESH)
     }
 
     /// A masker over `beneath` that knows the tokens given lately, so that one which a far end repeats to another task
@@ -274,6 +284,7 @@ impl Question {
         let token = Token {
             id: TokenId(TOKENS.fetch_add(1, Ordering::Relaxed)),
             value: granted.token,
+            asked_at: self.asked_at,
             refresh_at: self.asked_at.plus(granted.lifetime.saturating_sub(early)),
             expires_at: self.asked_at.plus(granted.lifetime),
         };

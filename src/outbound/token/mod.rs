@@ -12,9 +12,9 @@ pub(super) use keep::Tokens;
 pub(super) use settings::Secret;
 pub(in crate::outbound) use settings::Text;
 
-use super::auth::{Auth, Error, Means, Proof, put_secret};
+use super::auth::{Auth, Error, Means, Proof, TokenId, put_secret};
 use super::request::Request;
-use super::response::Response;
+use super::response::Glance;
 use crate::domain::masking::Masker;
 use crate::domain::secret::SecretRef;
 
@@ -51,14 +51,18 @@ impl Auth for TokenAuth {
         Ok(Proof::Token(token.id))
     }
 
-    fn is_refusal(&self, response: &Response) -> bool {
-        match response.status.as_u16() {
+    fn is_refusal(&self, answer: &Glance<'_>) -> bool {
+        match answer.status.as_u16() {
             401 => true,
             403 if self.forbidden_is_refusal => {
-                let body = String::from_utf8_lossy(&response.body).to_ascii_lowercase();
+                let body = String::from_utf8_lossy(answer.body).to_ascii_lowercase();
                 body.contains("access token")
             }
             _ => false,
         }
+    }
+
+    fn may_replace(&self, token: TokenId, with: &Means<'_>) -> bool {
+        with.client.tokens().may_replace(&self.grant, token, with.clock.now())
     }
 }

@@ -6,6 +6,7 @@
 mod judge;
 mod later;
 mod rewrite;
+mod written;
 
 use std::sync::{Arc, LazyLock};
 
@@ -20,6 +21,7 @@ use super::resolve::SecretUse;
 use super::schema::{Extensions, FileKind};
 use super::source_map::{Path, Source, SourceMap};
 use super::yaml::{self, Document};
+use crate::tasks::plan::Written;
 
 /// Reads files and tells what is wrong with their form. Made once; the schemas are compiled then.
 #[derive(Debug)]
@@ -61,6 +63,8 @@ pub struct SettingsFile {
     pub connections: Vec<Item<raw::Connection>>,
     /// The channels; the last key of the path is the name.
     pub channels: Vec<Item<raw::Channel>>,
+    /// Hashes of what is written.
+    pub written: Written,
     homes: Homes,
 }
 
@@ -155,15 +159,16 @@ impl Reader {
         let (document, homes) = overrides::read(source, overrides, problems)?;
         let parts = Parts::judge(&self.settings, document, problems);
         let entries = parts.map(|mut parts| {
+            let written = written::written(&parts.json);
             let connections = parts.entries("connections", problems);
             let channels = parts.entries("channels", problems);
-            (connections, channels, parts.head(&[], problems), parts.map)
+            (connections, channels, written, parts.head(&[], problems), parts.map)
         });
         for problem in problems.iter_mut() {
             homes.send(problem);
         }
-        let (connections, channels, head, map) = entries?;
-        Some(SettingsFile { map, head, connections, channels, homes })
+        let (connections, channels, written, head, map) = entries?;
+        Some(SettingsFile { map, head, connections, channels, written, homes })
     }
 
     /// Reads a file of `routes/`. `None` when nothing of it can be used.

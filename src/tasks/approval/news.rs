@@ -205,8 +205,16 @@ impl Approval {
             return self.tell_that_it_waits(ctx, question, news, now).await;
         }
         if news.closed.is_none() {
-            if let Some((what, _)) = news.pending.take() {
-                news.asked |= ctx.alerts.withdraw(&news.channel, &what.key(ctx.idempotency_key)).await;
+            if let Some((what, _)) = &news.pending {
+                match ctx.alerts.withdraw(&news.channel, &what.key(ctx.idempotency_key)).await {
+                    Ok(went_out) => news.asked |= went_out,
+                    Err(at) => {
+                        let why = "others are being told".to_owned();
+                        let why = Pause::Channel { name: news.channel.to_string(), why };
+                        return (Ok(Done::Later { at, why }), None);
+                    }
+                }
+                news.pending = None;
             }
             if !news.asked {
                 return (result, None);

@@ -9,10 +9,8 @@ use crate::domain::failure::{Failure, Fault};
 use crate::domain::masking::Masker;
 use crate::domain::secret::SecretRef;
 use crate::expr::{Mapping, Place};
-use crate::outbound::auth::Means;
 use crate::outbound::connection::Connection;
 use crate::outbound::{Body, Cause, Request};
-use crate::tasks::http::unproved;
 use crate::tasks::{TaskContext, WithProblem, names_of, printed, read_mapping, secret_failure};
 
 /// Methods of a download.
@@ -149,20 +147,6 @@ impl Call {
                     request.secret_header(name, value.expose()).map_err(Cause::unsendable)?;
                 }
             }
-        }
-        Ok(request)
-    }
-
-    /// The request, ready to be sent.
-    pub(in crate::tasks) async fn proved(
-        &self,
-        ctx: &TaskContext<'_>,
-        masker: &mut Masker,
-    ) -> Result<Request, Failure> {
-        let mut request = self.request(ctx, masker).await?;
-        if let Some(connection) = self.connection(ctx) {
-            let means = Means { client: ctx.client, secrets: ctx.secrets, clock: ctx.clock, refused: None };
-            connection.prove(&mut request, &means, masker).await.map_err(|error| unproved(&error, ctx))?;
         }
         Ok(request)
     }

@@ -3,17 +3,22 @@
 use std::time::Duration;
 
 use http::Method;
+use http::header::ACCEPT_ENCODING;
 
 use super::call::Call;
 use super::inflate::{Inflate, PIECE_BYTES, Packing, Unfit};
 use super::{Links, Over, Wanted};
 use crate::artifacts::{Handle, Label, Writer};
-use crate::domain::attempt::{Exchange, ExchangeRequest, ExchangeResponse, Timings};
+use crate::clock::Timestamp;
+use crate::domain::attempt::{Exchange, ExchangeRequest, ExchangeResponse, Pause, Timings};
 use crate::domain::failure::{Class, Failure, Fault, Sent};
 use crate::domain::masking::Masker;
 use crate::limits;
+use crate::outbound::call::{Called, Outcome};
+use crate::outbound::connection::Connection;
 use crate::outbound::{self, Opened, Pieces, Request};
-use crate::tasks::{Attempted, TaskContext};
+use crate::tasks::http::{caller, unproved};
+use crate::tasks::{Attempted, Done, TaskContext};
 
 /// A download under way. Without a `call` the file is where `links` says.
 pub(in crate::tasks) struct Fetch<'a> {
@@ -130,17 +135,18 @@ impl<'a> Fetch<'a> {
     /// Asks for the file, or for its rest; a link that has expired is replaced by a fresh one.
     async fn open(&mut self, rest: Option<(u64, &str)>) -> Result<Opened, Over> {
         loop {
-            let mut request = self.request().await?;
+            let (mut request, connection) = self.request().await?;
             let bad = |cause: outbound::Cause| Failure::new("http.bad_header", Fault::Config, cause.sentence());
             if let Some((from, version)) = rest {
                 request.header("range", format!("bytes={from}-").as_bytes()).map_err(bad)?;
                 request.header("if-range", version.as_bytes()).map_err(bad)?;
             }
             // The bytes as they are: what is unpacked is for us to say, and a range counts the packed ones.
-            if !request.has(&http::header::ACCEPT_ENCODING) {
+            let asks = |connection: &Connection| connection.headers.iter().any(|(name, _)| name == ACCEPT_ENCODING);
+            if !request.has(&ACCEPT_ENCODING) && !connection.is_some_and(asks) {
                 request.header("accept-encoding", b"identity").map_err(bad)?;
             }
-            let opened = self.send(request).await?;
+            let opened = self.send(request, connection).await?;
             let expired = matches!(opened.status.as_u16(), 403 | 410);
             if !expired || self.links.is_none() || self.refreshed == limits::DOWNLOAD_REFRESHES_MAX {
                 return Ok(opened);
@@ -149,25 +155,51 @@ impl<'a> Fetch<'a> {
         }
     }
 
-    async fn send(&mut self, request: Request) -> Result<Opened, Failure> {
-        let mut record = request.record(&self.masker);
-        if self.link.as_deref() == Some(request.url.as_str()) {
-            // What stands behind the question mark of such a link opens the file to anybody.
-            record.url.truncate(record.url.find('?').unwrap_or(record.url.len()));
-        }
-        self.record = Some(record);
+    /// Makes the call with all that its connection wants, when it has one.
+    async fn send(&mut self, request: Request, connection: Option<&Connection>) -> Result<Opened, Over> {
+        let is_link = self.link.as_deref() == Some(request.url.as_str());
+        let caller = caller(self.ctx, connection, None);
+        let Called { outcome, request: sent } =
+            self.ctx.client.call_open(&caller, request, self.wanted.idle, &mut self.masker).await;
         self.answer = None;
-        match self.ctx.client.open(request, self.wanted.idle).await {
-            Ok(opened) => {
-                self.timings = opened.timings;
-                self.answer = Some(opened.record(&self.masker));
+        self.record = sent.map(|mut record| {
+            if is_link {
+                // What stands behind the question mark of such a link opens the file to anybody.
+                record.url.truncate(record.url.find('?').unwrap_or(record.url.len()));
+            }
+            record
+        });
+        match outcome {
+            Outcome::Answered(opened) => {
+                self.heard(&opened);
                 Ok(opened)
             }
-            Err(error) => {
+            Outcome::Throttled { response: opened, at, place } => {
+                self.heard(&opened);
+                Err(self.later(at, Pause::Quota { place }))
+            }
+            Outcome::Later { at, why } => Err(self.later(at, why)),
+            Outcome::Unproved(error) => Err(unproved(&error, self.ctx).into()),
+            Outcome::Broken(error) => {
                 self.timings = error.timings;
-                Err(error.failure())
+                Err(error.failure().into())
             }
         }
+    }
+
+    fn heard(&mut self, opened: &Opened) {
+        self.timings = opened.timings;
+        self.answer = Some(opened.record(&self.masker));
+    }
+
+    /// It is not the turn of this call before that moment.
+    fn later(&mut self, at: Timestamp, why: Pause) -> Over {
+        let exchange = self
+            .record
+            .take()
+            .map(|request| Box::new(Exchange { request, response: self.answer.take(), timings: self.timings }));
+        let checkpoint = self.ctx.checkpoint.cloned();
+        Over::Instead(Box::new(Attempted { result: Ok(Done::Later { at, why }), exchange, checkpoint }))
     }
 
     /// Asks for a link.
@@ -181,15 +213,13 @@ impl<'a> Fetch<'a> {
     }
 
     /// The request for the file. A link is somebody else's, and its own proof: nothing of the connection goes with it.
-    async fn request(&mut self) -> Result<Request, Failure> {
-        let mut request = match (&self.link, self.call) {
-            (Some(link), _) => Request::new(Method::GET, link).map_err(|cause| bad_link(&cause))?,
-            (None, Some(call)) => call.proved(self.ctx, &mut self.masker).await?,
+    async fn request(&mut self) -> Result<(Request, Option<&'a Connection>), Failure> {
+        match (&self.link, self.call) {
+            (Some(link), _) => Ok((Request::new(Method::GET, link).map_err(|cause| bad_link(&cause))?, None)),
+            (None, Some(call)) => Ok((call.request(self.ctx, &mut self.masker).await?, call.connection(self.ctx))),
             // Links give the first one too.
-            (None, None) => return Err(Failure::new("http.bad_url", Fault::Config, "there is no URL to call")),
-        };
-        request.timeout = request.timeout.min(self.ctx.time_limit);
-        Ok(request)
+            (None, None) => Err(Failure::new("http.bad_url", Fault::Config, "there is no URL to call")),
+        }
     }
 
     /// Reads a body to its end; `None` when the file changed meanwhile and has to be begun anew.
@@ -301,7 +331,7 @@ impl<'a> Fetch<'a> {
             return Err(Failure::new("download.cut", Fault::Far, message).sent(Sent::Maybe).into());
         }
         let Some(condition) = version.condition().filter(|_| received > 0) else { return Ok(Next::Anew) };
-        let opened = match self.open(Some((received, condition))).await {
+        let opened = match self.open_in_turn(received, condition).await {
             Ok(opened) => opened,
             // Not reachable this moment: the count of cuts bounds how often this is tried.
             Err(Over::Failed(failure)) if failure.class == Class::Connect && self.cuts < limits::DOWNLOAD_CUTS_MAX => {
@@ -318,6 +348,26 @@ impl<'a> Fetch<'a> {
             (total, given) => total.or(given),
         });
         Ok(whole.map_or(Next::Anew, |total| Next::Rest(opened.body, total)))
+    }
+
+    /// Asks for the rest. A turn that is not far is waited for in place: what came so far would be lost.
+    async fn open_in_turn(&mut self, received: u64, condition: &str) -> Result<Opened, Over> {
+        let patient_until = self.ctx.clock.now().plus(limits::DOWNLOAD_TURN_MAX);
+        loop {
+            let over = match self.open(Some((received, condition))).await {
+                Err(over) => over,
+                opened => return opened,
+            };
+            let turn = match &over {
+                Over::Instead(attempted) => attempted.result.as_ref().ok(),
+                Over::Failed(_) => None,
+            };
+            let Some(Done::Later { at, .. }) = turn else { return Err(over) };
+            if *at > patient_until {
+                return Err(over);
+            }
+            tokio::time::sleep(at.since(self.ctx.clock.now())).await;
+        }
     }
 
     async fn unwanted(&self, opened: Opened) -> Failure {

@@ -17,7 +17,7 @@ pub(super) use answer::{Answer, RESPONSE, RawAnswer, joined};
 pub(super) use call::{Call, RawCall};
 pub(super) use failures::{masked, unproved};
 pub(super) use paginate::{Page, Paginate, Position, RawPages, Turned, next_page, remember};
-pub(super) use send::{Stead, send, send_as};
+pub(super) use send::{Stead, caller, send, send_as};
 
 /// The schema of a `with` that is read by several parts: all their keys, and no others.
 pub(super) fn joined_schema(description: &str, parts: impl IntoIterator<Item = Schema>) -> Schema {

@@ -15,6 +15,23 @@ use crate::tasks::{Attempted, Done, TaskContext};
 /// The client gives up this much before the engine cuts the attempt off, so that the time split is kept.
 const HEADROOM: Duration = Duration::from_millis(20);
 
+/// Who calls `connection` for an attempt.
+pub(in crate::tasks) fn caller<'c>(
+    ctx: &'c TaskContext<'_>,
+    connection: Option<&'c Connection>,
+    stead: Option<Stead<'c>>,
+) -> Caller<'c> {
+    Caller {
+        connection,
+        stead,
+        run: ctx.run,
+        ticket: ctx.idempotency_key,
+        secrets: ctx.secrets,
+        clock: ctx.clock,
+        time_limit: ctx.time_limit.saturating_sub(HEADROOM),
+    }
+}
+
 /// Sends `request` to the connection of the task and lets `judge` say what its answer means, which has lost what the task
 /// redacts; secrets are masked in whatever comes of it. The masker that `judge` is given knows every secret of the call.
 pub(in crate::tasks) async fn send(
@@ -35,15 +52,7 @@ pub(in crate::tasks) async fn send_as(
     masker: &mut Masker,
     judge: impl FnOnce(&Response, &Masker) -> Result<Done, Failure>,
 ) -> Attempted {
-    let caller = Caller {
-        connection,
-        stead,
-        run: ctx.run,
-        ticket: ctx.idempotency_key,
-        secrets: ctx.secrets,
-        clock: ctx.clock,
-        time_limit: ctx.time_limit.saturating_sub(HEADROOM),
-    };
+    let caller = caller(ctx, connection, stead);
     let Called { outcome, request } = ctx.client.call(&caller, request, masker).await;
     let later = |at, why| Done::Later { at, why };
     let (result, response, timings) = match outcome {

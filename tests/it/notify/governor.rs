@@ -16,6 +16,7 @@ use clawhook::clock::{Clock, TestClock, Timestamp};
 use clawhook::domain::failure::{Failure, Fault};
 use clawhook::domain::secret::SecretRef;
 use clawhook::id::ChannelName;
+use clawhook::limits;
 use clawhook::outbound::{Client, Egress};
 use serde_json::Value;
 
@@ -33,6 +34,8 @@ struct Far {
     trouble: Mutex<Option<Verdict>>,
     /// A text that it never takes.
     poison: Option<&'static str>,
+    /// A text that it never answers to.
+    stuck: Option<&'static str>,
 }
 
 impl Far {
@@ -44,6 +47,7 @@ impl Far {
             over: Mutex::default(),
             trouble: Mutex::default(),
             poison: None,
+            stuck: None,
         })
     }
 
@@ -82,6 +86,9 @@ impl Channel for Far {
     }
 
     async fn send(&self, _: &Wire<'_>, notice: &Notice<'_>) -> Sending {
+        if self.stuck.is_some_and(|stuck| notice.message.text.contains(stuck)) {
+            return std::future::pending().await;
+        }
         let now = self.clock.now();
         let refuse = |verdict| {
             let failure = Box::new(Failure::new("notify.refused", Fault::Far, "no"));
@@ -287,6 +294,24 @@ async fn five_hundred_different_ones_all_arrive_within_the_rate() {
     assert!(far.titles().len() < 40, "the rest came together: {:?}", far.titles());
     let fates: BTreeSet<_> = world.fates().into_iter().map(|fate| format!("{fate:?}")).collect();
     assert_eq!(fates, ["Some(Digested)".to_owned(), "Some(Sent)".to_owned()].into());
+}
+
+/// A question that was answered is taken back without waiting for ever for a message that hangs.
+#[tokio::test(start_paused = true)]
+async fn who_takes_a_notice_back_waits_for_a_bounded_time() {
+    let clock = TestClock::at(START);
+    let far = Arc::new(Far { stuck: Some("for ever"), ..Arc::into_inner(Far::new(&clock)).unwrap() });
+    let mut world = World::new(&clock, [plan("ops", &far, None)]);
+    world.add("Order #1 failed", "for ever", None, Status::Passing);
+    let alerts = world.alerts.clone();
+    let ops = name("ops");
+    tokio::select! {
+        biased;
+        () = world.step() => panic!("the message hangs"),
+        taken = alerts.withdraw(&ops, "run-7") => assert_eq!(taken, Err(START.plus(limits::CHANNEL_TURN_MAX))),
+    }
+    // The message was given up with its attempt, so the line is free.
+    assert_eq!(alerts.withdraw(&ops, "run-7").await, Ok(false));
 }
 
 #[tokio::test]
