@@ -586,7 +586,7 @@ async fn every_operation_wants_proof_and_its_scope() {
             asked += 1;
         }
     }
-    assert_eq!(asked, 27, "operations that want proof");
+    assert_eq!(asked, 29, "operations that want proof");
     assert_eq!(admin.get("/v1/audit").await["items"].as_array().unwrap().len(), 1, "and nothing of it was done");
     app.stop().await;
 }

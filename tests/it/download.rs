@@ -198,7 +198,8 @@ async fn a_file_that_broke_off_keeps_to_the_budget() {
         Reply::Bytes(head("206 Partial Content", rest.len(), &range), rest.to_vec()),
     ])
     .await;
-    let folder = Folder::new(&settings(&far.url).replace("auth:", "rate_limit: { rate: 40/m, burst: 1 }, auth:"), None);
+    let folder =
+        Folder::new(&settings(&far.url).replace("auth: {", "rate_limit: { rate: 40/m, burst: 1 }, auth: {"), None);
     folder.secret("far-key", "s3cr3t-of-the-far-end");
     let task = "{ id: file, type: http_download, connection: far, with: { path: /orders } }";
     folder.write("workflows/get.yaml", &format!("version: 1\nname: get\ntasks:\n  - {task}\n"));
